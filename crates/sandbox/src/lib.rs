@@ -1,0 +1,148 @@
+//! The seam between the platform and what confines code: a [`Driver`] starts a [`Sandbox`] from a [`Spec`].
+//!
+//! ```text
+//!  Spec ──start──▶ running ⇄ frozen ──kill / exit──▶ gone (nothing left on the host)
+//! ```
+//!
+//! Who calls: the node, for every contract but `component`. In which order: `start` once; then `freeze`
+//! and `thaw` in turn, `stats` at any time; `kill` at any time, also twice; `exited` is awaited by one task
+//! for the whole life. What may be left out: everything but `start`; dropping a sandbox kills it.
+//! On an error of `start` nothing is left behind on the host.
+//!
+//! Invariant: a sandbox has no network but the sockets that its spec names. Nothing here knows of
+//! functions, tenants or invocations. This is the only crate, with `rouse-wasm`, that may use `unsafe`.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf};
+
+pub mod container;
+pub mod sim;
+pub mod stream;
+
+pub use stream::{Listener, Output, Stream};
+
+/// What to run, and within which bounds.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Names the sandbox on this host: `[a-z0-9-]`, at most 40 bytes, unique among those that live.
+    pub id: String,
+    /// The program and its arguments, as seen from inside.
+    pub argv: Vec<String>,
+    /// Its environment, whole: nothing is inherited.
+    pub env: Vec<(String, String)>,
+    /// Its working folder, as seen from inside.
+    pub cwd: PathBuf,
+    /// What it sees of the host's files, beside the read-only `/usr` that every sandbox has.
+    pub mounts: Vec<Mount>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Addresses on the sandbox's own loopback where the platform listens.
+    pub listeners: Vec<SocketAddr>,
+}
+
+/// A folder of the host, seen read-only inside.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Where it is on the host.
+    pub source: PathBuf,
+    /// Where it is seen inside: absolute, without `..`.
+    pub target: PathBuf,
+}
+
+/// What one sandbox may use. All are enforced by the kernel, or reported as unenforced by the driver.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Memory of all its processes, in bytes.
+    pub memory_bytes: u64,
+    /// CPU time, in thousandths of one core.
+    pub cpu_millis: u32,
+    /// Processes and threads.
+    pub processes: u32,
+    /// Its `/tmp`, in bytes.
+    pub tmp_bytes: u64,
+    /// Open files of each process.
+    pub open_files: u32,
+}
+
+/// A sandbox that runs, with the ends of what connects it.
+#[derive(Debug)]
+pub struct Started<S> {
+    /// The sandbox.
+    pub sandbox: S,
+    /// One for each address of [`Spec::listeners`], in their order.
+    pub listeners: Vec<Listener>,
+    /// What the code writes to its standard output.
+    pub stdout: Output,
+    /// What the code writes to its standard error.
+    pub stderr: Output,
+}
+
+/// What a sandbox has used since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// CPU time of all its processes, in microseconds.
+    pub cpu_us: u64,
+    /// The most memory it held at once, in bytes; zero where the host cannot say.
+    pub memory_peak_bytes: u64,
+}
+
+/// How a sandbox ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Its first process returned this code.
+    Code(i32),
+    /// Its first process died of this signal.
+    Signal(i32),
+    /// The kernel killed a process of it because its memory was used up.
+    OutOfMemory,
+}
+
+/// Why a sandbox could not be started or reached.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The spec asks for what cannot be: the message says what.
+    #[error("the sandbox cannot be made as asked: {0}")]
+    Spec(String),
+    /// The host refused a step.
+    #[error("the host refused to {step}: {source}")]
+    Host {
+        /// What was tried.
+        step: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The spawner went away.
+    #[error("the spawner is not there: {0}")]
+    Spawner(std::io::Error),
+    /// The sandbox is gone.
+    #[error("the sandbox has ended")]
+    Gone,
+}
+
+/// Starts sandboxes of one kind.
+pub trait Driver: Send + Sync + 'static {
+    /// What it starts.
+    type Sandbox: Sandbox;
+
+    /// Starts a sandbox. Precondition: `spec.id` is unique among those that live. On an error, or when the
+    /// future is dropped, nothing stays behind.
+    fn start(&self, spec: Spec) -> impl Future<Output = Result<Started<Self::Sandbox>, Error>> + Send;
+}
+
+/// One sandbox. Dropping it kills it.
+pub trait Sandbox: Send + Sync + 'static {
+    /// Stops all its processes where they are. They use no CPU until [`Sandbox::thaw`]. Idempotent.
+    fn freeze(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Lets its processes go on. Idempotent.
+    fn thaw(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What it has used so far. Cheap: a read of a kernel counter; also allowed after it has ended, when it
+    /// gives the last figures.
+    fn stats(&self) -> Stats;
+
+    /// Kills all its processes, frozen or not. Returns at once; [`Sandbox::exited`] tells when it is done.
+    fn kill(&self);
+
+    /// Waits until it has ended and nothing of it is left.
+    fn exited(&self) -> impl Future<Output = Exit> + Send;
+}

@@ -1,0 +1,328 @@
+//! What a function is: code, the contract it speaks, how it is confined, what it may use.
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{AppName, Digest, FunctionName, Limits, TenantId};
+
+/// How the platform talks to the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Contract {
+    /// A WebAssembly component that exports `wasi:http`.
+    Component,
+    /// The AWS Lambda Runtime API: the code asks for its next invocation.
+    Lambda,
+}
+
+/// How the code is confined, weakest first: a tenant's minimum is compared by this order.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Namespaces, control groups, seccomp; the host's kernel.
+    Container,
+    /// A WebAssembly store: memory-safe by construction, no system calls at all.
+    Wasm,
+}
+
+/// What runs the code.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Runtime {
+    /// A WebAssembly component.
+    Component,
+    /// CPython of this minor version, with AWS's Lambda runtime interface client: `python3.11`.
+    Python {
+        /// The `N` of `python3.N`.
+        minor: u8,
+    },
+    /// Node.js of this major version: `nodejs20`.
+    Node {
+        /// The `N` of `nodejsN`.
+        major: u8,
+    },
+    /// An executable `bootstrap` in the code that speaks the Lambda Runtime API itself.
+    Provided,
+}
+
+/// A text that names no runtime.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a runtime; known are component, python3.N (python3.11), nodejsN (nodejs20), provided")]
+pub struct RuntimeError(String);
+
+impl Runtime {
+    /// The contract that code of this runtime speaks.
+    #[must_use]
+    pub fn contract(&self) -> Contract {
+        match self {
+            Self::Component => Contract::Component,
+            Self::Python { .. } | Self::Node { .. } | Self::Provided => Contract::Lambda,
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Component => f.write_str("component"),
+            Self::Python { minor } => write!(f, "python3.{minor}"),
+            Self::Node { major } => write!(f, "nodejs{major}"),
+            Self::Provided => f.write_str("provided"),
+        }
+    }
+}
+
+impl FromStr for Runtime {
+    type Err = RuntimeError;
+    fn from_str(text: &str) -> Result<Self, RuntimeError> {
+        let unknown = || RuntimeError(text.chars().take(40).collect());
+        match text {
+            "component" => return Ok(Self::Component),
+            "provided" | "provided.al2" | "provided.al2023" => return Ok(Self::Provided),
+            _ => {}
+        }
+        if let Some(minor) = text.strip_prefix("python3.") {
+            return minor.parse().map(|minor| Self::Python { minor }).map_err(|_| unknown());
+        }
+        // AWS writes nodejs20.x.
+        let major = text.strip_prefix("nodejs").ok_or_else(unknown)?;
+        let major = major.strip_suffix(".x").unwrap_or(major);
+        major.parse().map(|major| Self::Node { major }).map_err(|_| unknown())
+    }
+}
+
+impl Serialize for Runtime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Runtime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Runtime {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Runtime".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(component|provided(\\.al2|\\.al2023)?|python3\\.[0-9]+|nodejs[0-9]+(\\.x)?)$",
+            "examples": ["component", "python3.11", "nodejs20", "provided"],
+        })
+    }
+}
+
+/// A place that code may reach: `host:port`, exact.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    host: String,
+    port: u16,
+}
+
+/// A text that is not a destination.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a destination: write host:port, such as api.example.com:443")]
+pub struct DestinationError(String);
+
+impl Destination {
+    /// The host, in lower case.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether a call to this host (of any case) and port is allowed by this destination.
+    #[must_use]
+    pub fn allows(&self, host: &str, port: u16) -> bool {
+        self.port == port && self.host.eq_ignore_ascii_case(host)
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl FromStr for Destination {
+    type Err = DestinationError;
+    fn from_str(text: &str) -> Result<Self, DestinationError> {
+        let wrong = || DestinationError(text.chars().take(80).collect());
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host_is_valid = match bracketed {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty()
+                    && host.len() <= 253
+                    && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+            }
+        };
+        let port: u16 = port.parse().map_err(|_| wrong())?;
+        if !host_is_valid || port == 0 {
+            return Err(wrong());
+        }
+        Ok(Self { host: bracketed.unwrap_or(host).to_ascii_lowercase(), port })
+    }
+}
+
+impl Serialize for Destination {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.host.contains(':') {
+            return serializer.collect_str(&format_args!("[{}]:{}", self.host, self.port));
+        }
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Destination {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Destination {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Destination".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "examples": ["api.example.com:443"] })
+    }
+}
+
+/// How a function grows and how long callers may wait for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scaling {
+    /// Invocations that one instance runs at once.
+    pub concurrency_per_instance: u32,
+    /// Invocations of the function that run at once, over all instances.
+    pub concurrency_max: u32,
+    /// Invocations that may wait for an instance.
+    pub queue_max: u32,
+    /// How long one may wait, in milliseconds.
+    pub queue_timeout_ms: u64,
+    /// How often a Wasm instance is used before it is replaced: 1 means a new one for each call.
+    pub instance_reuse: u32,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            concurrency_per_instance: 1,
+            concurrency_max: 100,
+            queue_max: 1_000,
+            queue_timeout_ms: 10_000,
+            instance_reuse: 1,
+        }
+    }
+}
+
+/// One immutable version of a function: all that is needed to run it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionVersion {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The app that it was deployed with.
+    pub app: AppName,
+    /// The function.
+    pub function: FunctionName,
+    /// 1, 2, 3 …, never used twice for one function.
+    pub number: u64,
+    /// The digest of code and configuration together: equal digests are the same version.
+    pub digest: Digest,
+    /// The code: a component's bytes, or an archive that was unpacked under this digest.
+    pub code: Digest,
+    /// What runs it.
+    pub runtime: Runtime,
+    /// Where it begins, such as `app.handler`; nothing for components and `provided`.
+    pub handler: Option<String>,
+    /// How it is confined.
+    pub isolation: Isolation,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// How it grows.
+    pub scaling: Scaling,
+    /// What it may reach. Nothing, by default.
+    pub egress: Vec<Destination>,
+}
+
+impl FunctionVersion {
+    /// The contract that it speaks.
+    #[must_use]
+    pub fn contract(&self) -> Contract {
+        self.runtime.contract()
+    }
+
+    /// A key that is unique among all versions on this platform.
+    #[must_use]
+    pub fn key(&self) -> VersionKey {
+        VersionKey { tenant: self.tenant.clone(), function: self.function.clone(), number: self.number }
+    }
+}
+
+/// Names one version among all on the platform. Displays as `tenant/function@number`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VersionKey {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The function.
+    pub function: FunctionName,
+    /// Its number.
+    pub number: u64,
+}
+
+impl fmt::Display for VersionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.tenant, self.function, self.number)
+    }
+}
+
+/// A version that is shared by all who run it.
+pub type SharedVersion = Arc<FunctionVersion>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_read_as_people_write_them() {
+        assert_eq!("python3.11".parse(), Ok(Runtime::Python { minor: 11 }));
+        assert_eq!("nodejs20.x".parse(), Ok(Runtime::Node { major: 20 }));
+        assert_eq!("provided.al2023".parse(), Ok(Runtime::Provided));
+        assert!("python2.7".parse::<Runtime>().is_err());
+        assert!("nodejs".parse::<Runtime>().is_err());
+    }
+
+    #[test]
+    fn a_destination_allows_its_host_and_port_alone() {
+        let db: Destination = "Db.Internal:5432".parse().expect("a destination");
+        assert!(db.allows("db.INTERNAL", 5432));
+        assert!(!db.allows("db.internal", 5433));
+        assert!(!db.allows("xdb.internal", 5432));
+    }
+
+    #[test]
+    fn a_destination_without_host_or_port_is_refused() {
+        for text in ["", "db", ":443", "db:", "db:0", "db:70000", "a b:1", "http://db:1", "[::zz]:1"] {
+            assert!(text.parse::<Destination>().is_err(), "{text}");
+        }
+        let v6: Destination = "[::1]:80".parse().expect("an address");
+        assert_eq!(serde_json::to_string(&v6).expect("json"), "\"[::1]:80\"");
+    }
+}

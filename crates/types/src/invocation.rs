@@ -1,0 +1,66 @@
+//! One call on its way from a gateway or trigger to an instance, and the head of what comes back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FunctionName, InvocationId, Outcome, TenantId, Timestamp, Timing};
+
+/// Where an invocation comes from: decides the shape in which the code sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// An HTTP request to the function's address.
+    Http,
+    /// A payload, as from `rouse invoke`: given to the code as it is.
+    Invoke,
+}
+
+/// One invocation, without its body: what a gateway tells a node, in the header [`INVOCATION_HEADER`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// Its id, also the request id that the code sees.
+    pub id: InvocationId,
+    /// Whose function.
+    pub tenant: TenantId,
+    /// The function.
+    pub function: FunctionName,
+    /// The version that was picked.
+    pub version: u64,
+    /// Where it comes from.
+    pub source: Source,
+    /// When the gateway read the request's head.
+    pub received: Timestamp,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// The trace, as `traceparent`.
+    pub traceparent: String,
+    /// The caller's address, for HTTP.
+    pub peer: Option<std::net::IpAddr>,
+}
+
+/// What came of an invocation, as far as it is known when the answer's head is sent: what a node tells a
+/// gateway, in the header [`OUTCOME_HEADER`] or, for streamed answers, in the trailer of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeHead {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its time, by part.
+    pub timing: Timing,
+    /// What is billed, in milliseconds.
+    pub billed_ms: u64,
+    /// Whether an instance was started for it.
+    pub cold: bool,
+}
+
+/// Carries an [`Invocation`] as JSON, between our own processes only. A gateway strips it from what
+/// strangers send.
+pub const INVOCATION_HEADER: &str = "x-rouse-invocation";
+/// Carries an [`OutcomeHead`] as JSON, between our own processes only.
+pub const OUTCOME_HEADER: &str = "x-rouse-outcome";
+/// The invocation's id, on every answer.
+pub const ID_HEADER: &str = "x-rouse-invocation-id";
+/// Billed milliseconds, on every answer that ran code; a trailer when the answer was streamed.
+pub const BILLED_HEADER: &str = "x-rouse-billed-ms";
+/// How it ended, on every answer that ran code and did not end well.
+pub const ERROR_HEADER: &str = "x-rouse-error";
+/// A caller sets it to reach the same version of a weighted alias each time.
+pub const AFFINITY_HEADER: &str = "x-rouse-affinity";

@@ -1,0 +1,29 @@
+//! The nouns of the platform: names, ids, functions, invocations, outcomes, limits, error codes, time.
+//!
+//! Invariant: no I/O, no async, no global state. Everything else in the workspace depends on this
+//! crate; it depends on none of ours.
+
+pub mod app;
+pub mod clock;
+pub mod error;
+pub mod function;
+pub mod id;
+pub mod invocation;
+pub mod limits;
+pub mod log;
+pub mod name;
+pub mod size;
+pub mod trace;
+pub mod usage;
+
+pub use app::{Alias, AliasWeight, AppSnapshot, FunctionRoute, LIVE};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use error::{Code, Refusal};
+pub use function::{Contract, Destination, FunctionVersion, Isolation, Runtime, Scaling};
+pub use id::{Digest, InvocationId};
+pub use invocation::{Invocation, OutcomeHead, Source};
+pub use limits::Limits;
+pub use log::LogLine;
+pub use name::{AliasName, AppName, FunctionName, TenantId};
+pub use trace::TraceContext;
+pub use usage::{Outcome, Timing, Usage};
