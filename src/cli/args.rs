@@ -1,0 +1,271 @@
+//! The command line's words: every command, its arguments and their help.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rouse_types::{AliasName, AppName, FunctionName, TenantId};
+
+/// Runs people's functions on people's own machines.
+#[derive(Debug, Parser)]
+#[command(name = "rouse", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Begin with `rouse init`, then `rouse dev`.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The platform's control address.
+    #[arg(long, global = true, env = "ROUSE_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    pub(crate) url: String,
+    /// The control token. Else it is read from the state folder.
+    #[arg(long, global = true, env = "ROUSE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// The platform's state folder [default: /var/lib/rouse for root, else $XDG_DATA_HOME/rouse].
+    #[arg(long, global = true, env = "ROUSE_STATE", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Whose functions.
+    #[arg(long, global = true, env = "ROUSE_TENANT", default_value = "default", value_name = "NAME")]
+    pub(crate) tenant: TenantId,
+    /// Print data as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Begin a new app from a template.
+    Init(InitArgs),
+    /// Run an app here, and put each edit live.
+    Dev(DevArgs),
+    /// Run the platform on this machine.
+    Serve(ServeArgs),
+    /// Build, upload and put an app live, all of its functions at once.
+    Deploy(AppDirArgs),
+    /// Call a function and show its answer, logs, time and cost.
+    Invoke(InvokeArgs),
+    /// List the functions.
+    List(ListArgs),
+    /// List a function's versions.
+    Versions(FunctionArgs),
+    /// Put the previous version of a function live again.
+    Rollback(RollbackArgs),
+    /// Name versions, and share calls among them.
+    #[command(subcommand)]
+    Alias(AliasCommand),
+    /// Show what functions printed.
+    Logs(LogsArgs),
+    /// Show the instances that are there now.
+    Ps,
+    /// Show what was used and what it costs.
+    Usage(UsageArgs),
+    /// Delete an app: its functions stop answering.
+    Delete(DeleteArgs),
+    /// Put interpreters' runtime support in place.
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
+    /// Show the prices that usage is charged at.
+    Prices,
+    /// Print the OpenAPI document of the control API.
+    Openapi,
+    /// Print the JSON schema of rouse.toml, for editors.
+    Schema,
+    /// Print the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// One of the platform's processes; `serve` starts them.
+    #[command(hide = true, disable_help_flag = true)]
+    Role {
+        /// Which, and what it is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+/// What `rouse serve` takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// Where functions answer.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// Where the control API answers. Its token is needed there.
+    #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDR")]
+    pub(crate) control: SocketAddr,
+    /// Gateway processes [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) gateways: Option<u32>,
+    /// The domain of host names such as hello.default.localhost.
+    #[arg(long, default_value = "localhost", value_name = "DOMAIN")]
+    pub(crate) domain: String,
+    /// Memory for instances, such as 4GiB [default: three quarters of the machine's].
+    #[arg(long, value_name = "SIZE", value_parser = rouse_types::size::parse_bytes)]
+    pub(crate) memory_budget: Option<u64>,
+}
+
+/// Which app.
+#[derive(Debug, Args)]
+pub(crate) struct AppDirArgs {
+    /// The app's folder, with its rouse.toml.
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+/// What `rouse init` takes.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The new app's folder; its name becomes the app's.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// What to begin with. Asked for on a terminal.
+    #[arg(long, value_enum)]
+    pub(crate) template: Option<Template>,
+}
+
+/// An app to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Template {
+    /// A WebAssembly component in JavaScript.
+    JsComponent,
+    /// A WebAssembly component in Rust.
+    RustComponent,
+    /// An AWS Lambda handler in Python.
+    PythonLambda,
+    /// An AWS Lambda handler for Node.js.
+    NodeLambda,
+}
+
+/// What `rouse dev` takes.
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// The app's folder, with its rouse.toml.
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Where functions answer [default: 127.0.0.1:8080, or a free port when that is taken].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Gateway processes.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) gateways: u32,
+}
+
+/// What `rouse invoke` takes.
+#[derive(Debug, Args)]
+pub(crate) struct InvokeArgs {
+    /// The function.
+    pub(crate) function: FunctionName,
+    /// The payload: text, `@file`, or `-` for standard input [default: {} for Lambda handlers].
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) payload: Option<String>,
+    /// An alias or a version's number instead of what is live.
+    #[arg(long, value_name = "ALIAS|N")]
+    pub(crate) alias: Option<String>,
+    /// The payload's media type.
+    #[arg(long, default_value = "application/json", value_name = "TYPE")]
+    pub(crate) content_type: String,
+}
+
+/// What `rouse list` takes.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only the functions of this app.
+    #[arg(long, value_name = "APP")]
+    pub(crate) app: Option<AppName>,
+}
+
+/// Which function.
+#[derive(Debug, Args)]
+pub(crate) struct FunctionArgs {
+    /// The function.
+    pub(crate) function: FunctionName,
+}
+
+/// What `rouse rollback` takes.
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// The function.
+    pub(crate) function: FunctionName,
+    /// The version to go to [default: the one that was live before].
+    #[arg(long, value_name = "N")]
+    pub(crate) to: Option<u64>,
+}
+
+/// `rouse alias …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AliasCommand {
+    /// Point a name at a version, or share its calls among several: `1=90 2=10`.
+    Set {
+        /// The function.
+        function: FunctionName,
+        /// The alias.
+        alias: AliasName,
+        /// A version, or several with their weights.
+        #[arg(required = true, value_name = "VERSION[=WEIGHT]")]
+        versions: Vec<String>,
+    },
+    /// List a function's aliases.
+    List(FunctionArgs),
+}
+
+/// What `rouse logs` takes.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Only this function's.
+    pub(crate) function: Option<FunctionName>,
+    /// Go on showing what is printed.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// How far back, such as 10m, 2h, 1d.
+    #[arg(long, default_value = "1h", value_name = "AGE", value_parser = rouse_types::size::parse_duration)]
+    pub(crate) since: std::time::Duration,
+}
+
+/// What `rouse usage` takes.
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// What to sum by.
+    #[arg(long, value_enum, default_value_t = By::Function)]
+    pub(crate) by: By,
+    /// How far back, such as 1h, 30d.
+    #[arg(long, default_value = "30d", value_name = "AGE", value_parser = rouse_types::size::parse_duration)]
+    pub(crate) since: std::time::Duration,
+}
+
+/// What usage is summed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// One row per function.
+    Function,
+    /// One row per hour.
+    Hour,
+    /// One row per tenant.
+    Tenant,
+}
+
+/// What `rouse delete` takes.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// The app.
+    pub(crate) app: AppName,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// `rouse runtime …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuntimeCommand {
+    /// Put a runtime's support in place, such as python3.11.
+    Install {
+        /// The runtime.
+        runtime: String,
+    },
+    /// List the runtimes and whether they can be used.
+    List,
+}
