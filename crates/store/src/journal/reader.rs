@@ -1,0 +1,358 @@
+//! Reads the records of all writers of a journal from a cursor on, and follows the live ones.
+//!
+//! ```text
+//!          ┌── records, until the first uncommitted ──▶ live: waits here, the next read goes on
+//!   segment┤
+//!          ├── its end ──▶ sealed: on to the next
+//!          └── a failed checksum ──▶ reported, on to the next
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rouse_types::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, format, format::Parsed, segment_path, segments, writers};
+
+/// Bytes read at a time: few calls, and little memory for many writers.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Payload bytes of one batch: bounds the memory of a reader that lags.
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// A place in one writer's segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// The segment's sequence number.
+    pub segment: u64,
+    /// The offset in its file, in bytes.
+    pub offset: u64,
+}
+
+/// How far a reader has read each writer. The default is the begin of everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub BTreeMap<String, Position>);
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Who wrote it.
+    pub writer: Arc<str>,
+    /// Where it stands.
+    pub position: Position,
+    /// The time that its writer gave it.
+    pub time: Timestamp,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// A place that cannot be read. Whatever followed it in its segment was skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corruption {
+    /// The segment's file.
+    pub path: PathBuf,
+    /// The offset in it, in bytes.
+    pub offset: u64,
+    /// What is wrong.
+    pub reason: &'static str,
+}
+
+/// What one read came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// Records, in the order of each writer; writers one after the other.
+    pub records: Vec<Record>,
+    /// What could not be read.
+    pub corruptions: Vec<Corruption>,
+    /// Whether all that was committed when the read began has been read.
+    pub caught_up: bool,
+}
+
+/// Reads a journal from a cursor on.
+#[derive(Debug)]
+pub struct Reader {
+    dir: PathBuf,
+    cursor: Cursor,
+    times: Range<Timestamp>,
+}
+
+impl Reader {
+    /// A reader of all writers below `dir`. It need not exist yet.
+    #[must_use]
+    pub fn open(dir: &Path, from: Cursor) -> Self {
+        Self { dir: dir.to_owned(), cursor: from, times: Timestamp(0)..Timestamp(u64::MAX) }
+    }
+
+    /// Only records of these times. Sealed segments that hold none are passed over unread.
+    #[must_use]
+    pub fn between(mut self, times: Range<Timestamp>) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Where the next read begins: to be kept with whatever was made of the records.
+    #[must_use]
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Reads up to `records_max` records, and remembers how far it came. Call it again for more, at once
+    /// if the batch has not caught up, else after a while.
+    ///
+    /// # Errors
+    /// Only what the operating system says; what is corrupt is part of the batch.
+    pub fn read(&mut self, records_max: usize) -> Result<Batch, Error> {
+        let mut reading = Reading { batch: Batch::default(), bytes_left: BATCH_BYTES_MAX, records_max };
+        reading.batch.caught_up = true;
+        for writer in writers(&self.dir)? {
+            let position = self.cursor.0.entry(writer.clone()).or_default();
+            let times = &self.times;
+            let done = reading.writer(&self.dir.join(&writer), &Arc::from(writer), position, times)?;
+            reading.batch.caught_up &= done;
+        }
+        Ok(reading.batch)
+    }
+}
+
+struct Reading {
+    batch: Batch,
+    bytes_left: usize,
+    records_max: usize,
+}
+
+/// Where in a segment reading stopped, and why.
+enum Stop {
+    /// Nothing more is committed: the segment is live.
+    Live,
+    /// The segment is done with, read or skipped.
+    Done,
+    /// The batch is full.
+    Enough,
+}
+
+impl Reading {
+    fn full(&self) -> bool {
+        self.batch.records.len() >= self.records_max || self.bytes_left == 0
+    }
+
+    /// Reads on in one writer's folder; whether that caught up.
+    fn writer(
+        &mut self,
+        dir: &Path,
+        writer: &Arc<str>,
+        position: &mut Position,
+        times: &Range<Timestamp>,
+    ) -> Result<bool, Error> {
+        for sequence in segments(dir)? {
+            if sequence < position.segment {
+                continue;
+            }
+            if sequence > position.segment {
+                *position = Position { segment: sequence, offset: 0 };
+            }
+            let path = segment_path(dir, sequence);
+            let file = match File::open(&path) {
+                // Retention was faster; there is nothing to read any more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(Error::io("open the segment", &path))?,
+            };
+            match self.segment(&file, &path, writer, position, times)? {
+                Stop::Live => return Ok(true),
+                Stop::Enough => return Ok(false),
+                Stop::Done => *position = Position { segment: sequence + 1, offset: 0 },
+            }
+        }
+        Ok(true)
+    }
+
+    fn corrupt(&mut self, path: &Path, offset: u64, reason: &'static str) -> Stop {
+        tracing::warn!(path = %path.display(), offset, reason, "a journal's segment is corrupt");
+        self.batch.corruptions.push(Corruption { path: path.to_owned(), offset, reason });
+        Stop::Done
+    }
+
+    fn segment(
+        &mut self,
+        file: &File,
+        path: &Path,
+        writer: &Arc<str>,
+        position: &mut Position,
+        times: &Range<Timestamp>,
+    ) -> Result<Stop, Error> {
+        let header = match read_header(file, path)? {
+            Ok(header) if header.sequence == position.segment => header,
+            Ok(_) => return Ok(self.corrupt(path, 0, "the segment's name is not that of its header")),
+            Err(reason) => return Ok(self.corrupt(path, 0, reason)),
+        };
+        let apart = header.times.1 < times.start || header.times.0 >= times.end;
+        if header.end.is_some() && apart {
+            return Ok(Stop::Done);
+        }
+        position.offset = position.offset.max(format::HEADER_BYTES as u64);
+        let mut source = Source::new(file, path, position.offset);
+        loop {
+            if header.end.is_some_and(|end| source.offset >= end) {
+                return Ok(Stop::Done);
+            }
+            if self.full() {
+                return Ok(Stop::Enough);
+            }
+            let here = Position { offset: source.offset, ..*position };
+            match source.next()? {
+                Next::Record { time, payload } => {
+                    if times.contains(&time) {
+                        self.bytes_left = self.bytes_left.saturating_sub(payload.len());
+                        let (writer, payload) = (Arc::clone(writer), payload.to_vec());
+                        self.batch.records.push(Record { writer, position: here, time, payload });
+                    }
+                    position.offset = source.offset;
+                }
+                Next::Nothing if header.end.is_none() => return Ok(Stop::Live),
+                Next::Nothing => {
+                    let reason = "records are missing before the segment's end";
+                    return Ok(self.corrupt(path, here.offset, reason));
+                }
+                Next::Corrupt => return Ok(self.corrupt(path, here.offset, "a record's checksum is wrong")),
+            }
+        }
+    }
+}
+
+fn read_header(file: &File, path: &Path) -> Result<Result<format::Header, &'static str>, Error> {
+    let mut bytes = [0; format::HEADER_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Err("the segment has no header")),
+        other => other.map(|()| format::decode_header(&bytes)).map_err(Error::io("read the segment", path)),
+    }
+}
+
+enum Next<'a> {
+    Record { time: Timestamp, payload: &'a [u8] },
+    Nothing,
+    Corrupt,
+}
+
+/// The records of one file, read a chunk at a time.
+struct Source<'f> {
+    file: &'f File,
+    path: &'f Path,
+    /// Of the next record, in the file.
+    offset: u64,
+    buffer: Vec<u8>,
+    /// The part of the buffer that was not parsed yet.
+    unread: Range<usize>,
+    file_bytes: u64,
+}
+
+impl<'f> Source<'f> {
+    fn new(file: &'f File, path: &'f Path, offset: u64) -> Self {
+        Self { file, path, offset, buffer: Vec::new(), unread: 0..0, file_bytes: 0 }
+    }
+
+    /// Reads at least `bytes` from the record's begin on, or what the file has.
+    fn fill(&mut self, bytes: usize) -> Result<(), Error> {
+        self.file_bytes = self.file.metadata().map_err(Error::io("read the segment", self.path))?.len();
+        let left = usize::try_from(self.file_bytes.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        self.buffer.resize(bytes.max(CHUNK_BYTES).min(left), 0);
+        let mut have = 0;
+        while have < self.buffer.len() {
+            let at = self.offset + have as u64;
+            match self.file.read_at(&mut self.buffer[have..], at) {
+                Ok(0) => break,
+                Ok(read) => have += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("read the segment", self.path)(error)),
+            }
+        }
+        self.unread = 0..have;
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Next<'_>, Error> {
+        // At most three looks: at what was read before; at a fresh chunk; and at the record read by itself,
+        // either because it is larger than a chunk, or because the chunk caught it amid its commit: its
+        // word was seen before the payload is read, so then it is whole.
+        let mut refills = 0;
+        let bytes = loop {
+            let unread = &self.buffer[self.unread.clone()];
+            let wanted = match format::decode_record(unread) {
+                Parsed::Record { bytes, .. } => break bytes,
+                Parsed::Nothing if refills > 0 => return Ok(Next::Nothing),
+                // The file ends here, and not even a record's head would fit.
+                Parsed::Short(_) if refills > 0 && unread.len() < format::RECORD_HEAD_BYTES => {
+                    return Ok(Next::Nothing);
+                }
+                Parsed::Short(_) | Parsed::Corrupt if refills == 2 => return Ok(Next::Corrupt),
+                Parsed::Short(bytes) => bytes,
+                Parsed::Nothing | Parsed::Corrupt => CHUNK_BYTES,
+            };
+            self.fill(wanted)?;
+            refills += 1;
+        };
+        let start = self.unread.start;
+        self.unread.start = (start + bytes).min(self.unread.end);
+        self.offset += bytes as u64;
+        match format::decode_record(&self.buffer[start..]) {
+            Parsed::Record { time, payload, .. } => Ok(Next::Record { time, payload }),
+            _ => Ok(Next::Corrupt),
+        }
+    }
+}
+
+/// What a segment's file holds, for recovery and retention.
+pub(super) enum Survey {
+    Sealed {
+        times: (Timestamp, Timestamp),
+    },
+    /// With the times of its records, if there are any.
+    Live {
+        end: u64,
+        times: Option<(Timestamp, Timestamp)>,
+    },
+    /// Not a segment that this release can read.
+    Unreadable,
+}
+
+/// Looks at a header only.
+pub(super) fn survey_header(path: &Path) -> Result<Survey, Error> {
+    let file = File::open(path).map_err(Error::io("open the segment", path))?;
+    Ok(match read_header(&file, path)? {
+        Err(_) => Survey::Unreadable,
+        Ok(format::Header { end: Some(_), times, .. }) => Survey::Sealed { times },
+        Ok(_) => Survey::Live { end: 0, times: None },
+    })
+}
+
+/// Looks through a whole segment for its end.
+pub(super) fn survey(path: &Path) -> Result<Survey, Error> {
+    let found = survey_header(path)?;
+    if !matches!(found, Survey::Live { .. }) {
+        return Ok(found);
+    }
+    let file = File::open(path).map_err(Error::io("open the segment", path))?;
+    let mut source = Source::new(&file, path, format::HEADER_BYTES as u64);
+    let mut times: Option<(Timestamp, Timestamp)> = None;
+    loop {
+        match source.next()? {
+            Next::Record { time, .. } => {
+                let (least, greatest) = times.unwrap_or((time, time));
+                times = Some((least.min(time), greatest.max(time)));
+            }
+            Next::Nothing => return Ok(Survey::Live { end: source.offset, times }),
+            // What a power loss tore stays inside, so that readers see it and tell of it.
+            Next::Corrupt => {
+                let all = (Timestamp(0), Timestamp(u64::MAX));
+                return Ok(Survey::Live { end: source.file_bytes, times: Some(all) });
+            }
+        }
+    }
+}
