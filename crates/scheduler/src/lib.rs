@@ -1,1 +1,14 @@
-//! placeholder
+//! What to do with a call, and with an instance that has nothing to do: decided, never done.
+//!
+//! Invariant: no I/O, no async, no clock, no randomness. Time and counts are passed in, decisions come out;
+//! the node and the gateway act on them. So every rule is tested by property over a simulated clock.
+
+pub mod admit;
+pub mod arrivals;
+pub mod evict;
+pub mod keepalive;
+
+pub use admit::{Admission, Load, Reason, admit, starts_wanted};
+pub use arrivals::Arrivals;
+pub use evict::{Candidate, GreedyDual};
+pub use keepalive::{FREEZE_GRACE, keep_alive};
