@@ -1,1 +1,38 @@
-//! placeholder
+//! The native HTTP API as a contract: its operations, its messages, its OpenAPI document, and a client.
+//!
+//! ```text
+//!   operation::ALL ─┬─▶ openapi::document()   docs/openapi.json
+//!                   ├─▶ operation::find()     the server's router
+//!                   └─▶ Client                CLI, tests
+//! ```
+//!
+//! Every answer that is no success has a [`rouse_types::Refusal`] as its JSON body, with the status of its
+//! code. Times are [`rouse_types::Timestamp`]: microseconds since the epoch. Streams of records are NDJSON:
+//! one JSON value a line; an empty line only says that the server is still there.
+//!
+//! Invariant: this crate knows nothing of the server's inside; the server depends on it, never the reverse.
+
+pub mod client;
+pub mod message;
+pub mod openapi;
+pub mod operation;
+pub mod query;
+pub mod wire;
+
+pub use client::{Client, InvokeAnswer, Lines};
+pub use message::{
+    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployFunction, DeployRequest,
+    DeployedFunction, Deployment, FunctionSummary, Info, IsolationInfo, LogsQuery, RollbackAnswer,
+    RollbackRequest, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
+};
+pub use operation::Operation;
+
+/// The media type of a stream of JSON values, one a line.
+pub const NDJSON: &str = "application/x-ndjson";
+/// How an invocation ended, in one word: on answers of the operation `invoke`.
+pub const OUTCOME_HEADER: &str = "x-rouse-outcome";
+/// What an invocation costs by the price sheet, in billionths of its currency: on answers of `invoke`.
+pub const COST_HEADER: &str = "x-rouse-cost-nanos";
+/// How often a stream that has nothing to say sends an empty line. A reader that hears nothing for four
+/// times as long takes the server for gone.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,0 +1,14 @@
+//! The messages of the API. Unknown fields are refused: a misspelt setting must not be a silent default.
+
+mod app;
+mod deploy;
+mod observe;
+
+pub use app::{
+    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, FunctionSummary, RollbackAnswer, RollbackRequest,
+    VersionInfo,
+};
+pub use deploy::{DeployEvent, DeployFunction, DeployRequest, DeployedFunction, Deployment};
+pub use observe::{
+    Info, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums,
+};

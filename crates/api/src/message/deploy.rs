@@ -1,0 +1,137 @@
+//! A deployment: what is asked for, what is told on the way, what it came to.
+
+use std::collections::BTreeMap;
+
+use rouse_types::{
+    AliasName, AppName, Destination, Digest, FunctionName, Isolation, Limits, Refusal, Runtime, Scaling,
+    TenantId, Timestamp,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Puts an app live, whole and at once: functions that are not named here stop answering.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// All functions of the app.
+    pub functions: Vec<DeployFunction>,
+    /// What this deployment is about, for the history. At most 1,000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// One function of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployFunction {
+    /// Its name, unique within the tenant.
+    pub name: FunctionName,
+    /// The digest of its code, uploaded before: a component, or a zip archive.
+    pub code: Digest,
+    /// What runs it.
+    pub runtime: Runtime,
+    /// Where the code begins, such as `app.handler`; nothing for components and `provided`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
+    /// How it is confined.
+    pub isolation: Isolation,
+    /// Environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How it grows.
+    #[serde(default)]
+    pub scaling: Scaling,
+    /// What it may reach, as `host:port`. Nothing, by default.
+    #[serde(default)]
+    pub egress: Vec<Destination>,
+    /// Aliases that move to this version with the deployment, besides `live`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<AliasName>,
+}
+
+/// What a deployment tells on its way, one a line. The last is [`DeployEvent::Live`] or
+/// [`DeployEvent::Failed`]; a stream that ends with neither was cut off, and the app may be either.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DeployEvent {
+    /// An archive is being unpacked.
+    Unpacking {
+        /// Whose code.
+        function: FunctionName,
+    },
+    /// An archive is unpacked.
+    Unpacked {
+        /// Whose code.
+        function: FunctionName,
+        /// How long that took, in milliseconds.
+        ms: u64,
+        /// Whether it had been unpacked before.
+        cached: bool,
+    },
+    /// A component is being compiled.
+    Compiling {
+        /// Whose code.
+        function: FunctionName,
+    },
+    /// A component is compiled.
+    Compiled {
+        /// Whose code.
+        function: FunctionName,
+        /// How long that took, in milliseconds.
+        ms: u64,
+        /// Whether it had been compiled before.
+        cached: bool,
+    },
+    /// Something that does not stop the deployment, but should be known.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// The app is live.
+    Live {
+        /// What it came to.
+        deployment: Deployment,
+    },
+    /// Nothing was changed.
+    Failed {
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// One deployment in an app's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Whose app.
+    pub tenant: TenantId,
+    /// The app.
+    pub app: AppName,
+    /// 1, 2, 3 …, never used twice for one app.
+    pub number: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it is about.
+    pub message: Option<String>,
+    /// Whether it is the one that answers now.
+    pub live: bool,
+    /// Its functions.
+    pub functions: Vec<DeployedFunction>,
+}
+
+/// One function of a deployment in the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployedFunction {
+    /// Its name.
+    pub function: FunctionName,
+    /// Its version's number.
+    pub version: u64,
+    /// Whether that version was made by this deployment.
+    pub changed: bool,
+    /// Where it answers.
+    pub url: String,
+}

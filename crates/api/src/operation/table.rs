@@ -1,0 +1,163 @@
+//! The table of operations.
+
+use http::Method;
+use rouse_types::{Alias, InstanceInfo, LogLine};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::{Body, Id, Operation, SchemaOf};
+use crate::{
+    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployRequest, FunctionSummary, Info,
+    LogsQuery, RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
+};
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const fn operation(id: Id, method: Method, path: &'static str, summary: &'static str) -> Operation {
+    let (request, response) = (Body::Empty, Body::Empty);
+    Operation { id, method, path, summary, query: None, request, response, open: false }
+}
+
+impl Operation {
+    const fn query(mut self, query: SchemaOf) -> Self {
+        self.query = Some(query);
+        self
+    }
+
+    const fn request(mut self, request: Body) -> Self {
+        self.request = request;
+        self
+    }
+
+    const fn response(mut self, response: Body) -> Self {
+        self.response = response;
+        self
+    }
+
+    const fn open(mut self) -> Self {
+        self.open = true;
+        self
+    }
+}
+
+/// Every operation.
+pub static ALL: &[Operation] = &[
+    operation(Id::Info, Method::GET, "/v1/info", "What this platform is and offers.")
+        .response(Body::Json(of::<Info>)),
+    operation(Id::HasBlob, Method::HEAD, "/v1/blobs/{digest}", "Whether code was uploaded already."),
+    operation(
+        Id::PutBlob,
+        Method::PUT,
+        "/v1/blobs/{digest}",
+        "Uploads code, a component or a zip archive, under its digest. Uploading it again changes nothing.",
+    )
+    .request(Body::Bytes),
+    operation(
+        Id::Deploy,
+        Method::POST,
+        "/v1/tenants/{tenant}/apps/{app}/deployments",
+        "Puts an app live, whole and at once, and tells of it on the way.",
+    )
+    .request(Body::Json(of::<DeployRequest>))
+    .response(Body::Lines(of::<DeployEvent>)),
+    operation(Id::ListApps, Method::GET, "/v1/tenants/{tenant}/apps", "Lists the apps.")
+        .response(Body::Json(of::<Vec<AppSummary>>)),
+    operation(
+        Id::GetApp,
+        Method::GET,
+        "/v1/tenants/{tenant}/apps/{app}",
+        "Shows an app's functions and its history.",
+    )
+    .response(Body::Json(of::<AppDetail>)),
+    operation(
+        Id::DeleteApp,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/apps/{app}",
+        "Deletes an app: its functions stop answering. Its usage and logs stay.",
+    )
+    .response(Body::Json(of::<DeleteAnswer>)),
+    operation(
+        Id::Rollback,
+        Method::POST,
+        "/v1/tenants/{tenant}/apps/{app}/rollback",
+        "Puts an earlier deployment of an app live again, whole and at once.",
+    )
+    .request(Body::Json(of::<RollbackRequest>))
+    .response(Body::Json(of::<RollbackAnswer>)),
+    operation(
+        Id::ListFunctions,
+        Method::GET,
+        "/v1/tenants/{tenant}/functions",
+        "Lists the functions of all apps.",
+    )
+    .response(Body::Json(of::<Vec<FunctionSummary>>)),
+    operation(
+        Id::ListVersions,
+        Method::GET,
+        "/v1/tenants/{tenant}/functions/{function}/versions",
+        "Lists the versions of a function that are kept, newest first.",
+    )
+    .response(Body::Json(of::<Vec<VersionInfo>>)),
+    operation(
+        Id::PutAlias,
+        Method::PUT,
+        "/v1/tenants/{tenant}/functions/{function}/aliases/{alias}",
+        "Points an alias at a version, or spreads its calls over several. `live` can be moved so, too, \
+             until the next deployment moves it.",
+    )
+    .request(Body::Json(of::<Alias>))
+    .response(Body::Json(of::<AliasAnswer>)),
+    operation(
+        Id::GetAlias,
+        Method::GET,
+        "/v1/tenants/{tenant}/functions/{function}/aliases/{alias}",
+        "Shows an alias.",
+    )
+    .response(Body::Json(of::<AliasAnswer>)),
+    operation(
+        Id::DeleteAlias,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/functions/{function}/aliases/{alias}",
+        "Deletes an alias. `live` cannot be deleted.",
+    )
+    .response(Body::Json(of::<DeleteAnswer>)),
+    operation(
+        Id::Invoke,
+        Method::POST,
+        "/v1/tenants/{tenant}/functions/{function}/invocations",
+        "Runs a function once with the body as its payload, and answers with what it answers. The headers \
+             x-rouse-invocation-id, x-rouse-outcome, x-rouse-billed-ms, x-rouse-cost-nanos and server-timing \
+             tell what came of it.",
+    )
+    .query(of::<InvokeQuery>)
+    .request(Body::Bytes)
+    .response(Body::Bytes),
+    operation(
+        Id::Logs,
+        Method::GET,
+        "/v1/tenants/{tenant}/logs",
+        "Shows what functions printed, oldest first.",
+    )
+    .query(of::<LogsQuery>)
+    .response(Body::Lines(of::<LogLine>)),
+    operation(Id::Usage, Method::GET, "/v1/tenants/{tenant}/usage", "Sums what was used, and prices it.")
+        .query(of::<UsageQuery>)
+        .response(Body::Json(of::<UsageReport>)),
+    operation(Id::Ps, Method::GET, "/v1/tenants/{tenant}/ps", "Lists the instances that are there now.")
+        .response(Body::Json(of::<Vec<InstanceInfo>>)),
+    operation(Id::Metrics, Method::GET, "/metrics", "Metrics of all processes, in Prometheus' text form.")
+        .response(Body::Text),
+    operation(Id::Health, Method::GET, "/healthz", "Whether this process works.").open().response(Body::Text),
+    operation(
+        Id::Ready,
+        Method::GET,
+        "/readyz",
+        "Whether deployments and calls can be taken: the store answers and a gateway is there.",
+    )
+    .open()
+    .response(Body::Text),
+    operation(Id::Openapi, Method::GET, "/openapi.json", "This API as an OpenAPI 3.1 document.")
+        .open()
+        .response(Body::Json(of::<serde_json::Value>)),
+];
