@@ -5,9 +5,18 @@
 //! which makes no system call.
 
 pub mod ballast;
+pub mod blobs;
+mod embedded;
+pub mod error;
 pub mod journal;
+pub mod queues;
+pub mod records;
 
 pub use ballast::Ballast;
+pub use blobs::Blobs;
+pub use error::Error;
+pub use queues::Queues;
+pub use records::Records;
 
 /// Whether an I/O error says that no space is left: on the disk, or in the owner's quota.
 pub(crate) fn is_full(error: &std::io::Error) -> bool {

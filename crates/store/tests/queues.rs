@@ -1,0 +1,168 @@
+//! The contract of queues, over each engine that implements it (for now: the embedded one).
+
+#![expect(clippy::unwrap_used, reason = "in a test, a failure is the report")]
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use rouse_store::{
+    Error, Queues,
+    queues::{Depth, Lease, NewMessage},
+};
+use rouse_types::{ManualClock, Timestamp};
+
+const VISIBILITY: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(300);
+
+/// Runs a test over each engine, with a clock that it moves.
+fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(Queues, Arc<ManualClock>) -> F) {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+    let queues = Queues::open(&dir.path().join("queues.db"), clock.clone(), WINDOW).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(test(queues, clock));
+}
+
+fn message(text: &str) -> NewMessage {
+    NewMessage::new(text.as_bytes().to_vec())
+}
+
+async fn depth(queues: &Queues) -> [u64; 4] {
+    let Depth { ready, delayed, leased, dead } = queues.depth("q").await.unwrap();
+    [ready, delayed, leased, dead]
+}
+
+#[test]
+fn a_message_is_leased_in_order_finished_once_and_gone() {
+    on_each_engine(|queues, _| async move {
+        queues.enqueue("q", vec![message("1"), message("2"), message("3")]).await.unwrap();
+        queues.enqueue("other", vec![message("x")]).await.unwrap();
+        let leased = queues.lease("q", 2, VISIBILITY).await.unwrap();
+        assert_eq!(leased.iter().map(|m| m.payload.as_slice()).collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(depth(&queues).await, [1, 0, 2, 0]);
+        let leases: Vec<_> = leased.iter().map(|m| m.lease).collect();
+        assert_eq!(queues.ack(leases.clone()).await.unwrap(), [true, true]);
+        assert_eq!(queues.ack(leases).await.unwrap(), [false, false]);
+        assert_eq!(queues.lease("q", 9, VISIBILITY).await.unwrap().len(), 1);
+        assert!(queues.lease("q", 9, VISIBILITY).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_lease_that_runs_out_is_given_again_and_the_old_one_finishes_nothing() {
+    on_each_engine(|queues, clock| async move {
+        queues.enqueue("q", vec![message("1")]).await.unwrap();
+        let first = queues.lease("q", 1, VISIBILITY).await.unwrap()[0].lease;
+        clock.advance(VISIBILITY);
+        let second = queues.lease("q", 1, VISIBILITY).await.unwrap()[0].lease;
+        assert_eq!((first.attempt, second.attempt), (1, 2));
+        assert_eq!(queues.ack(vec![first]).await.unwrap(), [false]);
+        assert!(!queues.nack(first, Duration::ZERO, "late").await.unwrap());
+        assert!(!queues.extend(first, VISIBILITY).await.unwrap());
+        clock.advance(VISIBILITY / 2);
+        assert!(queues.extend(second, VISIBILITY).await.unwrap());
+        clock.advance(VISIBILITY / 2);
+        assert!(queues.lease("q", 1, VISIBILITY).await.unwrap().is_empty(), "it was extended");
+        assert_eq!(queues.ack(vec![second]).await.unwrap(), [true]);
+        assert_eq!(depth(&queues).await, [0; 4]);
+    });
+}
+
+#[test]
+fn a_message_that_fails_comes_back_after_its_delay_and_is_dead_after_its_last_attempt() {
+    on_each_engine(|queues, clock| async move {
+        queues.enqueue("q", vec![NewMessage { attempts_max: 2, ..message("1") }]).await.unwrap();
+        let first = &queues.lease("q", 1, VISIBILITY).await.unwrap()[0];
+        assert!(!first.last);
+        assert!(queues.nack(first.lease, Duration::from_secs(5), "boom").await.unwrap());
+        assert_eq!(depth(&queues).await, [0, 1, 0, 0]);
+        assert!(queues.lease("q", 1, VISIBILITY).await.unwrap().is_empty());
+        let ready = queues.next_ready("q").await.unwrap().unwrap();
+        clock.set(ready);
+        let second = &queues.lease("q", 1, VISIBILITY).await.unwrap()[0];
+        assert!(second.last);
+        assert!(queues.nack(second.lease, Duration::from_secs(5), "boom again").await.unwrap());
+        assert_eq!(depth(&queues).await, [0, 0, 0, 1]);
+        let dead = queues.dead("q", None, 10).await.unwrap();
+        assert_eq!((dead[0].attempts, dead[0].reason.as_str()), (2, "boom again"));
+        assert_eq!(queues.redrive("q", vec![dead[0].id]).await.unwrap(), 1);
+        let third = &queues.lease("q", 1, VISIBILITY).await.unwrap()[0];
+        assert_eq!((third.lease.attempt, third.payload.as_slice()), (1, &b"1"[..]));
+    });
+}
+
+#[test]
+fn a_message_whose_last_attempt_vanishes_is_dead_and_not_nowhere() {
+    on_each_engine(|queues, clock| async move {
+        queues.enqueue("q", vec![NewMessage { attempts_max: 1, ..message("1") }]).await.unwrap();
+        assert!(queues.lease("q", 1, VISIBILITY).await.unwrap()[0].last);
+        clock.advance(VISIBILITY);
+        assert!(queues.lease("q", 1, VISIBILITY).await.unwrap().is_empty());
+        assert_eq!(depth(&queues).await, [0, 0, 0, 1]);
+        let id = queues.dead("q", None, 1).await.unwrap()[0].id;
+        assert_eq!(queues.bury("q", vec![id]).await.unwrap(), 1);
+        assert_eq!(depth(&queues).await, [0; 4]);
+    });
+}
+
+#[test]
+fn an_id_is_taken_once_within_the_window_even_after_its_message_is_gone() {
+    on_each_engine(|queues, clock| async move {
+        let same = || NewMessage { deduplication: Some("id".to_owned()), ..message("1") };
+        let sent = queues.enqueue("q", vec![same(), same()]).await.unwrap();
+        assert_eq!((sent[0].duplicate, sent[1].duplicate, sent[0].id), (false, true, sent[1].id));
+        assert!(!queues.enqueue("other", vec![same()]).await.unwrap()[0].duplicate);
+        let lease = queues.lease("q", 9, VISIBILITY).await.unwrap()[0].lease;
+        queues.ack(vec![lease]).await.unwrap();
+        clock.advance(WINDOW - Duration::from_micros(1));
+        assert!(queues.enqueue("q", vec![same()]).await.unwrap()[0].duplicate);
+        clock.advance(Duration::from_micros(1));
+        assert!(!queues.enqueue("q", vec![same()]).await.unwrap()[0].duplicate);
+        assert_eq!(depth(&queues).await, [1, 0, 0, 0]);
+    });
+}
+
+#[test]
+fn a_delayed_message_waits() {
+    on_each_engine(|queues, clock| async move {
+        let late = NewMessage { delay: Duration::from_secs(60), ..message("late") };
+        queues.enqueue("q", vec![late, message("now")]).await.unwrap();
+        assert_eq!(queues.lease("q", 9, VISIBILITY).await.unwrap()[0].payload, b"now");
+        clock.advance(Duration::from_secs(60));
+        let payloads: Vec<_> =
+            queues.lease("q", 9, VISIBILITY).await.unwrap().into_iter().map(|m| m.payload).collect();
+        assert!(payloads.contains(&b"late".to_vec()));
+    });
+}
+
+#[test]
+fn a_waiting_consumer_is_woken_by_a_message_and_by_nothing_else() {
+    on_each_engine(|queues, _| async move {
+        let mut changes = queues.changes();
+        changes.borrow_and_update();
+        assert!(queues.lease("q", 1, VISIBILITY).await.unwrap().is_empty());
+        assert!(!changes.has_changed().unwrap(), "an empty lease is no change");
+        queues.enqueue("q", vec![message("1")]).await.unwrap();
+        changes.changed().await.unwrap();
+        assert_eq!(queues.lease("q", 1, VISIBILITY).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_is_out_of_bounds_is_refused_and_an_unknown_lease_is_no_error() {
+    on_each_engine(|queues, _| async move {
+        let refused = [
+            queues.enqueue("", vec![message("1")]).await,
+            queues.enqueue("a b", vec![message("1")]).await,
+            queues.enqueue("q", vec![message("1"); 1_001]).await,
+            queues.enqueue("q", vec![NewMessage::new(vec![0; (8 << 20) + 1])]).await,
+            queues.enqueue("q", vec![NewMessage { attempts_max: 0, ..message("1") }]).await,
+            queues
+                .enqueue("q", vec![NewMessage { deduplication: Some(String::new()), ..message("1") }])
+                .await,
+        ];
+        assert!(refused.iter().all(|result| matches!(result, Err(Error::Invalid(_)))));
+        let unknown = Lease { id: rouse_store::queues::MessageId(99), attempt: 1 };
+        assert_eq!(queues.ack(vec![unknown]).await.unwrap(), [false]);
+        assert!(!queues.nack(unknown, Duration::ZERO, "").await.unwrap());
+    });
+}
