@@ -1,52 +1,46 @@
-//! Containers: namespaces, control groups and seccomp of the kernel.
+//! Containers: code confined by the kernel's namespaces, control groups and seccomp.
+//!
+//! ```text
+//!  node (no privileges)                       spawner (root, one thread)          sandbox
+//!    ContainerDriver ── one connection for ──▶ forks, watches, removes ─ clone3 ─▶ init ─▶ code
+//!    acts on what it was handed: the sandbox' listeners, its outputs, the files of its control group
+//! ```
+//!
+//! In the order of one start: [`client`] asks, [`spawner`] checks ([`check`]), makes groups ([`cgroup`], chosen
+//! by [`layout`]) and forks; [`child`] builds its files ([`rootfs`]), drops all privileges, filters its system
+//! calls ([`seccomp`]) and becomes the code.
+//!
+//! Needs Linux 5.12 (`mount_setattr`) and root.
 
-use std::path::{Path, PathBuf};
+mod cgroup;
+mod check;
+mod child;
+mod client;
+mod layout;
+mod rootfs;
+mod seccomp;
+pub mod spawner;
+mod sys;
+mod wire;
 
-use crate::{Driver, Error, Exit, Sandbox, Spec, Started, Stats};
+use serde::{Deserialize, Serialize};
 
-/// Starts containers, through the spawner.
-#[derive(Debug)]
-pub struct ContainerDriver {
-    socket: PathBuf,
-}
+pub use cgroup::{Enforced, Version};
+pub use client::{Container, ContainerDriver};
 
-impl ContainerDriver {
-    /// A driver that reaches the spawner at this unix socket. It connects at the first start, and again
-    /// whenever the spawner was started again.
-    #[must_use]
-    pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
-    }
-}
-
-impl Driver for ContainerDriver {
-    type Sandbox = Container;
-
-    async fn start(&self, _spec: Spec) -> Result<Started<Container>, Error> {
-        Err(Error::Spec(format!("containers are not built yet: {}", self.socket.display())))
-    }
-}
-
-/// One container.
-#[derive(Debug)]
-pub struct Container {}
-
-impl Sandbox for Container {
-    async fn freeze(&self) -> Result<(), Error> {
-        Err(Error::Gone)
-    }
-
-    async fn thaw(&self) -> Result<(), Error> {
-        Err(Error::Gone)
-    }
-
-    fn stats(&self) -> Stats {
-        Stats::default()
-    }
-
-    fn kill(&self) {}
-
-    async fn exited(&self) -> Exit {
-        Exit::Code(0)
-    }
+/// What this host can enforce and measure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Why no container can be started here at all.
+    pub unavailable: Option<String>,
+    /// The limit of memory, and the measure of its peak.
+    pub memory: Enforced,
+    /// The limit of CPU time.
+    pub cpu: Enforced,
+    /// The limit of processes. Without it, each process' own limit (`RLIMIT_NPROC`) stands.
+    pub processes: Enforced,
+    /// Freezing.
+    pub freezer: Enforced,
+    /// The measure of CPU time.
+    pub cpu_usage: Enforced,
 }

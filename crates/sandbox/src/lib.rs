@@ -14,6 +14,8 @@
 
 use std::{future::Future, net::SocketAddr, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub mod container;
 pub mod sim;
 pub mod stream;
@@ -21,7 +23,7 @@ pub mod stream;
 pub use stream::{Listener, Output, Stream};
 
 /// What to run, and within which bounds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     /// Names the sandbox on this host: `[a-z0-9-]`, at most 40 bytes, unique among those that live.
     pub id: String,
@@ -40,7 +42,7 @@ pub struct Spec {
 }
 
 /// A folder of the host, seen read-only inside.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Mount {
     /// Where it is on the host.
     pub source: PathBuf,
@@ -49,7 +51,7 @@ pub struct Mount {
 }
 
 /// What one sandbox may use. All are enforced by the kernel, or reported as unenforced by the driver.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory of all its processes, in bytes.
     pub memory_bytes: u64,
@@ -77,7 +79,7 @@ pub struct Started<S> {
 }
 
 /// What a sandbox has used since it was started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// CPU time of all its processes, in microseconds.
     pub cpu_us: u64,
@@ -86,7 +88,7 @@ pub struct Stats {
 }
 
 /// How a sandbox ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// Its first process returned this code.
     Code(i32),

@@ -1,0 +1,247 @@
+//! What a sandbox sees of files: a fresh tmpfs as its root, the host's `/usr` read-only, a minimal `/etc`, its
+//! own `/proc`, `/dev` and `/tmp`, and the folders of its spec. Built in its own mount namespace, so nothing of
+//! it ever stands on the host.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, open, openat2},
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
+        move_mount, open_tree, unmount,
+    },
+    process::{chdir, fchdir, pivot_root},
+};
+
+use super::{sys, wire::Refused};
+use crate::{Mount, Spec};
+
+const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
+/// What the host's root has beside `/usr` so that its programs find their parts: links on merged hosts.
+const BESIDE_USR: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// Of the host's `/etc`, what programs need and what tells nothing: the linker's cache, the alternatives of
+/// commands, the certificates of authorities, the time zone.
+const OF_ETC: &[&str] = &[
+    "etc/ld.so.cache",
+    "etc/alternatives",
+    "etc/ssl/certs",
+    "etc/ssl/openssl.cnf",
+    "etc/pki/tls/certs",
+    "etc/pki/ca-trust/extracted",
+    "etc/crypto-policies",
+    "etc/localtime",
+    "etc/mime.types",
+];
+
+/// Files of `/proc` that tell of the whole host, or steer it.
+const MASKED: &[&str] =
+    &["proc/kcore", "proc/keys", "proc/key-users", "proc/timer_list", "proc/sysrq-trigger", "proc/kmsg"];
+/// Folders of `/proc` whose files steer the host: seen, never written.
+const PROC_READ_ONLY: &[&str] = &["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
+
+/// Where a spec's mounts may not go: these are the sandbox' own.
+const RESERVED: &[&str] =
+    &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "proc", "dev", "sys", "etc", "tmp"];
+
+/// Bytes of files that `/etc` takes; the rest of the root are folders, which the inodes bound.
+const ROOT_OPTIONS: &std::ffi::CStr = c"mode=755,size=256k,nr_inodes=1024";
+
+/// Checks that a path can be a mount's target.
+pub(super) fn check_target(target: &Path) -> Result<(), String> {
+    let named = |what: &str| Err(format!("the mount target {} {what}", target.display()));
+    let mut components = target.components();
+    if components.next() != Some(Component::RootDir) {
+        return named("is not absolute");
+    }
+    let Some(Component::Normal(first)) = components.clone().next() else { return named("is the root itself") };
+    if RESERVED.iter().any(|reserved| first == *reserved) {
+        return named("is in a folder of the sandbox' own");
+    }
+    if components.any(|component| !matches!(component, Component::Normal(_))) {
+        return named("has a `..`");
+    }
+    Ok(())
+}
+
+/// Builds the root and moves this process into it. Precondition: this process is alone in its mount namespace,
+/// and the first of its pid namespace.
+pub(super) fn enter(root: &Path, mount_roots: &[PathBuf], spec: &Spec, uid: u32) -> Result<(), Refused> {
+    let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
+    // What is mounted here must not show on the host, nor the other way round.
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .map_err(|e| step("keep mounts private")(e.into()))?;
+    mount("rouse", root, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, ROOT_OPTIONS)
+        .map_err(|e| step("mount a root")(e.into()))?;
+    chdir(root).map_err(|e| step("enter the root")(e.into()))?;
+    system().map_err(step("show the host's programs"))?;
+    etc(uid).map_err(step("make /etc"))?;
+    devices().map_err(step("make /dev"))?;
+    tmp(spec.limits.tmp_bytes).map_err(step("mount /tmp"))?;
+    proc().map_err(step("mount /proc"))?;
+    for one in &spec.mounts {
+        bind_spec(one, mount_roots)?;
+    }
+    switch().map_err(step("change the root"))
+}
+
+fn system() -> io::Result<()> {
+    fs::create_dir("usr")?;
+    bind("/usr".as_ref(), "usr".as_ref())?;
+    for name in BESIDE_USR {
+        let host = Path::new("/").join(name);
+        let Ok(metadata) = fs::symlink_metadata(&host) else { continue };
+        if metadata.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&host)?, name)?;
+        } else {
+            fs::create_dir(name)?;
+            bind(&host, name.as_ref())?;
+        }
+    }
+    Ok(())
+}
+
+fn etc(uid: u32) -> io::Result<()> {
+    fs::create_dir("etc")?;
+    fs::write(
+        "etc/passwd",
+        format!("root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:{uid}:{uid}:sandbox:/tmp:/usr/sbin/nologin\n"),
+    )?;
+    fs::write("etc/group", format!("root:x:0:\nsandbox:x:{uid}:\n"))?;
+    fs::write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
+    fs::write("etc/hostname", "sandbox\n")?;
+    fs::write("etc/resolv.conf", "")?;
+    fs::write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
+    for name in OF_ETC {
+        let host = Path::new("/").join(name);
+        // A link of the host's may lead anywhere; what is meant is what it leads to, at the link's place.
+        let Ok(metadata) = fs::metadata(&host) else { continue };
+        if metadata.is_dir() {
+            fs::create_dir_all(name)?;
+        } else {
+            if let Some(parent) = Path::new(name).parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(name, "")?;
+        }
+        bind(&host, name.as_ref())?;
+    }
+    Ok(())
+}
+
+fn devices() -> io::Result<()> {
+    fs::create_dir("dev")?;
+    mount("dev", "dev", "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=755,size=4k,nr_inodes=32")?;
+    // Major and minor numbers: admin-guide/devices.txt of the kernel.
+    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+        let path = format!("dev/{name}");
+        let everyone = Mode::from_raw_mode(0o666);
+        mknodat(CWD, &path, FileType::CharacterDevice, everyone, makedev(1, minor))?;
+        // The umask must not matter.
+        rustix::fs::chmod(&path, everyone)?;
+    }
+    for (link, to) in [
+        ("dev/fd", "/proc/self/fd"),
+        ("dev/stdin", "/proc/self/fd/0"),
+        ("dev/stdout", "/proc/self/fd/1"),
+        ("dev/stderr", "/proc/self/fd/2"),
+        // Shared memory counts against the limit of /tmp.
+        ("dev/shm", "/tmp"),
+    ] {
+        std::os::unix::fs::symlink(to, link)?;
+    }
+    let device = open("dev", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    sys::mount_attributes(device.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
+}
+
+fn tmp(bytes: u64) -> io::Result<()> {
+    fs::create_dir("tmp")?;
+    // One inode for each page that fits, since empty files take kernel memory too.
+    let inodes = (bytes / 4096).max(64);
+    let options = std::ffi::CString::new(format!("mode=1777,size={bytes},nr_inodes={inodes}"))?;
+    Ok(mount("tmp", "tmp", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
+}
+
+fn proc() -> io::Result<()> {
+    fs::create_dir("proc")?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("proc", "proc", "proc", flags, c"hidepid=invisible")?;
+    for name in PROC_READ_ONLY.iter().filter(|name| Path::new(name).exists()) {
+        bind(name.as_ref(), name.as_ref())?;
+    }
+    for name in MASKED.iter().filter(|name| Path::new(name).exists()) {
+        let null = open_tree(CWD, "dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        attach(&null, name.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Shows a folder of a spec. The asker is not trusted with the host's files: only what lies below one of the
+/// spawner's own roots, without a link on the way, can be shown.
+fn bind_spec(one: &Mount, mount_roots: &[PathBuf]) -> Result<(), Refused> {
+    let source = one.source.display();
+    let found = mount_roots.iter().find_map(|root| Some((root, one.source.strip_prefix(root).ok()?)));
+    let Some((root, below)) = found else {
+        return Err(Refused::Spec(format!("{source} is in no folder that sandboxes may see")));
+    };
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let opened = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(|root| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        openat2(root, below, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+    });
+    let opened = opened.map_err(|error| Refused::Spec(format!("{source} cannot be shown: {error}")))?;
+    let target = one.target.strip_prefix("/").unwrap_or(&one.target);
+    let shown = fs::create_dir_all(target).and_then(|()| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = open_tree(&opened, "", flags)?;
+        sys::mount_attributes(tree.as_fd(), READ_ONLY, false)?;
+        attach(&tree, target)
+    });
+    let named = |error| Refused::Spec(format!("{source} cannot be shown at {}: {error}", one.target.display()));
+    shown.map_err(named)
+}
+
+/// Shows a part of the host, whole and read-only.
+fn bind(host: &Path, at: &Path) -> io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, host, flags)?;
+    // Before it is attached: at no moment can it be written.
+    sys::mount_attributes(tree.as_fd(), READ_ONLY, true)?;
+    attach(&tree, at)
+}
+
+fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
+    Ok(move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// Makes the working folder the root, lets go of the old one, and closes it for writing.
+fn switch() -> io::Result<()> {
+    let root = open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    // The old root ends up stacked over the new one: `pivot_root(2)`, "pivot_root(".", ".")".
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    fchdir(&root)?;
+    chdir("/")?;
+    let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    sys::mount_attributes(root.as_fd(), READ_ONLY, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clean_absolute_path_outside_the_sandbox_own_folders_can_be_a_target() {
+        for good in ["/var/task", "/opt/rouse/runtime", "/srv"] {
+            assert_eq!(check_target(Path::new(good)), Ok(()), "{good}");
+        }
+        for bad in ["/", "", "var/task", "/usr/x", "/etc", "/proc/1", "/var/../usr", "/var/task/..", "/tmp/x", "/../x"] {
+            assert!(check_target(Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,547 @@
+//! The spawner: the one privileged process. It has one thread and does nothing but start, watch and remove
+//! sandboxes for the node, which has no privileges.
+//!
+//! ```text
+//!            Start                child: listening, exec          node: end of writing, or gone
+//!  Waiting ─────────▶ Starting ───────────────────────▶ Running ──────────────────────────────▶ killed
+//!                        └── failed, too slow ──▶ killed    └── init ended ──┐                    │
+//!                                                       Removing ◀───────────┴────────────────────┘
+//!                                                          └── groups gone ──▶ Exited / Refused is told
+//! ```
+//!
+//! One connection is one sandbox (see [`super::wire`]), so what happens to a sandbox when its node dies, drops
+//! the start's future or kills it is one and the same path: the connection ends. Children die with the spawner
+//! (`PR_SET_PDEATHSIG`), and a start cleans up the groups that a killed predecessor left; nothing else of a
+//! sandbox is outside its own namespaces.
+//!
+//! The place for what is not built yet: pools of pre-built sandboxes and zygotes stand between
+//! [`Spawner::start`], which would take a waiting child and send it its spec, and [`super::child`], whose steps
+//! up to the root do not depend on the code.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::epoll::{self, EventData, EventFlags},
+    fs::{FlockOperation, Gid, Mode, Uid, chmod, chown, flock},
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with, socketpair,
+        sockopt::socket_peercred,
+    },
+    pipe::{PipeFlags, pipe_with},
+    process::{Signal, WaitId, WaitIdOptions, geteuid, pidfd_send_signal, waitid},
+    time::Timespec,
+};
+
+use super::{
+    Report,
+    cgroup::{self, Cgroups, Files},
+    child::{self, Plan, Ready},
+    check,
+    layout::Feature,
+    seccomp::Filters,
+    sys,
+    wire::{self, Handles, Refused, Reply, Request},
+};
+use crate::{Exit, Spec, Stats};
+
+/// How a start may take at most. It takes milliseconds; a host that swaps may need a second.
+const START_MAX: Duration = Duration::from_secs(10);
+/// How often the folders of a group that still holds a dying process are tried again, and how many times.
+const REMOVE_PAUSE: Duration = Duration::from_millis(2);
+const REMOVE_TRIES: u32 = 1_000;
+/// How long the end of the spawner waits for the sandboxes to be gone.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// What the spawner is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The unix socket to listen on. It is made anew, with mode 0600.
+    pub socket: PathBuf,
+    /// User and group that the socket belongs to. Only this user, and root, may ask.
+    pub owner: (u32, u32),
+    /// Names this installation in control groups: `[a-z0-9-]`, at most 32 bytes. Two spawners on one host
+    /// need two names.
+    pub instance: String,
+    /// Folders that mounts of a spec may lie in. Nothing else of the host can be shown to a sandbox.
+    pub mount_roots: Vec<PathBuf>,
+    /// The first user id of sandboxes; one for each, [`Config::sandboxes_max`] in all. Nobody else may have
+    /// them.
+    pub first_uid: u32,
+    /// How many sandboxes may live at once.
+    pub sandboxes_max: u32,
+}
+
+/// Runs the spawner until it gets SIGTERM or SIGINT. Then all sandboxes are killed and removed.
+///
+/// Precondition: this process has no other thread, and logs through `tracing` to somewhere that starts none.
+/// Without privileges it runs too, and refuses every start with the reason.
+///
+/// # Errors
+/// When the socket cannot be made, another spawner holds it, or the process has threads.
+pub fn run(config: Config) -> io::Result<()> {
+    if sys::threads()? != 1 {
+        return Err(io::Error::other("the spawner must have one thread: it forks"));
+    }
+    check::name(&config.instance, 32).map_err(|what| io::Error::other(format!("the instance's name {what}")))?;
+    let mut spawner = Spawner::new(config)?;
+    let result = spawner.serve();
+    spawner.stop();
+    result
+}
+
+struct Spawner {
+    config: Config,
+    /// Below the socket's folder, empty: every sandbox builds its root over it, in its own mount namespace.
+    root: PathBuf,
+    cgroups: Cgroups,
+    filters: Filters,
+    /// Why this process cannot confine anything.
+    powerless: Option<String>,
+    epoll: OwnedFd,
+    listener: OwnedFd,
+    /// Read by nobody: that something comes is all that matters.
+    _signals: OwnedFd,
+    sessions: HashMap<u64, Session>,
+    next_session: u64,
+    uids_free: Vec<u32>,
+    ids: HashSet<String>,
+    /// Held while this spawner lives, so that there is one.
+    _lock: std::fs::File,
+}
+
+/// One connection.
+struct Session {
+    socket: OwnedFd,
+    child: Option<Child>,
+}
+
+struct Child {
+    id: String,
+    uid: u32,
+    pidfd: OwnedFd,
+    status: OwnedFd,
+    phase: Phase,
+}
+
+enum Phase {
+    Starting { ready: OwnedFd, deadline: Instant, outputs: [OwnedFd; 2], listeners: Option<Vec<OwnedFd>> },
+    Running,
+    /// It is being killed and the node will hear this.
+    Failed(Refused),
+    /// Its processes are gone; its groups are not yet.
+    Removing { tries: u32, told: Reply },
+}
+
+/// What an event of the poll loop is about, as it is packed into its 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Socket = 0,
+    Ready = 1,
+    Pidfd = 2,
+}
+
+/// The session number of what belongs to none.
+const LISTENER: u64 = 0;
+const SIGNALS: u64 = 1;
+const FIRST_SESSION: u64 = 2;
+
+impl Spawner {
+    fn new(config: Config) -> io::Result<Self> {
+        let mut config = config;
+        for root in &mut config.mount_roots {
+            // Links are not followed below a root, so the root itself is taken as it is now.
+            *root = root.canonicalize().map_err(|e| named(&e, root))?;
+        }
+        let lock_path = config.socket.with_extension("lock");
+        let lock = std::fs::File::create(&lock_path).map_err(|e| named(&e, &lock_path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| io::Error::other(format!("another spawner holds {}", lock_path.display())))?;
+        let root = config.socket.with_file_name("sandbox-root");
+        std::fs::create_dir_all(&root).map_err(|e| named(&e, &root))?;
+        let powerless = (!geteuid().is_root()).then(|| {
+            "containers need a spawner that runs as root; start `rouse serve` as root, or give the function \
+             another isolation"
+                .to_owned()
+        });
+        let hierarchies = if powerless.is_none() { cgroup::discover() } else { Vec::new() };
+        let cgroups = Cgroups::prepare(hierarchies, &config.instance);
+        cgroups.clean();
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let listener = bind_socket(&config).map_err(|e| named(&e, &config.socket))?;
+        let signals = sys::termination_signals()?;
+        watch(&epoll, &listener, LISTENER, Source::Socket)?;
+        watch(&epoll, &signals, SIGNALS, Source::Socket)?;
+        let last_uid = config.first_uid.saturating_add(config.sandboxes_max);
+        Ok(Self {
+            root,
+            cgroups,
+            filters: Filters::compile().map_err(io::Error::other)?,
+            powerless,
+            epoll,
+            listener,
+            _signals: signals,
+            sessions: HashMap::new(),
+            next_session: FIRST_SESSION,
+            uids_free: (config.first_uid..last_uid).rev().collect(),
+            ids: HashSet::new(),
+            config,
+            _lock: lock,
+        })
+    }
+
+    /// The loop: one event after the other, until a signal.
+    fn serve(&mut self) -> io::Result<()> {
+        tracing::info!(socket = %self.config.socket.display(), report = ?self.report(), "the spawner listens");
+        let mut events = Vec::with_capacity(64);
+        loop {
+            let pause = self.housekeep();
+            let pause = pause.map(|pause| Timespec {
+                tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(pause.subsec_nanos()),
+            });
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), pause.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let data = event.data.u64();
+                match (data >> 2, data & 3) {
+                    (LISTENER, _) => self.accept(),
+                    (SIGNALS, _) => return Ok(()),
+                    (session, 0) => self.on_message(session),
+                    (session, 1) => self.on_ready(session),
+                    (session, _) => self.on_ended(session),
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else { return };
+        let peer = socket_peercred(&socket).map(|peer| peer.uid.as_raw());
+        if !matches!(peer, Ok(uid) if uid == 0 || uid == self.config.owner.0) {
+            tracing::warn!(?peer, "a stranger was turned away");
+            return;
+        }
+        // Each sandbox has one; some more may ask for the report, or wait to be refused.
+        if self.sessions.len() > self.config.sandboxes_max as usize + 16 {
+            let full = Refused::Spec(format!("this host has its {} sandboxes", self.config.sandboxes_max));
+            let _ = wire::send(socket.as_fd(), &Reply::Refused(full), &[]);
+            return;
+        }
+        let number = self.next_session;
+        self.next_session += 1;
+        if watch(&self.epoll, &socket, number, Source::Socket).is_ok() {
+            self.sessions.insert(number, Session { socket, child: None });
+        }
+    }
+
+    /// The node sent something, or went away.
+    fn on_message(&mut self, number: u64) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let received = wire::receive::<Request>(session.socket.as_fd());
+        if let Err(error) = &received
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            return;
+        }
+        match (received, session.child.is_some()) {
+            (Ok(Some((Request::Start(spec), _))), false) => {
+                if let Err(refused) = self.start(number, spec) {
+                    self.end(number, &Reply::Refused(refused));
+                }
+            }
+            (Ok(Some((Request::Report, _))), false) => {
+                let report = self.report();
+                self.end(number, &Reply::Report(report));
+            }
+            (Ok(_) | Err(_), false) => {
+                self.sessions.remove(&number);
+            }
+            // The end, or what is out of place: the sandbox ends. The socket stays to tell of it, but would
+            // be readable for ever.
+            (_, true) => {
+                let _ = epoll::delete(&self.epoll, &session.socket);
+                self.kill(number);
+            }
+        }
+    }
+
+    /// Forks a sandbox for this session. On an error nothing of it is left.
+    fn start(&mut self, number: u64, spec: Spec) -> Result<(), Refused> {
+        if let Some(reason) = &self.powerless {
+            return Err(Refused::Spec(reason.clone()));
+        }
+        check::spec(&spec).map_err(Refused::Spec)?;
+        if self.ids.contains(&spec.id) {
+            return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
+        }
+        let Some(uid) = self.uids_free.pop() else {
+            return Err(Refused::Spec(format!("this host has its {} sandboxes", self.config.sandboxes_max)));
+        };
+        match self.fork(&spec, uid) {
+            Ok(child) => {
+                let watched = watch(&self.epoll, &child.pidfd, number, Source::Pidfd).and_then(|()| {
+                    let Phase::Starting { ready, .. } = &child.phase else { return Ok(()) };
+                    watch(&self.epoll, ready, number, Source::Ready)
+                });
+                self.ids.insert(spec.id);
+                if let Some(session) = self.sessions.get_mut(&number) {
+                    session.child = Some(child);
+                }
+                if let Err(error) = watched {
+                    self.fail(number, Refused::host("watch a sandbox", &error));
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                if let Err(error) = self.cgroups.remove(&spec.id) {
+                    tracing::warn!(id = spec.id, %error, "an empty group stays until the next start");
+                }
+                self.uids_free.push(uid);
+                Err(refused)
+            }
+        }
+    }
+
+    fn fork(&self, spec: &Spec, uid: u32) -> Result<Child, Refused> {
+        let join = self.cgroups.create(&spec.id, &spec.limits)?;
+        let host = |what: &'static str| move |error: Errno| Refused::host(what, &error.into());
+        let piped = || pipe_with(PipeFlags::CLOEXEC).map_err(host("make a pipe"));
+        let (stdout, stdout_inside) = piped()?;
+        let (stderr, stderr_inside) = piped()?;
+        let (status, status_inside) = piped()?;
+        let flags = SocketFlags::CLOEXEC;
+        let (ready, ready_inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(host("make a socket pair"))?;
+        rustix::io::ioctl_fionbio(&ready, true).map_err(host("make a socket pair"))?;
+        let plan = Plan {
+            spec,
+            root: &self.root,
+            mount_roots: &self.config.mount_roots,
+            filters: &self.filters,
+            uid,
+            tasks: join.tasks,
+            stdout: stdout_inside,
+            stderr: stderr_inside,
+            ready: ready_inside,
+            status: status_inside,
+        };
+        let unified = join.unified.as_ref().map(AsFd::as_fd);
+        let forked = sys::fork_into_namespaces(unified).map_err(|e| Refused::host("fork a sandbox", &e))?;
+        let Some(pidfd) = forked else { child::run(&plan) };
+        let deadline = Instant::now() + START_MAX;
+        let phase = Phase::Starting { ready, deadline, outputs: [stdout, stderr], listeners: None };
+        Ok(Child { id: spec.id.clone(), uid, pidfd, status, phase })
+    }
+
+    /// The child said something, or was done: at its `exec`, or because it ended.
+    fn on_ready(&mut self, number: u64) {
+        loop {
+            let Some(Child { phase: Phase::Starting { ready, listeners, .. }, .. }) = self.child(number) else {
+                return;
+            };
+            match wire::receive::<Ready>(ready.as_fd()) {
+                Ok(Some((Ready::Listening, fds))) => *listeners = Some(fds),
+                Ok(Some((Ready::Failed(refused), _))) => return self.fail(number, refused),
+                Ok(None) => return self.started(number),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return self.fail(number, Refused::host("hear of the sandbox' start", &error)),
+            }
+        }
+    }
+
+    fn started(&mut self, number: u64) {
+        let Some(child) = self.child(number) else { return };
+        let id = child.id.clone();
+        let Phase::Starting { outputs, listeners: Some(listeners), .. } =
+            std::mem::replace(&mut child.phase, Phase::Running)
+        else {
+            let silent = io::Error::other("it ended without a word");
+            return self.fail(number, Refused::host("set up a sandbox", &silent));
+        };
+        let Files { freezer, cpu, memory_peak } = self.cgroups.files(&id);
+        let handles = Handles {
+            listeners: listeners.len(),
+            freezer: freezer.as_ref().map(|(version, ..)| *version),
+            cpu: cpu.as_ref().map(|(version, _)| *version),
+            memory_peak: memory_peak.is_some(),
+        };
+        let mut fds: Vec<OwnedFd> = outputs.into_iter().chain(listeners).collect();
+        fds.extend(freezer.into_iter().flat_map(|(_, set, told)| [set, told]));
+        fds.extend(cpu.map(|(_, file)| file));
+        fds.extend(memory_peak);
+        let Some(session) = self.sessions.get(&number) else { return };
+        if wire::send(session.socket.as_fd(), &Reply::Started(handles), &wire::borrowed(&fds)).is_err() {
+            self.kill(number);
+        }
+    }
+
+    /// Ends a sandbox that did not start; the node hears why once nothing is left.
+    fn fail(&mut self, number: u64, refused: Refused) {
+        if let Some(child) = self.child(number) {
+            child.phase = Phase::Failed(refused);
+        }
+        self.kill(number);
+    }
+
+    fn kill(&mut self, number: u64) {
+        let Some(session) = self.sessions.get(&number) else { return };
+        let Some(child) = &session.child else { return };
+        if matches!(child.phase, Phase::Removing { .. }) {
+            return;
+        }
+        // The death of the first process is the death of its pid namespace. It may have ended already.
+        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+        self.cgroups.thaw(&child.id);
+    }
+
+    /// The first process ended, and with it all others.
+    fn on_ended(&mut self, number: u64) {
+        // What it said before comes first.
+        self.on_ready(number);
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(child) = &mut session.child else { return };
+        let waited = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let Ok(Some(ended)) = waited else { return };
+        let _ = epoll::delete(&self.epoll, &child.pidfd);
+        let mut told = [0; 16];
+        let told = rustix::io::read(&child.status, &mut told[..]).ok().and_then(|n| told.get(..n));
+        let exit = told.and_then(|told| postcard::from_bytes(told).ok());
+        let exit = exit.unwrap_or(Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL)));
+        let exit = if exit != Exit::Code(0) && self.cgroups.out_of_memory(&child.id) { Exit::OutOfMemory } else { exit };
+        let stats: Stats = self.cgroups.stats(&child.id);
+        let removing = Phase::Removing { tries: 0, told: Reply::Exited(exit, stats) };
+        let before = std::mem::replace(&mut child.phase, removing);
+        if let (Phase::Failed(refused), Phase::Removing { told, .. }) = (before, &mut child.phase) {
+            *told = Reply::Refused(refused);
+        }
+    }
+
+    /// What time brings: starts that take too long, groups that can now be removed. Gives the time until the
+    /// next.
+    fn housekeep(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let mut next: Option<Duration> = None;
+        let mut late = Vec::new();
+        let mut gone = Vec::new();
+        for (&number, session) in &mut self.sessions {
+            let Some(child) = &mut session.child else { continue };
+            let pause = match &mut child.phase {
+                Phase::Starting { deadline, .. } if *deadline <= now => {
+                    late.push(number);
+                    continue;
+                }
+                Phase::Starting { deadline, .. } => *deadline - now,
+                Phase::Removing { tries, .. } => {
+                    *tries += 1;
+                    match self.cgroups.remove(&child.id) {
+                        Err(_) if *tries < REMOVE_TRIES => REMOVE_PAUSE,
+                        Err(error) => {
+                            tracing::error!(id = child.id, %error, "a group could not be removed");
+                            gone.push(number);
+                            continue;
+                        }
+                        Ok(()) => {
+                            gone.push(number);
+                            continue;
+                        }
+                    }
+                }
+                Phase::Running | Phase::Failed(_) => continue,
+            };
+            next = Some(next.map_or(pause, |next| next.min(pause)));
+        }
+        for number in late {
+            let slow = io::Error::from_raw_os_error(libc::ETIMEDOUT);
+            self.fail(number, Refused::host("set up a sandbox in time", &slow));
+        }
+        for number in gone {
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            let Some(child) = session.child.take() else { continue };
+            self.ids.remove(&child.id);
+            // Taken from the end, put back at the start: an uid rests as long as it can.
+            self.uids_free.insert(0, child.uid);
+            if let Phase::Removing { told, .. } = &child.phase {
+                self.end(number, told);
+            }
+        }
+        next
+    }
+
+    /// Says the last word of a session.
+    fn end(&mut self, number: u64, last: &Reply) {
+        if let Some(session) = self.sessions.remove(&number) {
+            // Whoever went away does not hear it.
+            let _ = wire::send(session.socket.as_fd(), last, &[]);
+        }
+    }
+
+    fn child(&mut self, number: u64) -> Option<&mut Child> {
+        self.sessions.get_mut(&number)?.child.as_mut()
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            unavailable: self.powerless.clone(),
+            memory: self.cgroups.version(Feature::Memory).into(),
+            cpu: self.cgroups.version(Feature::Cpu).into(),
+            processes: self.cgroups.version(Feature::Pids).into(),
+            freezer: self.cgroups.version(Feature::Freezer).into(),
+            cpu_usage: self.cgroups.version(Feature::CpuUsage).into(),
+        }
+    }
+
+    /// Kills and removes all, within bounds.
+    fn stop(&mut self) {
+        let numbers: Vec<u64> = self.sessions.keys().copied().collect();
+        for number in &numbers {
+            self.kill(*number);
+        }
+        let deadline = Instant::now() + STOP_MAX;
+        while self.sessions.values().any(|session| session.child.is_some()) && Instant::now() < deadline {
+            numbers.iter().for_each(|number| self.on_ended(*number));
+            let _ = self.housekeep();
+            std::thread::sleep(REMOVE_PAUSE);
+        }
+        self.cgroups.dismantle();
+        for path in [&self.config.socket, &self.config.socket.with_extension("lock")] {
+            let _ = std::fs::remove_file(path);
+        }
+        let _ = std::fs::remove_dir(&self.root);
+    }
+}
+
+fn bind_socket(config: &Config) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(&config.socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    bind(&listener, &SocketAddrUnix::new(&config.socket)?)?;
+    // Nobody can connect before `listen`, so its mode is right from the first moment that matters.
+    chmod(&config.socket, Mode::RUSR | Mode::WUSR)?;
+    let (uid, gid) = config.owner;
+    chown(&config.socket, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+fn watch(epoll: &OwnedFd, fd: &OwnedFd, session: u64, source: Source) -> io::Result<()> {
+    Ok(epoll::add(epoll, fd, EventData::new_u64(session << 2 | source as u64), EventFlags::IN)?)
+}
+
+fn named(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,185 @@
+//! What the node and the spawner say to each other, and how it crosses the socket.
+//!
+//! The socket is of type `SOCK_SEQPACKET`: the kernel keeps the bounds of messages and the file descriptors that
+//! belong to each. One connection carries one request, [`Request`]; a sandbox lives as long as its connection:
+//!
+//! ```text
+//!  node                         spawner
+//!    ── Start(spec) ───────────▶
+//!    ◀─ Started(handles) + fds ──   or Refused, and the end
+//!    ── end of writing ────────▶    kill (a node that dies does the same)
+//!    ◀─ Exited ─────────────────   nothing is left; the end
+//! ```
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Report, cgroup::Version};
+use crate::{Error, Exit, Spec, Stats};
+
+/// The largest message: below the smallest send buffer that distributions set (208 KiB), and far above any
+/// honest spec.
+pub(super) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+/// The most listeners of one sandbox: bounds what one message carries, which the kernel limits to 253.
+pub(super) const LISTENERS_MAX: usize = 64;
+/// Beside the listeners: two outputs and at most four control files.
+const FDS_MAX: usize = LISTENERS_MAX + 6;
+
+/// What the node asks for: the first message of a connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Start a sandbox.
+    Start(Spec),
+    /// Say what this host can enforce.
+    Report,
+}
+
+/// What the spawner answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// It runs. The message carries the handles' descriptors.
+    Started(Handles),
+    /// It does not, and nothing of it is left.
+    Refused(Refused),
+    /// It has ended, and nothing of it is left.
+    Exited(Exit, Stats),
+    /// What this host can enforce.
+    Report(Report),
+}
+
+/// What the descriptors beside [`Reply::Started`] are, in this order: stdout, stderr, the listeners, then those
+/// that are said to be there.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Handles {
+    /// How many listeners.
+    pub(super) listeners: usize,
+    /// Two: one that takes the wanted state, one that tells the reached.
+    pub(super) freezer: Option<Version>,
+    /// `cpu.stat` or `cpuacct.usage`.
+    pub(super) cpu: Option<Version>,
+    /// `memory.peak` or `memory.max_usage_in_bytes`.
+    pub(super) memory_peak: bool,
+}
+
+/// [`Error`] in a form that can be sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Refused {
+    Spec(String),
+    Host { step: String, errno: i32 },
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Spec(what) => Self::Spec(what),
+            Refused::Host { step, errno } => Self::Host { step, source: io::Error::from_raw_os_error(errno) },
+        }
+    }
+}
+
+impl Refused {
+    pub(super) fn host(step: impl Into<String>, source: &io::Error) -> Self {
+        // Our own refusals carry no number; EIO is what the kernel calls "something went wrong".
+        let errno = source.raw_os_error().unwrap_or(libc::EIO);
+        Self::Host { step: step.into(), errno }
+    }
+}
+
+/// Sends one message with its descriptors. Never waits if the socket does not.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] when the message is too large; else what the kernel says.
+pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    if bytes.len() > MESSAGE_BYTES_MAX || fds.len() > FDS_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is too large"));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives one message with its descriptors; `None` at the end of the stream.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] for what is no such message; else what the kernel says.
+pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(socket, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(invalid("the message is too large"));
+    }
+    let message = postcard::from_bytes(&bytes[..received.bytes]).map_err(|_| invalid("not a message of ours"))?;
+    Ok(Some((message, fds)))
+}
+
+/// The descriptors, borrowed, as [`send`] takes them.
+pub(super) fn borrowed(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    fds.iter().map(AsFd::as_fd).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a socket pair")
+    }
+
+    #[test]
+    fn a_message_arrives_with_its_descriptors() {
+        let (ours, theirs) = pair();
+        let (read, write) = rustix::pipe::pipe().expect("a pipe");
+        send(ours.as_fd(), &Reply::Exited(Exit::Code(3), Stats::default()), &borrowed(&[write])).expect("sent");
+        let (reply, fds) = receive::<Reply>(theirs.as_fd()).expect("received").expect("a message");
+        assert!(matches!(reply, Reply::Exited(Exit::Code(3), _)), "{reply:?}");
+        rustix::io::write(&fds[0], b"x").expect("the descriptor works");
+        assert_eq!(rustix::io::read(&read, &mut [0; 2]).expect("read"), 1);
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let (ours, theirs) = pair();
+        rustix::io::write(&ours, &[0xff; 40]).expect("written");
+        let refused = receive::<Request>(theirs.as_fd()).expect_err("garbage");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        drop(ours);
+        assert!(receive::<Request>(theirs.as_fd()).expect("the end").is_none());
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_not_sent() {
+        let (ours, _theirs) = pair();
+        let long = Refused::Spec("x".repeat(MESSAGE_BYTES_MAX));
+        let refused = send(ours.as_fd(), &Reply::Refused(long), &[]).expect_err("too large");
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -1,0 +1,187 @@
+//! A spawner of its own for one test, and what the tests ask of the host.
+
+use std::{
+    future::Future,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use rouse_sandbox::{
+    Limits, Output, Spec,
+    container::ContainerDriver,
+};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
+use tokio::io::AsyncReadExt;
+
+/// Who drives the containers: like the node, somebody without any privilege.
+const NODE_UID: u32 = 54_321;
+
+/// A spawner with folders of its own; stopped when dropped.
+pub struct Host {
+    pub folder: tempfile::TempDir,
+    pub instance: String,
+    pub first_uid: u32,
+    spawner: Child,
+}
+
+impl Host {
+    /// `None`, and a word about it, where containers cannot be tested.
+    pub fn new(test: &str) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() {
+            skipped(test, "containers need root");
+            return None;
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o711)).expect("permissions");
+        std::fs::create_dir(folder.path().join("code")).expect("a folder for code");
+        let first_uid = 1_000_000 + (pid % 10_000) * 4_096 + number * 64;
+        let instance = format!("test-{pid}-{number}");
+        let spawner = spawn(folder.path(), &instance, first_uid);
+        Some(Self { folder, instance, first_uid, spawner })
+    }
+
+    pub fn code(&self) -> PathBuf {
+        self.folder.path().join("code")
+    }
+
+    pub fn driver(&self) -> ContainerDriver {
+        ContainerDriver::new(&self.folder.path().join("spawner.sock"))
+    }
+
+    /// Kills the spawner as a crash would, without starting another.
+    pub fn crash(&mut self) {
+        self.spawner.kill().expect("killed");
+        self.spawner.wait().expect("reaped");
+    }
+
+    pub fn start_again(&mut self) {
+        self.spawner = spawn(self.folder.path(), &self.instance, self.first_uid);
+    }
+
+    /// Every group of this host's spawner.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let name = format!("rouse-{}", self.instance);
+        let mut found = Vec::new();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+            let point = PathBuf::from(line.split(' ').nth(4).expect("a mount point"));
+            walk(&point, &mut |folder| {
+                if folder.parent().and_then(Path::file_name).is_some_and(|parent| parent == name.as_str()) {
+                    found.push(folder.to_owned());
+                }
+            });
+        }
+        found
+    }
+
+    /// Processes whose user is one of this host's sandboxes.
+    pub fn processes(&self) -> usize {
+        let uids = self.first_uid..self.first_uid + 64;
+        let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let of_a_sandbox = |status: String| {
+            let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+            let zombie = status.lines().any(|line| line.starts_with("State:") && line.contains('Z'));
+            uid.is_some_and(|uid: u32| uids.contains(&uid)) && !zombie
+        };
+        entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok()).filter(|s| of_a_sandbox(s.clone())).count()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.spawner.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.spawner.wait();
+        if !std::thread::panicking() {
+            assert_eq!(self.groups(), Vec::<PathBuf>::new(), "groups are left");
+            assert_eq!(self.processes(), 0, "processes are left");
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+            assert!(!mounts.contains(&*self.folder.path().to_string_lossy()), "mounts are left");
+            let left: Vec<_> = std::fs::read_dir(self.folder.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
+            assert_eq!(left, ["code"], "files are left");
+        }
+    }
+}
+
+fn spawn(folder: &Path, instance: &str, first_uid: u32) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_rouse-test-spawner"))
+        .arg(folder.join("spawner.sock"))
+        .args([instance, &NODE_UID.to_string(), &first_uid.to_string()])
+        .arg(folder.join("code"))
+        .spawn()
+        .expect("the spawner starts")
+}
+
+fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            visit(&entry.path());
+            walk(&entry.path(), visit);
+        }
+    }
+}
+
+/// Says that a test did not run.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+pub fn skipped(test: &str, reason: &str) {
+    eprintln!("SKIPPED {test}: {reason}");
+}
+
+/// Runs a test on a thread that has given up root for good, as the node has.
+pub fn as_the_node<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+    let run = || {
+        let (uid, gid) = (Uid::from_raw(NODE_UID), Gid::from_raw(NODE_UID));
+        set_thread_groups(&[]).expect("groups");
+        set_thread_res_gid(gid, gid, gid).expect("group");
+        set_thread_res_uid(uid, uid, uid).expect("user");
+        block_on(test());
+    };
+    let joined = std::thread::scope(|scope| scope.spawn(run).join());
+    if let Err(panic) = joined {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+pub fn block_on(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let limited = tokio::time::timeout(std::time::Duration::from_secs(60), test);
+        limited.await.expect("the test hangs");
+    });
+}
+
+/// A spec that runs this program, with ordinary limits.
+pub fn spec(argv: &[&str]) -> Spec {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    Spec {
+        id: format!("s{}", NUMBER.fetch_add(1, Ordering::Relaxed)),
+        argv: argv.iter().map(|&arg| arg.to_owned()).collect(),
+        env: vec![],
+        cwd: "/".into(),
+        mounts: vec![],
+        limits: Limits {
+            memory_bytes: 128 << 20,
+            cpu_millis: 1_000,
+            processes: 32,
+            tmp_bytes: 4 << 20,
+            open_files: 256,
+        },
+        listeners: vec![],
+    }
+}
+
+/// All that an output says until its end.
+pub async fn text(mut output: Output) -> String {
+    let mut bytes = Vec::new();
+    output.read_to_end(&mut bytes).await.expect("the output is read");
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,13 @@
+//! The spawner alone: `rouse-test-spawner SOCKET INSTANCE OWNER_UID FIRST_UID MOUNT_ROOT...`.
+
+use rouse_sandbox::container::spawner::{Config, run};
+
+fn main() -> std::io::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let mut next = || args.next().ok_or(std::io::ErrorKind::InvalidInput);
+    let number = |text: String| text.parse::<u32>().map_err(|_| std::io::ErrorKind::InvalidInput);
+    let (socket, instance) = (next()?.into(), next()?);
+    let (owner, first_uid) = (number(next()?)?, number(next()?)?);
+    let mount_roots = args.map(Into::into).collect();
+    run(Config { socket, owner: (owner, owner), instance, mount_roots, first_uid, sandboxes_max: 64 })
+}
