@@ -25,6 +25,11 @@ impl InvocationId {
         self.0.as_bytes()
     }
 
+    /// Writes the id as text without allocating.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
+        self.0.as_hyphenated().encode_lower(buffer)
+    }
+
     /// The id of these 16 bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {

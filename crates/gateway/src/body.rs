@@ -1,0 +1,166 @@
+//! Bodies: of requests, bounded in size and time; of answers, from memory or streamed.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+/// How long a client may pause while it sends its body. One that sends a byte a second is kept within
+/// the function's time-out by the call's deadline; one that sends nothing is cut off here.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request's body ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the request's body is larger than {0} bytes")]
+    TooLarge(u64),
+    #[error("the client stopped sending")]
+    Timeout,
+    #[error("the connection broke")]
+    Broken,
+}
+
+/// Bytes that were read of a request's body, seen by the meter while another holds the body.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Count(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: AtomicU64,
+    failure: OnceLock<Error>,
+}
+
+impl Count {
+    /// Bytes that were read so far.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the body ended early, if it did.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.0.failure.get().copied()
+    }
+}
+
+/// A request's body within its bounds.
+pub(crate) struct RequestBody {
+    inner: Incoming,
+    bytes_max: u64,
+    count: Count,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: Incoming, bytes_max: u64) -> (Self, Count) {
+        let count = Count::default();
+        (Self { inner, bytes_max, count: count.clone(), timer: None }, count)
+    }
+
+    fn fail(&self, error: Error) -> Error {
+        *self.count.0.failure.get_or_init(|| error)
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending => {
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_TIMEOUT)));
+                std::task::ready!(timer.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(self.fail(Error::Timeout))));
+            }
+            Poll::Ready(frame) => frame,
+        };
+        self.timer = None;
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame.map_err(|_| self.fail(Error::Broken))?;
+        if let Some(data) = frame.data_ref() {
+            let len = data.len() as u64;
+            let read = self.count.0.bytes.fetch_add(len, Ordering::Relaxed) + len;
+            if read > self.bytes_max {
+                return Poll::Ready(Some(Err(self.fail(Error::TooLarge(self.bytes_max)))));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Any error that ends an answer's body early: the connection is then broken off, so that no client takes
+/// half of an answer for a whole one.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer's body.
+pub(crate) enum Body {
+    /// All there.
+    Full(Option<Bytes>),
+    /// Still being made.
+    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
+}
+
+impl Body {
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        Self::Full(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::Full(None)
+    }
+
+    pub(crate) fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+        Self::Stream(Box::pin(body))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Hands an invocation to the node, which runs every function that is not a component, and takes its answer.
+
+use std::{
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::TokioIo,
+};
+use rouse_types::{
+    Code, Invocation, OutcomeHead, Refusal, Source,
+    invocation::{INVOCATION_HEADER, OUTCOME_HEADER},
+};
+use tokio::net::UnixStream;
+
+use crate::{
+    answer,
+    body::{Body, BodyError, Count, RequestBody},
+    handle::Executor,
+    run::{Arrived, request_refusal},
+    table::Picked,
+};
+
+/// How long to wait for a node that is starting again: the supervisor does that within milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often to try within that time.
+const CONNECT_RETRY: Duration = Duration::from_millis(20);
+/// Connections to the node that stay open without a call: one is some KiB at both ends.
+const IDLE_CONNECTIONS: usize = 64;
+
+/// The way to the node of this machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    client: Client<Connector, RequestBody>,
+}
+
+impl Node {
+    pub(crate) fn new(socket: PathBuf, executor: Executor) -> Self {
+        let client = Client::builder(executor)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_timer(hyper_util::rt::TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            // Only a request that never left is sent again: see `CONNECT_TIMEOUT`.
+            .retry_canceled_requests(false)
+            .build(Connector { socket });
+        Self { client }
+    }
+
+    /// Forwards one invocation. The caller's going away drops the future, and the node sees the connection close.
+    pub(crate) async fn forward(
+        &self,
+        picked: &Picked,
+        arrived: &Arrived,
+        source: Source,
+        mut request: Request<RequestBody>,
+        bytes_in: &Count,
+    ) -> Response<Body> {
+        let version = &picked.version;
+        let invocation = Invocation {
+            id: arrived.id,
+            tenant: version.tenant.clone(),
+            function: version.function.clone(),
+            version: version.number,
+            source,
+            received: arrived.at,
+            attempt: 1,
+            traceparent: arrived.trace.to_string(),
+            peer: arrived.peer,
+        };
+        // The host is what the caller asked for: a function may look at it. Over HTTP/2 it stands in the URI.
+        let host = request.uri().authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok());
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(http::uri::Authority::from_static("node"));
+        uri.path_and_query = Some(arrived.path.clone());
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.version_mut() = http::Version::HTTP_11;
+        let headers = request.headers_mut();
+        answer::strip(headers);
+        if let Some(host) = host {
+            headers.entry(header::HOST).or_insert(host);
+        }
+        let json = serde_json::to_string(&invocation).expect("plain data");
+        headers.insert(INVOCATION_HEADER, HeaderValue::try_from(json).expect("names and digits in ASCII"));
+        match self.client.request(request).await {
+            Ok(response) => convert(arrived, response),
+            Err(error) => {
+                let refusal = match bytes_in.failure() {
+                    Some(error) => request_refusal(error, version),
+                    None => {
+                        tracing::warn!(%error, version = %version.key(), "the node did not answer");
+                        Refusal::new(
+                            Code::NodeUnavailable,
+                            format!(
+                                "the process that runs '{}' is not there at the moment",
+                                version.function
+                            ),
+                        )
+                        .hint("call again; it is being started again")
+                        .retry_after(Duration::from_secs(1))
+                    }
+                };
+                answer::refuse(arrived.id, &refusal, None)
+            }
+        }
+    }
+}
+
+fn convert(arrived: &Arrived, response: Response<Incoming>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let outcome = parts.headers.remove(OUTCOME_HEADER).and_then(|value| read_outcome(&value));
+    answer::strip(&mut parts.headers);
+    answer::put_id(&mut parts.headers, arrived.id);
+    let body = match outcome {
+        Some(outcome) => {
+            answer::put_outcome(&mut parts.headers, &outcome);
+            if body.is_end_stream() { Body::empty() } else { Body::stream(NodeBody(body)) }
+        }
+        None if parts.status.is_success() => {
+            answer::announce_trailers(&mut parts.headers);
+            Body::stream(NodeBody(body))
+        }
+        None => Body::stream(NodeBody(body)),
+    };
+    Response::from_parts(parts, body)
+}
+
+fn read_outcome(value: &HeaderValue) -> Option<OutcomeHead> {
+    serde_json::from_slice(value.as_bytes()).ok()
+}
+
+/// A body from the node, whose trailer becomes the public ones.
+struct NodeBody(Incoming);
+
+impl HttpBody for NodeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match std::task::ready!(Pin::new(&mut self.0).poll_frame(cx)) {
+            Some(frame) => frame?,
+            None => return Poll::Ready(None),
+        };
+        let frame = match frame.into_trailers() {
+            Err(data) => data,
+            Ok(mut trailers) => {
+                if let Some(outcome) = trailers.remove(OUTCOME_HEADER).and_then(|value| read_outcome(&value))
+                {
+                    answer::put_outcome(&mut trailers, &outcome);
+                }
+                Frame::trailers(trailers)
+            }
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Connects to the node's socket, whatever the URI says.
+#[derive(Debug, Clone)]
+struct Connector {
+    socket: PathBuf,
+}
+
+struct Connected_(TokioIo<UnixStream>);
+
+impl Connection for Connected_ {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl hyper::rt::Read for Connected_ {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl hyper::rt::Write for Connected_ {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Connected_;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Connected_>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let socket = self.socket.clone();
+        Box::pin(async move {
+            let give_up = tokio::time::Instant::now() + CONNECT_TIMEOUT;
+            loop {
+                match UnixStream::connect(&socket).await {
+                    Ok(stream) => return Ok(Connected_(TokioIo::new(stream))),
+                    Err(error) if tokio::time::Instant::now() >= give_up => return Err(error),
+                    Err(_) => tokio::time::sleep(CONNECT_RETRY).await,
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! The path of one request, as a list.
+
+use std::{
+    future::Future,
+    hash::{BuildHasher, Hasher, RandomState},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
+use hyper::body::Incoming;
+use rouse_types::{Code, Contract, InvocationId, Refusal, Source, TraceContext, invocation::AFFINITY_HEADER};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Config, Error,
+    admit::Admission,
+    answer,
+    body::{Body, RequestBody},
+    components::Components,
+    counters::Counters,
+    forward::Node,
+    journals::Journals,
+    metrics::Metrics,
+    route::{self, Target},
+    run::{self, Arrived, request_refusal},
+    table::Table,
+};
+
+/// How often idle components are looked for while there are any.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// All that one gateway holds.
+pub(crate) struct Gateway {
+    pub(crate) config: Config,
+    pub(crate) table: Table,
+    pub(crate) admission: Admission,
+    pub(crate) components: Components,
+    pub(crate) node: Node,
+    pub(crate) journals: Arc<Journals>,
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: TaskTracker,
+    sweeping: AtomicBool,
+    chance: RandomState,
+}
+
+/// Spawns what hyper wants spawned as tasks of the gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct Executor(pub(crate) TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+impl Gateway {
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let engine =
+            rouse_wasm::Engine::new(config.pool).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let run = config.state.join("run");
+        let counters = Arc::new(Counters::open(&run.join("counters"), config.index)?);
+        let tasks = TaskTracker::new();
+        let writer = format!("gateway-{}", config.index);
+        Ok(Arc::new(Self {
+            table: Table::new(&config.state),
+            admission: Admission::new(counters, config.pool.instances, config.gateways),
+            components: Components::new(engine, &config.state),
+            node: Node::new(run.join("node.sock"), Executor(tasks.clone())),
+            journals: Journals::open(&config.state, &writer, config.metering)?,
+            metrics: Metrics::new(),
+            tasks,
+            sweeping: AtomicBool::new(false),
+            chance: RandomState::new(),
+            config,
+        }))
+    }
+
+    /// Answers a request that came in from outside.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let started = Instant::now();
+        let host = request.uri().authority().map(http::uri::Authority::as_str);
+        let host = host.or_else(|| request.headers().get(header::HOST)?.to_str().ok()).map(str::to_owned);
+        let path = request.uri().path().to_owned();
+        let Some(target) = route::target(host.as_deref(), &path, &self.config.domain) else {
+            let refusal =
+                Refusal::new(Code::FunctionNotFound, "this address names no function").hint(format!(
+                    "functions answer at /fn/<tenant>/<function>/ and <function>.<tenant>.{}",
+                    self.config.domain
+                ));
+            self.metrics.refused(refusal.code);
+            return answer::refuse(InvocationId::new(), &refusal, None);
+        };
+        self.invoke(request, &target, Source::Http, Some(peer), started).await
+    }
+
+    /// Answers a request to a known target. Every step that refuses says why; nothing before `run` costs.
+    pub(crate) async fn invoke(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        target: &Target<'_>,
+        source: Source,
+        peer: Option<IpAddr>,
+        started: Instant,
+    ) -> Response<Body> {
+        let id = InvocationId::new();
+        let refuse = |refusal: Refusal| {
+            self.metrics.refused(refusal.code);
+            answer::refuse(id, &refusal, None)
+        };
+        // Which version: by its alias' weights, at a point that the caller may hold still.
+        let picked = match self.table.pick(target, || self.point(request.headers())) {
+            Ok(picked) => picked,
+            Err(refusal) => return refuse(refusal),
+        };
+        // How large: refused before the body is read where its length is said.
+        let bytes_max = picked.version.limits.request_body_bytes;
+        if said_length(request.headers()).is_some_and(|bytes| bytes > bytes_max) {
+            return refuse(request_refusal(crate::body::Error::TooLarge(bytes_max), &picked.version));
+        }
+        let arrived = Arrived {
+            id,
+            at: self.config.clock.now(),
+            started,
+            peer,
+            trace: trace(request.headers(), id),
+            path: path_and_query(target.path, request.uri().query()),
+        };
+        let (parts, body) = request.into_parts();
+        let (body, bytes_in) = RequestBody::new(body, bytes_max);
+        let request = Request::from_parts(parts, body);
+        match picked.version.contract() {
+            Contract::Component => run::run(self, picked, arrived, request, bytes_in).await,
+            Contract::Lambda => self.node.forward(&picked, &arrived, source, request, &bytes_in).await,
+        }
+    }
+
+    /// A point of an alias' range: a hash of the caller's key if there is one, else chance.
+    fn point(&self, headers: &HeaderMap) -> u64 {
+        match headers.get(AFFINITY_HEADER) {
+            // Not the process' own keys: every gateway must come to the same point.
+            Some(key) => stable_hash(key.as_bytes()),
+            None => self.chance.hash_one(InvocationId::new()),
+        }
+    }
+
+    /// Sees to it that what idles is dropped. Runs while there is something to drop, then ends.
+    pub(crate) fn sweep_later(self: &Arc<Self>) {
+        if self.sweeping.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(async move {
+            while !gateway.tasks.is_closed() {
+                tokio::time::sleep(SWEEP).await;
+                let (components, instances) = gateway.components.sweep(Instant::now());
+                if components + instances == 0 {
+                    break;
+                }
+            }
+            gateway.sweeping.store(false, Ordering::SeqCst);
+        });
+    }
+}
+
+/// FNV-1a (the IETF draft's parameters) with a final mix: the same on every machine and in every version.
+fn stable_hash(bytes: &[u8]) -> u64 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    hasher.write(bytes);
+    let hash = hasher.finish();
+    // The low bits of FNV alone are poor, and a modulus looks at little else.
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}
+
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+fn said_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The caller's trace, with this invocation as its newest span; or a trace that begins here.
+fn trace(headers: &HeaderMap, id: InvocationId) -> TraceContext {
+    let given =
+        headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse::<TraceContext>().ok());
+    given.map_or_else(|| TraceContext::begin(id), |trace| trace.child(id))
+}
+
+fn path_and_query(path: &str, query: Option<&str>) -> PathAndQuery {
+    let path = if path.is_empty() { "/" } else { path };
+    let joined = match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    // Both are pieces of a URI that was parsed already.
+    joined.unwrap_or_else(|_| PathAndQuery::from_static("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_comes_to_the_same_point_everywhere() {
+        assert_eq!(stable_hash(b"user-1"), stable_hash(b"user-1"));
+        let buckets: Vec<_> = (0..10_000).map(|i| stable_hash(format!("user-{i}").as_bytes()) % 10).collect();
+        for bucket in 0..10 {
+            let hits = buckets.iter().filter(|&&b| b == bucket).count();
+            assert!((800..1_200).contains(&hits), "bucket {bucket} has {hits} of 10,000");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_taken_on_or_begun() {
+        let id = InvocationId::new();
+        let mut headers = HeaderMap::new();
+        assert_eq!(trace(&headers, id), TraceContext::begin(id));
+        let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        headers.insert("traceparent", given.parse().expect("a header"));
+        let trace = trace(&headers, id).to_string();
+        assert!(
+            trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && trace.ends_with("-01"),
+            "{trace}"
+        );
+        assert_ne!(trace, given, "the function's calls hang below this invocation");
+    }
+
+    #[test]
+    fn a_function_sees_its_own_path_and_the_whole_query() {
+        assert_eq!(path_and_query("", Some("a=1&b")), "/?a=1&b");
+        assert_eq!(path_and_query("/x/y", None), "/x/y");
+    }
+}

@@ -1,0 +1,303 @@
+//! Runs a component in place, within its deadline, and makes an answer of what it came to.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
+use http_body_util::BodyExt;
+use rouse_types::{
+    Code, InvocationId, Outcome, OutcomeHead, Refusal, Timestamp, Timing, TraceContext, Usage,
+    function::SharedVersion,
+};
+use rouse_wasm::{Answer, BodyError, Call, Failure, Running, Stream};
+use tokio::sync::oneshot;
+
+use crate::{
+    admit::Admitted,
+    answer,
+    body::{self, Body, Count, RequestBody},
+    handle::Gateway,
+    journals,
+    stream::StreamBody,
+    table::Picked,
+};
+
+/// One invocation as far as the gateway knows it before it runs.
+pub(crate) struct Arrived {
+    pub(crate) id: InvocationId,
+    pub(crate) at: Timestamp,
+    pub(crate) started: Instant,
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) trace: TraceContext,
+    /// The path and query that the function sees.
+    pub(crate) path: PathAndQuery,
+}
+
+/// A call under way: whatever happens to it, dropping it leaves exactly one usage record.
+struct Open {
+    gateway: Arc<Gateway>,
+    version: SharedVersion,
+    id: InvocationId,
+    at: Timestamp,
+    admitted_after_us: u64,
+    admitted: Instant,
+    running: Running,
+    cold: bool,
+    bytes_in: Count,
+    bytes_out: Arc<AtomicU64>,
+    recorded: bool,
+    _leave: Admitted,
+}
+
+impl Open {
+    fn timing(&self) -> Timing {
+        let now = Instant::now();
+        let us = |from: Instant, to: Instant| u64::try_from((to - from).as_micros()).unwrap_or(u64::MAX);
+        let instantiated = self.running.instantiated().unwrap_or(now);
+        Timing {
+            queue_us: self.admitted_after_us,
+            start_us: us(self.admitted, instantiated),
+            init_us: 0,
+            run_us: us(instantiated, now),
+        }
+    }
+
+    fn record(&mut self, outcome: Outcome) -> OutcomeHead {
+        self.recorded = true;
+        let timing = self.timing();
+        let head = OutcomeHead { outcome, timing, billed_ms: timing.billed_ms(), cold: self.cold };
+        let version = &self.version;
+        self.gateway.metrics.ended(outcome, &timing, self.cold);
+        self.gateway.journals.usage(&Usage {
+            id: self.id,
+            tenant: version.tenant.clone(),
+            app: version.app.clone(),
+            function: version.function.clone(),
+            version: version.number,
+            started: self.at,
+            timing,
+            billed_ms: head.billed_ms,
+            memory_mib: version.limits.memory_mib,
+            cpu_us: self.running.cpu_us(),
+            cold: self.cold,
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            outcome,
+        });
+        head
+    }
+
+    fn say(&self, text: &str) {
+        let sink = journals::sink(&self.gateway.journals, &self.gateway.config.clock, &self.version, self.id);
+        sink(Stream::Platform, text);
+    }
+
+    /// Ends a call that has no answer of its own.
+    fn fail(&mut self, outcome: Outcome, refusal: &Refusal) -> Response<Body> {
+        self.say(&refusal.message);
+        let head = self.record(outcome);
+        answer::refuse(self.id, refusal, Some(&head))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.recorded {
+            self.record(Outcome::Cancelled);
+        }
+    }
+}
+
+/// Runs the picked version of a component. The caller's going away drops the future, which ends the guest.
+pub(crate) async fn run(
+    gateway: &Arc<Gateway>,
+    picked: Picked,
+    arrived: Arrived,
+    request: Request<RequestBody>,
+    bytes_in: Count,
+) -> Response<Body> {
+    let (id, version) = (arrived.id, picked.version);
+    let leave = match gateway.admission.admit(picked.route.slot, &version).await {
+        Ok(leave) => leave,
+        Err(refusal) => return answer::refuse(id, &refusal, None),
+    };
+    let admitted = Instant::now();
+    let (component, cold) = match gateway.components.get(&version) {
+        Ok(found) => found,
+        Err(refusal) => return answer::refuse(id, &refusal, None),
+    };
+    gateway.sweep_later();
+    let sink = journals::sink(&gateway.journals, &gateway.config.clock, &version, id);
+    let request = prepare(&arrived, request).map(|body| body.map_err(wasi_error).boxed_unsync());
+    let running = component.call(Call { version: Arc::clone(&version), request, sink });
+    let mut open = Open {
+        gateway: Arc::clone(gateway),
+        id,
+        at: arrived.at,
+        admitted_after_us: u64::try_from((admitted - arrived.started).as_micros()).unwrap_or(u64::MAX),
+        admitted,
+        running,
+        cold,
+        bytes_in,
+        bytes_out: Arc::default(),
+        recorded: false,
+        _leave: leave,
+        version,
+    };
+    let deadline = tokio::time::Instant::from_std(admitted) + open.version.limits.timeout();
+    let Ok(answered) = tokio::time::timeout_at(deadline, open.running.answer()).await else {
+        let refusal = timed_out(&open.version);
+        return open.fail(Outcome::Timeout, &refusal);
+    };
+    if let Some(refusal) = open.bytes_in.failure().map(|error| request_refusal(error, &open.version)) {
+        return open.fail(Outcome::FunctionError, &refusal);
+    }
+    match answered {
+        Answer::Whole(response, _) => {
+            let (mut parts, bytes) = response.into_parts();
+            open.bytes_out.store(bytes.len() as u64, Ordering::Relaxed);
+            let head = open.record(Outcome::Ok);
+            answer::strip(&mut parts.headers);
+            answer::put_id(&mut parts.headers, id);
+            answer::put_outcome(&mut parts.headers, &head);
+            // Set anew by the server, from what is really sent.
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Response::from_parts(parts, Body::full(bytes))
+        }
+        Answer::Failed(finished) => {
+            let failure = finished.result.err().unwrap_or(Failure::NoAnswer);
+            let (outcome, refusal) = explain(&failure, &open.version);
+            open.fail(outcome, &refusal)
+        }
+        Answer::Streaming(mut parts, body) => {
+            answer::strip(&mut parts.headers);
+            answer::put_id(&mut parts.headers, id);
+            answer::announce_trailers(&mut parts.headers);
+            let (tell, ended) = oneshot::channel();
+            let body = StreamBody::new(body, Arc::clone(&open.bytes_out), ended);
+            gateway.tasks.spawn(drive(open, deadline, tell));
+            Response::from_parts(parts, Body::stream(body))
+        }
+    }
+}
+
+/// Drives a guest whose answer streams to its end, its deadline, or its caller's leaving.
+async fn drive(mut open: Open, deadline: tokio::time::Instant, mut tell: oneshot::Sender<OutcomeHead>) {
+    let finished = tokio::select! {
+        finished = tokio::time::timeout_at(deadline, &mut open.running) => finished,
+        () = tell.closed() => return,
+    };
+    let head = match finished {
+        Ok(finished) => match finished.result {
+            Ok(()) => open.record(Outcome::Ok),
+            Err(failure) => {
+                let (outcome, refusal) = explain(&failure, &open.version);
+                open.say(&refusal.message);
+                open.record(outcome)
+            }
+        },
+        Err(_) => {
+            open.say(&timed_out(&open.version).message);
+            open.record(Outcome::Timeout)
+        }
+    };
+    // The body's reader may have gone in the meantime; the record stands all the same.
+    let _ = tell.send(head);
+}
+
+/// The request as the function sees it: its own path, who called, which trace, which invocation.
+fn prepare(arrived: &Arrived, mut request: Request<RequestBody>) -> Request<RequestBody> {
+    let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    uri.path_and_query = Some(arrived.path.clone());
+    if uri.authority.is_some() && uri.scheme.is_none() {
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+    }
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+    let headers = request.headers_mut();
+    answer::strip(headers);
+    answer::put_id(headers, arrived.id);
+    let trace = HeaderValue::try_from(arrived.trace.to_string()).expect("hexadecimal digits");
+    headers.insert("traceparent", trace);
+    if let Some(peer) = arrived.peer {
+        headers.append("x-forwarded-for", HeaderValue::try_from(peer.to_string()).expect("an address"));
+    }
+    headers.entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
+    request
+}
+
+fn wasi_error(error: body::Error) -> BodyError {
+    match error {
+        body::Error::TooLarge(bytes) => BodyError::HttpRequestBodySize(Some(bytes)),
+        body::Error::Timeout => BodyError::ConnectionReadTimeout,
+        body::Error::Broken => BodyError::ConnectionTerminated,
+    }
+}
+
+fn timed_out(version: &SharedVersion) -> Refusal {
+    Refusal::new(
+        Code::FunctionTimeout,
+        format!("function '{}' ran over its time of {} ms", version.function, version.limits.timeout_ms),
+    )
+    .hint("raise `timeout` of the function, or do less in one call")
+}
+
+/// What a client hears whose own request ended the call.
+pub(crate) fn request_refusal(error: body::Error, version: &SharedVersion) -> Refusal {
+    match error {
+        body::Error::TooLarge(bytes) => Refusal::new(
+            Code::PayloadTooLarge,
+            format!("function '{}' takes request bodies of at most {bytes} bytes", version.function),
+        )
+        .hint("send less, or raise `request-body` of the function"),
+        body::Error::Timeout | body::Error::Broken => {
+            Refusal::new(Code::RequestTimeout, "the request's body did not arrive in time")
+                .hint("send the body without long pauses")
+        }
+    }
+}
+
+fn explain(failure: &Failure, version: &SharedVersion) -> (Outcome, Refusal) {
+    let function = &version.function;
+    let see_logs = || format!("`rouse logs {function}` shows what it printed");
+    match failure {
+        Failure::OutOfMemory => (
+            Outcome::OutOfMemory,
+            Refusal::new(
+                Code::OutOfMemory,
+                format!(
+                    "function '{function}' wanted more than its {} MiB of memory",
+                    version.limits.memory_mib
+                ),
+            )
+            .hint("raise `memory` of the function"),
+        ),
+        Failure::Busy => (
+            Outcome::PlatformError,
+            Refusal::new(Code::CapacityExhausted, format!("no instance is free for function '{function}'"))
+                .retry_after(std::time::Duration::from_secs(1)),
+        ),
+        Failure::TooLarge(bytes) => (
+            Outcome::FunctionError,
+            Refusal::new(
+                Code::ResponseTooLarge,
+                format!("the answer of function '{function}' is larger than {bytes} bytes"),
+            )
+            .hint("send less, or raise `response-body` of the function"),
+        ),
+        Failure::NoAnswer | Failure::ErrorCode(_) | Failure::BrokenOff(_) => (
+            Outcome::FunctionError,
+            Refusal::new(Code::InvalidResponse, format!("function '{function}': {failure}")).hint(see_logs()),
+        ),
+        Failure::Trap(_) | Failure::Exit(_) => (
+            Outcome::FunctionError,
+            Refusal::new(Code::FunctionError, format!("function '{function}' failed: {failure}"))
+                .hint(see_logs()),
+        ),
+    }
+}

@@ -1,0 +1,90 @@
+//! The body of an answer that streams: counts its bytes, and ends with what the call came to as trailers.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame};
+use rouse_types::OutcomeHead;
+use tokio::{
+    sync::oneshot,
+    time::{Timeout, timeout},
+};
+
+use crate::{answer, body::BodyError};
+
+/// How long the end of a body waits for the guest's own end, which the trailers tell of. A guest that works
+/// on after its answer does not keep its caller waiting.
+const TRAILER_WAIT: Duration = Duration::from_millis(10);
+
+/// See the head of this file. Dropping it before its end tells the guest's driver that the caller is gone.
+pub(crate) struct StreamBody {
+    body: rouse_wasm::Body,
+    bytes: Arc<AtomicU64>,
+    end: End,
+}
+
+enum End {
+    Body(Option<oneshot::Receiver<OutcomeHead>>),
+    Trailers(Pin<Box<Timeout<oneshot::Receiver<OutcomeHead>>>>),
+    Done,
+}
+
+impl StreamBody {
+    pub(crate) fn new(
+        body: rouse_wasm::Body,
+        bytes: Arc<AtomicU64>,
+        ended: oneshot::Receiver<OutcomeHead>,
+    ) -> Self {
+        Self { body, bytes, end: End::Body(Some(ended)) }
+    }
+}
+
+impl HttpBody for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let this = &mut *self;
+            match &mut this.end {
+                End::Body(ended) => match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        this.bytes.fetch_add(len, Ordering::Relaxed);
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    Some(Err(failure)) => {
+                        this.end = End::Done;
+                        return Poll::Ready(Some(Err(failure.into())));
+                    }
+                    None => {
+                        let ended = ended.take().expect("taken once, on the way to the next state");
+                        this.end = End::Trailers(Box::pin(timeout(TRAILER_WAIT, ended)));
+                    }
+                },
+                End::Trailers(ended) => {
+                    let ended = std::task::ready!(ended.as_mut().poll(cx));
+                    this.end = End::Done;
+                    let Ok(Ok(head)) = ended else { return Poll::Ready(None) };
+                    let mut trailers = HeaderMap::new();
+                    answer::put_outcome(&mut trailers, &head);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                End::Done => return Poll::Ready(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is live, as this gateway knows it: read from the snapshots that control writes.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rouse_types::{
+    AppName, AppSnapshot, Code, FunctionName, FunctionRoute, FunctionVersion, LIVE, Refusal, TenantId,
+    app::LATEST,
+};
+
+use crate::route::Target;
+
+/// Functions by tenant and name, each with the app that it came with.
+#[derive(Debug, Default)]
+struct Routes {
+    tenants: HashMap<TenantId, HashMap<FunctionName, (AppName, Arc<FunctionRoute>)>>,
+}
+
+/// The table of a gateway. Control's process may come and go; this stays as it was last told.
+#[derive(Debug)]
+pub(crate) struct Table {
+    dir: PathBuf,
+    routes: Mutex<Routes>,
+}
+
+/// A function and the version of it that a request gets.
+#[derive(Debug, Clone)]
+pub(crate) struct Picked {
+    pub(crate) route: Arc<FunctionRoute>,
+    pub(crate) version: Arc<FunctionVersion>,
+}
+
+impl Table {
+    pub(crate) fn new(state: &Path) -> Self {
+        Self { dir: state.join("apps"), routes: Mutex::default() }
+    }
+
+    fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads every snapshot. One that cannot be read is logged and left out: the others still answer.
+    pub(crate) fn load_all(&self) {
+        for tenant in entries(&self.dir) {
+            for file in
+                entries(&tenant).into_iter().filter(|path| path.extension().is_some_and(|e| e == "json"))
+            {
+                if let Err(error) = self.load(&file) {
+                    tracing::error!(file = %file.display(), %error, "a snapshot cannot be read");
+                }
+            }
+        }
+    }
+
+    /// Reads the snapshot of one app again. A snapshot that is gone takes its functions with it.
+    pub(crate) fn reload(&self, tenant: &TenantId, app: &AppName) -> std::io::Result<()> {
+        match self.load(&self.dir.join(tenant.as_str()).join(format!("{app}.json"))) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.routes().remove_app(tenant, app);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn load(&self, file: &Path) -> std::io::Result<()> {
+        let snapshot: AppSnapshot = serde_json::from_slice(&std::fs::read(file)?)?;
+        self.routes().apply(snapshot);
+        Ok(())
+    }
+
+    /// The function and version for a request. `point` decides among the versions of a weighted alias.
+    pub(crate) fn pick(&self, target: &Target<'_>, point: impl FnOnce() -> u64) -> Result<Picked, Refusal> {
+        let routes = self.routes();
+        let route = routes.tenants.get(target.tenant).and_then(|functions| functions.get(target.function));
+        let Some((_, route)) = route else {
+            // Whether the tenant exists is none of a stranger's business.
+            return Err(Refusal::new(
+                Code::FunctionNotFound,
+                format!("no function '{}' of tenant '{}' is deployed here", target.function, target.tenant),
+            )
+            .hint("`rouse list` shows what is deployed, `rouse deploy` deploys"));
+        };
+        let number = match target.alias.unwrap_or(LIVE) {
+            LATEST => Some(route.latest),
+            alias => match route.aliases.get(alias) {
+                Some(alias) => alias.pick(point()),
+                None => alias.parse().ok(),
+            },
+        };
+        let version = number.and_then(|number| route.versions.get(&number));
+        match version {
+            Some(version) => Ok(Picked { route: Arc::clone(route), version: Arc::clone(version) }),
+            None => Err(Refusal::new(
+                Code::AliasNotFound,
+                format!(
+                    "function '{}' has no alias or version '{}' that takes calls",
+                    target.function,
+                    target.alias.unwrap_or(LIVE)
+                ),
+            )
+            .hint(format!("`rouse versions {}` shows which there are", target.function))),
+        }
+    }
+
+    /// How many functions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.routes().tenants.values().map(HashMap::len).sum()
+    }
+}
+
+impl Routes {
+    fn remove_app(&mut self, tenant: &TenantId, app: &AppName) {
+        if let Some(functions) = self.tenants.get_mut(tenant) {
+            functions.retain(|_, (of, _)| of != app);
+            if functions.is_empty() {
+                self.tenants.remove(tenant);
+            }
+        }
+    }
+
+    /// Replaces all of an app at once: within the lock, so no request sees half of a deploy.
+    fn apply(&mut self, snapshot: AppSnapshot) {
+        self.remove_app(&snapshot.tenant, &snapshot.app);
+        if snapshot.functions.is_empty() {
+            return;
+        }
+        let functions = self.tenants.entry(snapshot.tenant).or_default();
+        for route in snapshot.functions {
+            functions.insert(route.function.clone(), (snapshot.app.clone(), Arc::new(route)));
+        }
+    }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.path()).collect(),
+        // Nothing was deployed yet.
+        Err(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,55 @@
+//! What every process of the platform does first.
+
+use std::{future::Future, net::TcpListener, os::fd::AsFd, process::ExitCode};
+
+use anyhow::Context;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Logs to standard error, as much as `ROUSE_LOG` asks for.
+pub(crate) fn log() {
+    let filter = EnvFilter::try_from_env("ROUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = std::env::var("ROUSE_LOG_FORMAT").is_ok_and(|format| format == "json");
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber would be refused: in tests the first stays.
+    let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
+}
+
+/// Sees to it that this process ends with the supervisor, however that ends.
+pub(crate) fn end_with_supervisor(supervisor: u32) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("ask to end with the supervisor")?;
+    // The supervisor may have died before we asked.
+    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    anyhow::ensure!(u32::try_from(parent) == Ok(supervisor), "the supervisor is gone");
+    Ok(())
+}
+
+/// The listening socket that the supervisor handed over as standard input.
+pub(crate) fn listener() -> anyhow::Result<TcpListener> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().context("take the listening socket")?;
+    Ok(TcpListener::from(socket))
+}
+
+/// Runs one role on one thread until it is told to stop.
+pub(crate) fn run<F>(role: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let work = role(stop.clone());
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                result = &mut work => return result.map(|()| ExitCode::SUCCESS),
+                _ = terminate.recv() => stop.cancel(),
+                _ = interrupt.recv() => stop.cancel(),
+            }
+        }
+    })
+}
