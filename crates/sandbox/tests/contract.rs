@@ -264,7 +264,8 @@ fn simulated_memory_over_the_limit_ends_the_sandbox() {
 
 #[test]
 fn a_simulated_start_takes_as_long_as_told_under_paused_time() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let driver = SimDriver::new(|_| async { Exit::Code(0) }).start_delay(Duration::from_secs(3_600));
         let before = tokio::time::Instant::now();

@@ -14,8 +14,8 @@ use std::{
 use rustix::fs::{Mode, OFlags, open};
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Feature, Hierarchy};
 pub use super::layout::Version;
+use super::layout::{Feature, Hierarchy};
 use super::wire::Refused;
 use crate::{Limits, Stats};
 
@@ -65,8 +65,8 @@ impl Cgroups {
             if hierarchy.version == Version::V2 {
                 hierarchy.features.retain(|feature| {
                     let Some(controller) = feature.controller() else { return true };
-                    let enabled = enable(&parent, controller)
-                        .and_then(|()| enable(&hierarchy.folder, controller));
+                    let enabled =
+                        enable(&parent, controller).and_then(|()| enable(&hierarchy.folder, controller));
                     if let Err(error) = &enabled {
                         tracing::warn!(controller, %error, "the controller cannot be used");
                     }
@@ -128,7 +128,8 @@ impl Cgroups {
                 Version::V2 => {
                     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                     let opened = open(&group, flags, Mode::empty());
-                    join.unified = Some(opened.map_err(|e| Refused::host("open a control group", &e.into()))?);
+                    join.unified =
+                        Some(opened.map_err(|e| Refused::host("open a control group", &e.into()))?);
                 }
                 Version::V1 => {
                     let tasks = open_file(&group.join("tasks"), OFlags::WRONLY);
@@ -153,7 +154,8 @@ impl Cgroups {
             files.freezer = set.ok().zip(told.ok()).map(|(set, told)| (version, set, told));
         }
         if let Some((version, group)) = at(Feature::CpuUsage) {
-            files.cpu = open_file(&group.join(cpu_file(version)), OFlags::RDONLY).ok().map(|fd| (version, fd));
+            files.cpu =
+                open_file(&group.join(cpu_file(version)), OFlags::RDONLY).ok().map(|fd| (version, fd));
         }
         if let Some((version, group)) = at(Feature::Memory) {
             files.memory_peak = open_file(&group.join(peak_file(version)), OFlags::RDONLY).ok();

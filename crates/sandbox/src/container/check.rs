@@ -36,7 +36,9 @@ pub(super) fn spec(spec: &Spec) -> Result<(), String> {
     if spec.listeners.len() > wire::LISTENERS_MAX {
         return Err(format!("{} listeners; at most {}", spec.listeners.len(), wire::LISTENERS_MAX));
     }
-    if let Some(other) = spec.listeners.iter().find(|address| !address.ip().is_loopback() || address.port() == 0) {
+    if let Some(other) =
+        spec.listeners.iter().find(|address| !address.ip().is_loopback() || address.port() == 0)
+    {
         return Err(format!("the listener {other} is no address and port of the loopback"));
     }
     let limits = &spec.limits;
@@ -72,7 +74,8 @@ mod tests {
     use crate::{Limits, Mount};
 
     fn good() -> Spec {
-        let limits = Limits { memory_bytes: 64 << 20, cpu_millis: 500, processes: 8, tmp_bytes: 4096, open_files: 64 };
+        let limits =
+            Limits { memory_bytes: 64 << 20, cpu_millis: 500, processes: 8, tmp_bytes: 4096, open_files: 64 };
         Spec {
             id: "a-1".into(),
             argv: vec!["/bin/true".into()],

@@ -21,14 +21,14 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
     process::{
-        DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, chdir, getrlimit, set_dumpable_behavior,
-        set_parent_process_death_signal, setrlimit, setsid, umask, wait,
+        DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, chdir, getrlimit,
+        set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, umask, wait,
     },
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     system::sethostname,
     thread::{
-        CapabilitySet, CapabilitySets, Gid, Uid, set_capabilities, set_no_new_privs,
-        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+        CapabilitySet, CapabilitySets, Gid, Uid, set_capabilities, set_no_new_privs, set_thread_groups,
+        set_thread_res_gid, set_thread_res_uid,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -71,8 +71,18 @@ pub(super) struct Plan<'a> {
     pub(super) status: OwnedFd,
 }
 
+/// Ends this process also when it panics: the frames above are the spawner's, copied.
+struct NeverReturn;
+
+impl Drop for NeverReturn {
+    fn drop(&mut self) {
+        sys::exit_now(101);
+    }
+}
+
 /// Runs the child; never returns to the spawner's loop, whose copy is left as it is.
 pub(super) fn run(plan: &Plan<'_>) -> ! {
+    let _guard = NeverReturn;
     let Err(refused) = confine(plan);
     // If the spawner is gone there is nobody to tell.
     let _ = wire::send(plan.ready.as_fd(), &Ready::Failed(refused), &[]);
@@ -82,7 +92,8 @@ pub(super) fn run(plan: &Plan<'_>) -> ! {
 fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     sys::default_signals();
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| step("die with the spawner")(e.into()))?;
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| step("die with the spawner")(e.into()))?;
     cgroup::join(&plan.tasks).map_err(step("join the control groups"))?;
     sys::unshare_cgroup_namespace().map_err(step("make a control group namespace"))?;
     // After the above: a spawner that died before it is found out here, since the socket is broken.
@@ -118,11 +129,12 @@ fn code(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     let (argv, env) = strings(plan.spec)?;
     setsid().map_err(host("begin a session"))?;
     umask(Mode::WGRP | Mode::WOTH);
-    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host("open /dev/null"))?;
+    let null =
+        open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host("open /dev/null"))?;
     dup2_stdin(&null).map_err(host("connect the standard input"))?;
     dup2_stdout(&plan.stdout).map_err(host("connect the standard output"))?;
     dup2_stderr(&plan.stderr).map_err(host("connect the standard error"))?;
-    sys::close_all_but(plan.ready.as_fd()).map_err(|e| Refused::host("close other files", &e))?;
+    sys::close_all_on_exec().map_err(|e| Refused::host("close other files", &e))?;
     limit_resources(plan.spec, plan.uid).map_err(host("limit resources"))?;
     drop_privileges(plan.uid).map_err(|e| Refused::host("drop privileges", &e))?;
     let cwd = &plan.spec.cwd;
@@ -165,14 +177,16 @@ fn drop_privileges(uid: u32) -> io::Result<()> {
 }
 
 /// The first process: reaps what the code leaves, and ends with it, which ends all.
+#[expect(unsafe_code, reason = "closes what this copy of the spawner's memory still names")]
 fn init(plan: &Plan<'_>, code: Pid) -> Result<Infallible, Refused> {
-    let host = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     // Its outputs are the code's alone: they end when the code has closed them.
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .and_then(|null| dup2_stdin(&null).and(dup2_stdout(&null)).and(dup2_stderr(&null)));
-    null.map_err(|e| host("let go of the outputs")(e.into()))?;
-    sys::close_all_but(plan.status.as_fd()).map_err(host("close other files"))?;
-    let confined = drop_privileges(INIT_UID)
+    null.map_err(|e| Refused::host("let go of the outputs", &e.into()))?;
+    // SAFETY: from here on only `status` is used, and this process ends without dropping anything.
+    let closed = unsafe { sys::close_all_but(plan.status.as_fd()) };
+    let confined = closed
+        .and_then(|()| drop_privileges(INIT_UID))
         .and_then(|()| Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
         .and_then(|()| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     if confined.is_err() {

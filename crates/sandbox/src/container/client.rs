@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::{
     io::Interest,
     net::{TcpListener, UnixStream, unix::pipe},
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 
@@ -40,6 +41,9 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// How long a freeze may take. Processes in the kernel's hands stand still only when it lets go of them.
 const FREEZE_MAX: Duration = Duration::from_secs(5);
+/// It mostly takes some tens of microseconds; the runtime's timers tell milliseconds.
+const FREEZE_SPIN: Duration = Duration::from_micros(200);
+const FREEZE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Starts containers, through the spawner.
 #[derive(Debug, Clone)]
@@ -107,9 +111,8 @@ impl Driver for ContainerDriver {
     async fn start(&self, spec: Spec) -> Result<Started<Container>, Error> {
         // Dropping this future closes the connection, and so ends what the spawner has begun.
         match self.ask(&Request::Start(spec)).await? {
-            (socket, Reply::Started(handles), fds) => {
-                take_over(socket, handles, fds).map_err(|source| Error::Host { step: "take over a sandbox".into(), source })
-            }
+            (socket, Reply::Started(handles), fds) => take_over(socket, handles, fds)
+                .map_err(|source| Error::Host { step: "take over a sandbox".into(), source }),
             (_, Reply::Refused(refused), _) => Err(refused.into()),
             _ => Err(out_of_place()),
         }
@@ -183,20 +186,28 @@ impl Container {
             _ => Error::Host { step: step.into(), source },
         };
         let Some(freezer) = &self.freezer else { return Err(host(io::ErrorKind::Unsupported.into())) };
-        let deadline = Instant::now() + FREEZE_MAX;
-        let mut pause = Duration::from_micros(50);
+        let set = || {
+            freezer.set.write_at(cgroup::freezer_state(freezer.version, frozen).as_bytes(), 0).map_err(host)
+        };
+        set()?;
+        if !frozen {
+            // From here on its processes run; there is nothing to wait for.
+            return Ok(());
+        }
+        let begun = Instant::now();
         loop {
-            // Version 1 may get stuck half-way and goes on when told again.
-            freezer.set.write_at(cgroup::freezer_state(freezer.version, frozen).as_bytes(), 0).map_err(host)?;
-            let told = read(&freezer.told).map_err(host)?;
-            if cgroup::is_frozen(freezer.version, &told) == frozen {
+            if cgroup::is_frozen(freezer.version, &read(&freezer.told).map_err(host)?) {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
-                return Err(host(io::ErrorKind::TimedOut.into()));
+            match begun.elapsed() {
+                elapsed if elapsed < FREEZE_SPIN => yield_now().await,
+                elapsed if elapsed < FREEZE_MAX => {
+                    sleep(FREEZE_PAUSE).await;
+                    // Version 1 may get stuck half-way, and goes on when told again.
+                    set()?;
+                }
+                _ => return Err(host(io::ErrorKind::TimedOut.into())),
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(10));
         }
     }
 }

@@ -81,7 +81,9 @@ pub(super) fn choose(
     }
     for feature in left {
         let name = feature.controller_v1();
-        let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup" && mount.has(name)) else { continue };
+        let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup" && mount.has(name)) else {
+            continue;
+        };
         let folder = mount.folder(own_group(own_groups, name));
         match chosen.iter_mut().find(|hierarchy| hierarchy.folder == folder) {
             Some(hierarchy) => hierarchy.features.push(feature),
@@ -154,7 +156,11 @@ mod tests {
             (Version::V1, "/sys/fs/cgroup/cpu", vec![Feature::Cpu]),
             (Version::V1, "/sys/fs/cgroup/pids", vec![Feature::Pids]),
         ];
-        let expected = expected.map(|(version, folder, features)| Hierarchy { version, folder: folder.into(), features });
+        let expected = expected.map(|(version, folder, features)| Hierarchy {
+            version,
+            folder: folder.into(),
+            features,
+        });
         assert_eq!(chosen, expected);
     }
 

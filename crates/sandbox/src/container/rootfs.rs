@@ -59,7 +59,9 @@ pub(super) fn check_target(target: &Path) -> Result<(), String> {
     if components.next() != Some(Component::RootDir) {
         return named("is not absolute");
     }
-    let Some(Component::Normal(first)) = components.clone().next() else { return named("is the root itself") };
+    let Some(Component::Normal(first)) = components.clone().next() else {
+        return named("is the root itself");
+    };
     if RESERVED.iter().any(|reserved| first == *reserved) {
         return named("is in a folder of the sandbox' own");
     }
@@ -110,7 +112,9 @@ fn etc(uid: u32) -> io::Result<()> {
     fs::create_dir("etc")?;
     fs::write(
         "etc/passwd",
-        format!("root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:{uid}:{uid}:sandbox:/tmp:/usr/sbin/nologin\n"),
+        format!(
+            "root:x:0:0:root:/:/usr/sbin/nologin\nsandbox:x:{uid}:{uid}:sandbox:/tmp:/usr/sbin/nologin\n"
+        ),
     )?;
     fs::write("etc/group", format!("root:x:0:\nsandbox:x:{uid}:\n"))?;
     fs::write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
@@ -175,7 +179,8 @@ fn proc() -> io::Result<()> {
         bind(name.as_ref(), name.as_ref())?;
     }
     for name in MASKED.iter().filter(|name| Path::new(name).exists()) {
-        let null = open_tree(CWD, "dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        let null =
+            open_tree(CWD, "dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
         attach(&null, name.as_ref())?;
     }
     Ok(())
@@ -190,25 +195,29 @@ fn bind_spec(one: &Mount, mount_roots: &[PathBuf]) -> Result<(), Refused> {
         return Err(Refused::Spec(format!("{source} is in no folder that sandboxes may see")));
     };
     let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-    let opened = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(|root| {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        openat2(root, below, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
-    });
+    let opened =
+        open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).and_then(|root| {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            openat2(root, below, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+        });
     let opened = opened.map_err(|error| Refused::Spec(format!("{source} cannot be shown: {error}")))?;
     let target = one.target.strip_prefix("/").unwrap_or(&one.target);
     let shown = fs::create_dir_all(target).and_then(|()| {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = open_tree(&opened, "", flags)?;
         sys::mount_attributes(tree.as_fd(), READ_ONLY, false)?;
         attach(&tree, target)
     });
-    let named = |error| Refused::Spec(format!("{source} cannot be shown at {}: {error}", one.target.display()));
+    let named =
+        |error| Refused::Spec(format!("{source} cannot be shown at {}: {error}", one.target.display()));
     shown.map_err(named)
 }
 
 /// Shows a part of the host, whole and read-only.
 fn bind(host: &Path, at: &Path) -> io::Result<()> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(CWD, host, flags)?;
     // Before it is attached: at no moment can it be written.
     sys::mount_attributes(tree.as_fd(), READ_ONLY, true)?;
@@ -240,7 +249,18 @@ mod tests {
         for good in ["/var/task", "/opt/rouse/runtime", "/srv"] {
             assert_eq!(check_target(Path::new(good)), Ok(()), "{good}");
         }
-        for bad in ["/", "", "var/task", "/usr/x", "/etc", "/proc/1", "/var/../usr", "/var/task/..", "/tmp/x", "/../x"] {
+        for bad in [
+            "/",
+            "",
+            "var/task",
+            "/usr/x",
+            "/etc",
+            "/proc/1",
+            "/var/../usr",
+            "/var/task/..",
+            "/tmp/x",
+            "/../x",
+        ] {
             assert!(check_target(Path::new(bad)).is_err(), "{bad}");
         }
     }

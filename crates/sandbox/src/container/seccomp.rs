@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Is, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Is, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
 };
 
 /// Flags of `clone(2)` that make a namespace.
@@ -72,10 +72,8 @@ fn refused() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendErro
     }
     rules.insert(libc::SYS_clone, namespaces);
     let other: Result<_, _> = FAMILIES.iter().map(|&family| condition(0, Is::Ne, family)).collect();
-    let netlink_but_routes = vec![
-        condition(0, Is::Eq, libc::AF_NETLINK)?,
-        condition(2, Is::Ne, libc::NETLINK_ROUTE)?,
-    ];
+    let netlink_but_routes =
+        vec![condition(0, Is::Eq, libc::AF_NETLINK)?, condition(2, Is::Ne, libc::NETLINK_ROUTE)?];
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(other?)?, SeccompRule::new(netlink_but_routes)?]);
     // Typing into a terminal on behalf of its user.
     let mut terminal = Vec::new();

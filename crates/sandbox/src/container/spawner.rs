@@ -19,7 +19,7 @@
 //! up to the root do not depend on the code.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -31,8 +31,8 @@ use rustix::{
     fs::{FlockOperation, Gid, Mode, Uid, chmod, chown, flock},
     io::Errno,
     net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with, socketpair,
-        sockopt::socket_peercred,
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
+        socketpair, sockopt::socket_peercred,
     },
     pipe::{PipeFlags, pipe_with},
     process::{Signal, WaitId, WaitIdOptions, geteuid, pidfd_send_signal, waitid},
@@ -42,8 +42,8 @@ use rustix::{
 use super::{
     Report,
     cgroup::{self, Cgroups, Files},
-    child::{self, Plan, Ready},
     check,
+    child::{self, Plan, Ready},
     layout::Feature,
     seccomp::Filters,
     sys,
@@ -91,7 +91,8 @@ pub fn run(config: Config) -> io::Result<()> {
     if sys::threads()? != 1 {
         return Err(io::Error::other("the spawner must have one thread: it forks"));
     }
-    check::name(&config.instance, 32).map_err(|what| io::Error::other(format!("the instance's name {what}")))?;
+    check::name(&config.instance, 32)
+        .map_err(|what| io::Error::other(format!("the instance's name {what}")))?;
     let mut spawner = Spawner::new(config)?;
     let result = spawner.serve();
     spawner.stop();
@@ -112,7 +113,8 @@ struct Spawner {
     _signals: OwnedFd,
     sessions: HashMap<u64, Session>,
     next_session: u64,
-    uids_free: Vec<u32>,
+    /// Taken from the front and put back at the end: an uid rests as long as it can.
+    uids_free: VecDeque<u32>,
     ids: HashSet<String>,
     /// Held while this spawner lives, so that there is one.
     _lock: std::fs::File,
@@ -133,12 +135,20 @@ struct Child {
 }
 
 enum Phase {
-    Starting { ready: OwnedFd, deadline: Instant, outputs: [OwnedFd; 2], listeners: Option<Vec<OwnedFd>> },
+    Starting {
+        ready: OwnedFd,
+        deadline: Instant,
+        outputs: [OwnedFd; 2],
+        listeners: Option<Vec<OwnedFd>>,
+    },
     Running,
     /// It is being killed and the node will hear this.
     Failed(Refused),
     /// Its processes are gone; its groups are not yet.
-    Removing { tries: u32, told: Reply },
+    Removing {
+        tries: u32,
+        told: Reply,
+    },
 }
 
 /// What an event of the poll loop is about, as it is packed into its 64 bits.
@@ -191,7 +201,7 @@ impl Spawner {
             _signals: signals,
             sessions: HashMap::new(),
             next_session: FIRST_SESSION,
-            uids_free: (config.first_uid..last_uid).rev().collect(),
+            uids_free: (config.first_uid..last_uid).collect(),
             ids: HashSet::new(),
             config,
             _lock: lock,
@@ -227,7 +237,9 @@ impl Spawner {
     }
 
     fn accept(&mut self) {
-        let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else { return };
+        let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
+            return;
+        };
         let peer = socket_peercred(&socket).map(|peer| peer.uid.as_raw());
         if !matches!(peer, Ok(uid) if uid == 0 || uid == self.config.owner.0) {
             tracing::warn!(?peer, "a stranger was turned away");
@@ -286,7 +298,7 @@ impl Spawner {
         if self.ids.contains(&spec.id) {
             return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
         }
-        let Some(uid) = self.uids_free.pop() else {
+        let Some(uid) = self.uids_free.pop_front() else {
             return Err(Refused::Spec(format!("this host has its {} sandboxes", self.config.sandboxes_max)));
         };
         match self.fork(&spec, uid) {
@@ -308,7 +320,7 @@ impl Spawner {
                 if let Err(error) = self.cgroups.remove(&spec.id) {
                     tracing::warn!(id = spec.id, %error, "an empty group stays until the next start");
                 }
-                self.uids_free.push(uid);
+                self.uids_free.push_back(uid);
                 Err(refused)
             }
         }
@@ -348,7 +360,8 @@ impl Spawner {
     /// The child said something, or was done: at its `exec`, or because it ended.
     fn on_ready(&mut self, number: u64) {
         loop {
-            let Some(Child { phase: Phase::Starting { ready, listeners, .. }, .. }) = self.child(number) else {
+            let Some(Child { phase: Phase::Starting { ready, listeners, .. }, .. }) = self.child(number)
+            else {
                 return;
             };
             match wire::receive::<Ready>(ready.as_fd()) {
@@ -412,14 +425,19 @@ impl Spawner {
         self.on_ready(number);
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let Some(child) = &mut session.child else { return };
-        let waited = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let waited =
+            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         let Ok(Some(ended)) = waited else { return };
         let _ = epoll::delete(&self.epoll, &child.pidfd);
         let mut told = [0; 16];
         let told = rustix::io::read(&child.status, &mut told[..]).ok().and_then(|n| told.get(..n));
         let exit = told.and_then(|told| postcard::from_bytes(told).ok());
         let exit = exit.unwrap_or(Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL)));
-        let exit = if exit != Exit::Code(0) && self.cgroups.out_of_memory(&child.id) { Exit::OutOfMemory } else { exit };
+        let exit = if exit != Exit::Code(0) && self.cgroups.out_of_memory(&child.id) {
+            Exit::OutOfMemory
+        } else {
+            exit
+        };
         let stats: Stats = self.cgroups.stats(&child.id);
         let removing = Phase::Removing { tries: 0, told: Reply::Exited(exit, stats) };
         let before = std::mem::replace(&mut child.phase, removing);
@@ -470,8 +488,7 @@ impl Spawner {
             let Some(session) = self.sessions.get_mut(&number) else { continue };
             let Some(child) = session.child.take() else { continue };
             self.ids.remove(&child.id);
-            // Taken from the end, put back at the start: an uid rests as long as it can.
-            self.uids_free.insert(0, child.uid);
+            self.uids_free.push_back(child.uid);
             if let Phase::Removing { told, .. } = &child.phase {
                 self.end(number, told);
             }

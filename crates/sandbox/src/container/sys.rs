@@ -81,21 +81,31 @@ pub(super) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Closes every descriptor from 3 on but one.
-pub(super) fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes `exec` close every descriptor but the standard ones, whoever opened it and however.
+pub(super) fn close_all_on_exec() -> io::Result<()> {
+    // SAFETY: nothing is closed now, so every descriptor stays what its owner takes it for.
+    match unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Closes every descriptor but the standard ones and one more.
+///
+/// # Safety
+/// Nothing that owns another descriptor may be used or dropped after this.
+pub(super) unsafe fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
     let kept = kept.as_raw_fd().unsigned_abs();
     let close = |first: u32, last: u32| {
-        if first > last {
-            return Ok(());
-        }
-        // SAFETY: called only in a process that is about to exec, or that uses nothing but `kept` from here on;
-        // nothing that owns another descriptor is used or dropped after this.
+        // SAFETY: as this function's own.
         match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     };
-    close(3, kept.saturating_sub(1))?;
+    if kept > 3 {
+        close(3, kept - 1)?;
+    }
     close(kept.max(2) + 1, u32::MAX)
 }
 

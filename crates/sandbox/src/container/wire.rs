@@ -98,7 +98,11 @@ impl Refused {
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] when the message is too large; else what the kernel says.
-pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(super) fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
     if bytes.len() > MESSAGE_BYTES_MAX || fds.len() > FDS_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is too large"));
@@ -135,7 +139,8 @@ pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(invalid("the message is too large"));
     }
-    let message = postcard::from_bytes(&bytes[..received.bytes]).map_err(|_| invalid("not a message of ours"))?;
+    let message =
+        postcard::from_bytes(&bytes[..received.bytes]).map_err(|_| invalid("not a message of ours"))?;
     Ok(Some((message, fds)))
 }
 
@@ -151,14 +156,16 @@ mod tests {
     use super::*;
 
     fn pair() -> (OwnedFd, OwnedFd) {
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a socket pair")
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .expect("a socket pair")
     }
 
     #[test]
     fn a_message_arrives_with_its_descriptors() {
         let (ours, theirs) = pair();
         let (read, write) = rustix::pipe::pipe().expect("a pipe");
-        send(ours.as_fd(), &Reply::Exited(Exit::Code(3), Stats::default()), &borrowed(&[write])).expect("sent");
+        send(ours.as_fd(), &Reply::Exited(Exit::Code(3), Stats::default()), &borrowed(&[write]))
+            .expect("sent");
         let (reply, fds) = receive::<Reply>(theirs.as_fd()).expect("received").expect("a message");
         assert!(matches!(reply, Reply::Exited(Exit::Code(3), _)), "{reply:?}");
         rustix::io::write(&fds[0], b"x").expect("the descriptor works");

@@ -1,4 +1,5 @@
 //! A spawner of its own for one test, and what the tests ask of the host.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
     future::Future,
@@ -8,10 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use rouse_sandbox::{
-    Limits, Output, Spec,
-    container::ContainerDriver,
-};
+use rouse_sandbox::{Limits, Output, Spec, container::ContainerDriver};
 use rustix::{
     process::{Pid, Signal, kill_process},
     thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
@@ -22,16 +20,16 @@ use tokio::io::AsyncReadExt;
 const NODE_UID: u32 = 54_321;
 
 /// A spawner with folders of its own; stopped when dropped.
-pub struct Host {
-    pub folder: tempfile::TempDir,
-    pub instance: String,
-    pub first_uid: u32,
+pub(crate) struct Host {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) instance: String,
+    pub(crate) first_uid: u32,
     spawner: Child,
 }
 
 impl Host {
     /// `None`, and a word about it, where containers cannot be tested.
-    pub fn new(test: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
             skipped(test, "containers need root");
@@ -48,26 +46,26 @@ impl Host {
         Some(Self { folder, instance, first_uid, spawner })
     }
 
-    pub fn code(&self) -> PathBuf {
+    pub(crate) fn code(&self) -> PathBuf {
         self.folder.path().join("code")
     }
 
-    pub fn driver(&self) -> ContainerDriver {
+    pub(crate) fn driver(&self) -> ContainerDriver {
         ContainerDriver::new(&self.folder.path().join("spawner.sock"))
     }
 
     /// Kills the spawner as a crash would, without starting another.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.spawner.kill().expect("killed");
         self.spawner.wait().expect("reaped");
     }
 
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.spawner = spawn(self.folder.path(), &self.instance, self.first_uid);
     }
 
     /// Every group of this host's spawner.
-    pub fn groups(&self) -> Vec<PathBuf> {
+    pub(crate) fn groups(&self) -> Vec<PathBuf> {
         let name = format!("rouse-{}", self.instance);
         let mut found = Vec::new();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
@@ -83,15 +81,20 @@ impl Host {
     }
 
     /// Processes whose user is one of this host's sandboxes.
-    pub fn processes(&self) -> usize {
+    pub(crate) fn processes(&self) -> usize {
         let uids = self.first_uid..self.first_uid + 64;
         let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
         let of_a_sandbox = |status: String| {
-            let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+            let uid = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
             let zombie = status.lines().any(|line| line.starts_with("State:") && line.contains('Z'));
             uid.is_some_and(|uid: u32| uids.contains(&uid)) && !zombie
         };
-        entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok()).filter(|s| of_a_sandbox(s.clone())).count()
+        entries
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok())
+            .filter(|s| of_a_sandbox(s.clone()))
+            .count()
     }
 }
 
@@ -106,14 +109,18 @@ impl Drop for Host {
             assert_eq!(self.processes(), 0, "processes are left");
             let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
             assert!(!mounts.contains(&*self.folder.path().to_string_lossy()), "mounts are left");
-            let left: Vec<_> = std::fs::read_dir(self.folder.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
+            let left: Vec<_> = std::fs::read_dir(self.folder.path())
+                .expect("the folder")
+                .flatten()
+                .map(|e| e.file_name())
+                .collect();
             assert_eq!(left, ["code"], "files are left");
         }
     }
 }
 
 fn spawn(folder: &Path, instance: &str, first_uid: u32) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_rouse-test-spawner"))
+    Command::new(option_env!("CARGO_BIN_EXE_rouse-test-spawner").unwrap_or(""))
         .arg(folder.join("spawner.sock"))
         .args([instance, &NODE_UID.to_string(), &first_uid.to_string()])
         .arg(folder.join("code"))
@@ -132,12 +139,12 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
 
 /// Says that a test did not run.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-pub fn skipped(test: &str, reason: &str) {
+pub(crate) fn skipped(test: &str, reason: &str) {
     eprintln!("SKIPPED {test}: {reason}");
 }
 
 /// Runs a test on a thread that has given up root for good, as the node has.
-pub fn as_the_node<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+pub(crate) fn as_the_node<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     let run = || {
         let (uid, gid) = (Uid::from_raw(NODE_UID), Gid::from_raw(NODE_UID));
         set_thread_groups(&[]).expect("groups");
@@ -151,7 +158,7 @@ pub fn as_the_node<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     }
 }
 
-pub fn block_on(test: impl Future<Output = ()>) {
+pub(crate) fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let limited = tokio::time::timeout(std::time::Duration::from_secs(60), test);
@@ -160,7 +167,7 @@ pub fn block_on(test: impl Future<Output = ()>) {
 }
 
 /// A spec that runs this program, with ordinary limits.
-pub fn spec(argv: &[&str]) -> Spec {
+pub(crate) fn spec(argv: &[&str]) -> Spec {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     Spec {
         id: format!("s{}", NUMBER.fetch_add(1, Ordering::Relaxed)),
@@ -180,7 +187,7 @@ pub fn spec(argv: &[&str]) -> Spec {
 }
 
 /// All that an output says until its end.
-pub async fn text(mut output: Output) -> String {
+pub(crate) async fn text(mut output: Output) -> String {
     let mut bytes = Vec::new();
     output.read_to_end(&mut bytes).await.expect("the output is read");
     String::from_utf8_lossy(&bytes).into_owned()
