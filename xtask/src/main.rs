@@ -1,1 +1,76 @@
-fn main() {}
+//! `cargo xtask …`: everything that a developer or CI runs besides cargo itself. Only commands are chosen here.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
+
+mod bench;
+mod demo;
+mod examples;
+mod fuzz;
+mod http;
+mod paths;
+mod platform;
+mod setup;
+mod sh;
+mod suites;
+mod tidy;
+mod toolchain;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, tries out, tests and measures Rouse.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what the examples and tests need: Debian packages, and tools in a private folder.
+    Setup,
+    /// Build the examples' components.
+    Examples,
+    /// Start a platform here, deploy the examples, call each, and show the bill.
+    Demo {
+        /// Stop the platform at the end.
+        #[arg(long)]
+        exit: bool,
+    },
+    /// Run the tests: all of them, or the suites that are named.
+    Test {
+        /// The suites: fmt, tidy, clippy, unit, doc, e2e …
+        suites: Vec<String>,
+    },
+    /// Check the house rules that a machine can check.
+    Tidy,
+    /// Measure, against peers from the registries.
+    Bench(bench::Args),
+    /// Fuzz one target of fuzz/.
+    Fuzz {
+        /// The target.
+        target: String,
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup => setup::run().map(drop),
+        Command::Examples => setup::run().and_then(|tools| examples::build(&tools)),
+        Command::Demo { exit } => demo::run(exit),
+        Command::Test { suites } => suites::run(&suites),
+        Command::Tidy => tidy::run(),
+        Command::Bench(args) => bench::run(&args),
+        Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),
+    };
+    match done {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

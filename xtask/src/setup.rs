@@ -1,0 +1,171 @@
+//! `cargo xtask setup`: installs what a fresh machine lacks, and says each step that it takes.
+//!
+//! Debian packages go through apt (with sudo when not root); everything else lands in a private folder, pinned,
+//! under a name that holds its version, moved there only when whole. A second run does nothing.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{paths, sh, toolchain};
+
+/// Packs JavaScript into components. Its version is also in examples/hello-js/package.json.
+const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
+
+/// What was installed, as the environment of the programs that need it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tools {
+    /// Folders to look for programs in.
+    pub(crate) path: Vec<PathBuf>,
+    /// Variables.
+    pub(crate) env: Vec<(String, String)>,
+}
+
+impl Tools {
+    /// Lets a program find the tools.
+    pub(crate) fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let before = std::env::var_os("PATH").unwrap_or_default();
+        let folders = self.path.iter().cloned().chain(std::env::split_paths(&before));
+        if let Ok(path) = std::env::join_paths(folders) {
+            command.env("PATH", path);
+        }
+        command.envs(self.env.iter().map(|(key, value)| (key, value)))
+    }
+
+    /// Writes them down for tests that are run by plain `cargo test`: a variable a line, and `PATH` for a
+    /// folder to look in.
+    fn write(&self) -> Result<()> {
+        let mut text = String::new();
+        for folder in &self.path {
+            text.push_str(&format!("PATH={}\n", folder.display()));
+        }
+        for (key, value) in &self.env {
+            text.push_str(&format!("{key}={value}\n"));
+        }
+        fs::create_dir_all(paths::tools())?;
+        fs::write(paths::tools().join("env"), text).context("write down the tools")
+    }
+}
+
+/// Installs all that the examples and tests need.
+pub(crate) fn run() -> Result<Tools> {
+    let mut lacking = Vec::new();
+    // The sandbox shows functions the host's /usr, so an interpreter elsewhere (pyenv, nvm) does not serve them.
+    for (program, package) in [("python3", "python3"), ("node", "nodejs")] {
+        if !Path::new("/usr/bin").join(program).exists()
+            && !Path::new("/usr/local/bin").join(program).exists()
+        {
+            lacking.push(package);
+        }
+    }
+    if !sh::works(Command::new("/usr/bin/python3").args(["-c", "import ensurepip, venv"])) {
+        lacking.push("python3-venv");
+    }
+    if !sh::works(Command::new("npm").arg("--version")) {
+        lacking.push("npm");
+    }
+    if !sh::works(Command::new("cc").arg("--version")) {
+        lacking.push("gcc");
+        lacking.push("libc6-dev");
+    }
+    apt(&lacking)?;
+
+    let node = npm("componentize-js", COMPONENTIZE_JS)?;
+    let tools = Tools { path: vec![node.join("node_modules/.bin")], env: toolchain::install()? };
+    tools.write()?;
+    Ok(tools)
+}
+
+/// Says what is being done.
+pub(crate) fn step(text: &str) {
+    println!("  setup: {text}");
+}
+
+/// Installs the Debian packages that are not there yet.
+pub(crate) fn apt(packages: &[&str]) -> Result<()> {
+    let lacking: Vec<&str> = packages.iter().copied().filter(|package| !has_package(package)).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    step(&format!("apt-get install {}", lacking.join(" ")));
+    if !sh::works(Command::new("apt-get").arg("--version")) {
+        bail!("this machine has no apt-get; install these by hand: {}", lacking.join(" "));
+    }
+    // Lists may be missing on a fresh machine and out of date on an old one; a failure shows in the install.
+    let _ = sh::quiet(as_root("apt-get").args(["update", "-q"]));
+    sh::quiet(
+        as_root("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(&lacking),
+    )
+}
+
+fn has_package(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    let state = sh::output(query.args(["--show", "--showformat=${db:Status-Status}", package]));
+    state.is_ok_and(|state| state == "installed")
+}
+
+fn as_root(program: &str) -> Command {
+    let root = sh::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.args(["--preserve-env=DEBIAN_FRONTEND", program]);
+    command
+}
+
+/// Installs an npm package, `name@version`, into a private folder and gives that folder.
+pub(crate) fn npm(name: &str, package: &str) -> Result<PathBuf> {
+    private(name, package, |folder| {
+        let mut npm = Command::new("npm");
+        npm.arg("install").arg("--prefix").arg(folder);
+        sh::quiet(npm.args(["--no-audit", "--no-fund", "--loglevel=error", package]))
+    })
+}
+
+/// Installs packages of PyPI into a virtual environment of their own and gives its folder.
+pub(crate) fn pip(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    private(name, &packages.join(" "), |folder| {
+        sh::quiet(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(folder))?;
+        // Not bin/pip: its first line names the folder that it was made in, and the folder is moved.
+        let mut pip = Command::new(folder.join("bin/python"));
+        sh::quiet(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))
+    })
+}
+
+/// Builds a program of crates.io into a private folder and gives that folder.
+pub(crate) fn cargo(name: &str, krate: &str, version: &str) -> Result<PathBuf> {
+    private(name, &format!("{krate} {version}"), |folder| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(folder).arg(krate);
+        // Its build is no use to ours, and would fill our target folder.
+        sh::quiet(cargo.env("CARGO_TARGET_DIR", folder.join("build")))?;
+        fs::remove_dir_all(folder.join("build")).context("clean up after the build")
+    })
+}
+
+/// A folder under the tools, named by what is in it, that is there whole or not at all.
+fn private(name: &str, what: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let version: String =
+        what.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let folder = paths::tools().join(name).join(version.trim_matches('-'));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    step(&format!("{what} into {}", folder.display()));
+    let part = folder.with_extension("part");
+    if part.exists() {
+        fs::remove_dir_all(&part)?;
+    }
+    fs::create_dir_all(&part)?;
+    fill(&part).with_context(|| format!("install {what}"))?;
+    fs::rename(&part, &folder)?;
+    Ok(folder)
+}

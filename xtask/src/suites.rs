@@ -1,0 +1,116 @@
+//! `cargo xtask test`: the suites, and one honest summary of what passed, what failed and what was skipped.
+
+mod tally;
+
+use std::{path::Path, process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{paths, platform, setup, sh, tidy};
+use tally::Tally;
+
+/// The suites, in the order in which all of them run: what fails soonest comes first.
+const SUITES: [&str; 6] = ["fmt", "tidy", "clippy", "unit", "doc", "e2e"];
+/// Suites of the design that have no tests yet.
+const LATER: [&str; 5] = ["escape", "crash", "tenants", "cluster", "clients"];
+/// A suite that takes longer hangs.
+const SUITE_MAX: Duration = Duration::from_secs(40 * 60);
+/// Warnings are errors for whoever reads them here, but not for cargo's own flags: those would build it all again.
+const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
+/// Runs the suites that are named, or all.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    for name in names {
+        if LATER.contains(&name.as_str()) {
+            bail!("there is no such suite yet: {name}; there are: {}", SUITES.join(", "));
+        }
+        if !SUITES.contains(&name.as_str()) {
+            bail!("no suite is called {name}; there are: {}", SUITES.join(", "));
+        }
+    }
+    let mut total = Tally::default();
+    for suite in SUITES {
+        if names.is_empty() || names.iter().any(|name| name == suite) {
+            println!("\n== {suite}");
+            let tally = one(suite).with_context(|| format!("suite {suite}"))?;
+            if !tally.failures.is_empty() {
+                println!("   failed; all that it wrote is in {}", log(suite).display());
+            }
+            total.add(tally);
+        }
+    }
+    total.report(std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false"))
+}
+
+fn one(suite: &str) -> Result<Tally> {
+    match suite {
+        "fmt" => check("fmt", cargo("fmt").args(["--all", "--check"])),
+        "tidy" => match tidy::run() {
+            Ok(()) => Ok(Tally::one_passed()),
+            Err(error) => Ok(Tally::one_failed(format!("tidy: {error:#}"))),
+        },
+        "clippy" => check("clippy", cargo("clippy").args(["--workspace", "--all-targets"]).args(NO_WARNINGS)),
+        "unit" => {
+            setup::run()?;
+            let mut tally = tests("unit", &["--workspace", "--exclude", "rouse-e2e", "--all-targets"])?;
+            tally.add(tests("unit-doc", &["--workspace", "--exclude", "rouse-e2e", "--doc"])?);
+            Ok(tally)
+        }
+        "doc" => {
+            let mut doc = cargo("doc");
+            doc.args(["--workspace", "--no-deps", "--document-private-items"]);
+            check("doc", doc.env("RUSTDOCFLAGS", "-D warnings"))
+        }
+        "e2e" => {
+            setup::run()?;
+            platform::build(false)?;
+            tests("e2e", &["--package", "rouse-e2e", "--all-targets"])
+        }
+        _ => bail!("no suite is called {suite}"),
+    }
+}
+
+fn cargo(command: &str) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.arg(command).current_dir(paths::root());
+    cargo
+}
+
+fn log(suite: &str) -> std::path::PathBuf {
+    paths::scratch().join(format!("test-{suite}.log"))
+}
+
+/// A command that passes or fails as a whole.
+fn check(suite: &str, command: &mut Command) -> Result<Tally> {
+    if sh::watched(command, &log(suite), SUITE_MAX, |_| {})? {
+        println!("   passed");
+        return Ok(Tally::one_passed());
+    }
+    println!("{}", last_lines(&log(suite)));
+    Ok(Tally::one_failed(format!("{suite}: `{}`", sh::show(command))))
+}
+
+/// Tests, by cargo's own runner: it is there on every machine, and runs the tests of a file in one process, which may
+/// share a platform.
+fn tests(suite: &str, args: &[&str]) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut command = cargo("test");
+    // A test says that it was skipped on its standard error, which the runner shows only when told to.
+    command.args(["--no-fail-fast"]).args(args);
+    if !args.contains(&"--doc") {
+        command.args(["--", "--nocapture"]);
+    }
+    let passed = sh::watched(&mut command, &log(suite), SUITE_MAX, |line| tally.read(suite, line))?;
+    if !passed {
+        if tally.failures.is_empty() {
+            tally.failures.push(format!("{suite}: `{}`", sh::show(&command)));
+        }
+        println!("{}", last_lines(&log(suite)));
+    }
+    println!("   {}", tally.short());
+    Ok(tally)
+}
+
+fn last_lines(log: &Path) -> String {
+    sh::tail(&std::fs::read_to_string(log).unwrap_or_default(), 80)
+}

@@ -1,0 +1,131 @@
+//! What became of tests: counted from what cargo's runner writes.
+
+use anyhow::{Result, bail};
+
+/// What `xtask setup` installs, as reasons of skipped tests name it. In CI a test may not be skipped for these.
+const INSTALLABLE: [&str; 4] = ["xtask setup", "runtime install", "componentize", "wasm32"];
+
+/// Counts, and the names of what did not pass.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    passed: usize,
+    failed: usize,
+    /// Each a test with its reason.
+    skipped: Vec<String>,
+    /// Each a test, or a command.
+    pub(super) failures: Vec<String>,
+}
+
+impl Tally {
+    pub(super) fn one_passed() -> Self {
+        Self { passed: 1, ..Self::default() }
+    }
+
+    pub(super) fn one_failed(what: String) -> Self {
+        Self { failed: 1, failures: vec![what], ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped.extend(other.skipped);
+        self.failures.extend(other.failures);
+    }
+
+    /// One line of the runner's output.
+    pub(super) fn read(&mut self, suite: &str, line: &str) {
+        // Not at the line's beginning: with one thread the runner has written the test's name before it.
+        if let Some(at) = line.find("SKIPPED ") {
+            self.skipped.push(line[at + "SKIPPED ".len()..].to_owned());
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
+            let count = |what: &str| -> usize {
+                let part = counts.split([';', '.']).find(|part| part.trim().ends_with(what));
+                part.and_then(|part| part.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+            };
+            self.passed += count("passed");
+            self.failed += count("failed");
+        } else if let Some(test) = line.strip_prefix("test ") {
+            if let Some(name) = test.strip_suffix(" ... FAILED") {
+                self.failures.push(format!("{suite}: {name}"));
+            } else if let Some((name, reason)) = test.split_once(" ... ignored") {
+                let reason = reason.trim_start_matches([',', ' ']);
+                self.skipped.push(format!("{name}: ignored {reason}").trim_end().to_owned());
+                // Unlike one that says so itself, an ignored test is not among those that passed.
+                self.passed += 1;
+            }
+        }
+    }
+
+    /// The counts. A skipped test counts as passed for the runner, but not here.
+    pub(super) fn short(&self) -> String {
+        let failed = self.failed.max(self.failures.len());
+        let passed = self.passed.saturating_sub(self.skipped.len());
+        format!("{passed} passed, {failed} failed, {} skipped", self.skipped.len())
+    }
+
+    /// Says all, and fails when anything did, or when CI skipped what could have been installed.
+    pub(super) fn report(mut self, ci: bool) -> Result<()> {
+        println!("\n== summary");
+        for skipped in &self.skipped {
+            println!("   SKIPPED {skipped}");
+        }
+        if ci {
+            let lacking =
+                self.skipped.iter().filter(|text| INSTALLABLE.iter().any(|what| text.contains(what)));
+            let lacking: Vec<String> = lacking
+                .map(|text| format!("skipped in CI for lack of what setup installs: {text}"))
+                .collect();
+            self.failures.extend(lacking);
+        }
+        for failure in &self.failures {
+            println!("   FAILED {failure}");
+        }
+        println!("{}", self.short());
+        let failed = self.failed.max(self.failures.len());
+        if failed > 0 {
+            bail!("{failed} failed");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Tally {
+        let mut tally = Tally::default();
+        text.lines().for_each(|line| tally.read("unit", line));
+        tally
+    }
+
+    #[test]
+    fn results_of_several_files_add_up() {
+        let tally = read(
+            "test a ... ok\ntest b ... FAILED\n\
+             test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
+             test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n",
+        );
+        assert_eq!(tally.short(), "5 passed, 1 failed, 0 skipped");
+        assert_eq!(tally.failures, ["unit: b"]);
+    }
+
+    #[test]
+    fn a_skipped_test_is_not_counted_as_passed() {
+        let tally = read(
+            "test a ... SKIPPED a: no mount\nok\ntest b ... ignored, takes an hour\n\
+             test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n",
+        );
+        assert_eq!(tally.short(), "1 passed, 0 failed, 2 skipped");
+        assert_eq!(tally.skipped, ["a: no mount", "b: ignored takes an hour"]);
+    }
+
+    #[test]
+    fn ci_may_skip_only_what_cannot_be_installed() {
+        let skipped =
+            |reason: &str| read(&format!("SKIPPED a: {reason}\ntest result: ok. 1 passed; 0 failed;"));
+        assert!(skipped("no mount").report(true).is_ok());
+        assert!(skipped("no tools: run `cargo xtask setup`").report(false).is_ok());
+        assert!(skipped("no tools: run `cargo xtask setup`").report(true).is_err());
+    }
+}
