@@ -1,0 +1,120 @@
+//! What the code finds in its environment, and the names under which it knows itself.
+//!
+//! Source: AWS Lambda Developer Guide, "Using Lambda environment variables", "Defined runtime environment
+//! variables". There are no credentials: a sandbox reaches no AWS, and false ones would only confuse; a function
+//! that needs some sets them itself.
+
+use std::fmt::Write as _;
+
+use rouse_types::{FunctionVersion, TraceContext};
+
+/// Where the Runtime API listens inside each sandbox.
+pub const RUNTIME_API: &str = "127.0.0.1:9001";
+/// Where the code is mounted.
+pub const TASK_ROOT: &str = "/var/task";
+/// Where what the interpreter needs to speak the contract is mounted.
+pub const RUNTIME_DIR: &str = "/opt/rouse/runtime";
+/// The region that code is told it runs in, unless its own environment says another.
+pub const REGION: &str = "us-east-1";
+/// Twelve digits, as AWS' accounts have; the tenant's name is no number.
+pub const ACCOUNT: &str = "000000000000";
+
+/// Names that a function cannot set: the contract needs them as they are.
+const RESERVED: &[&str] = &[
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+    "LAMBDA_TASK_ROOT",
+    "LAMBDA_RUNTIME_DIR",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_MAX_CONCURRENCY",
+];
+
+/// The whole environment of an instance: the contract's, the runtime's own (`runtime`), and the function's,
+/// which may set anything that is not reserved.
+#[must_use]
+pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)]) -> Vec<(String, String)> {
+    let mut env: std::collections::BTreeMap<String, String> = [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"),
+        ("LANG", "C.UTF-8"),
+        ("TZ", ":UTC"),
+        ("HOME", "/tmp"),
+        ("TMPDIR", "/tmp"),
+        ("AWS_REGION", REGION),
+        ("AWS_DEFAULT_REGION", REGION),
+        ("LD_LIBRARY_PATH", "/var/task:/var/task/lib:/opt/lib"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    env.extend(runtime.iter().cloned());
+    let own = version.env.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
+    env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    let function = &version.function;
+    let contract = [
+        ("_HANDLER", version.handler.clone().unwrap_or_default()),
+        ("LAMBDA_TASK_ROOT", TASK_ROOT.into()),
+        ("LAMBDA_RUNTIME_DIR", RUNTIME_DIR.into()),
+        ("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", version.runtime)),
+        ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API.into()),
+        ("AWS_LAMBDA_FUNCTION_NAME", function.to_string()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", version.number.to_string()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", version.limits.memory_mib.to_string()),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{function}")),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", format!("[{}]{instance}", version.number)),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
+    ];
+    env.extend(contract.map(|(name, value)| (name.to_owned(), value)));
+    env.into_iter().collect()
+}
+
+/// The version's name as AWS writes it.
+#[must_use]
+pub fn arn(version: &FunctionVersion) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}:{}", version.function, version.number)
+}
+
+/// A trace as X-Ray writes it: `Root=1-<8 digits>-<24 digits>;Parent=<16 digits>;Sampled=<0 or 1>`.
+#[must_use]
+pub fn xray(trace: &TraceContext) -> String {
+    let root = format!("{:032x}", trace.trace_id);
+    let mut text = format!("Root=1-{}-{}", &root[..8], &root[8..]);
+    // Writing to a string does not fail.
+    let _ = write!(text, ";Parent={:016x};Sampled={}", trace.span_id, trace.flags & 1);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lambda::runtime::tests::version;
+
+    #[test]
+    fn a_function_sets_its_own_variables_but_not_the_contracts() {
+        let mut version = version("python3.11");
+        version.env.insert("GREETING".into(), "hi".into());
+        version.env.insert("AWS_REGION".into(), "eu-central-1".into());
+        version.env.insert("AWS_LAMBDA_RUNTIME_API".into(), "evil:1".into());
+        let env = of(&version, "i1", &[]);
+        let get = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(get("GREETING"), Some("hi"));
+        assert_eq!(get("AWS_REGION"), Some("eu-central-1"));
+        assert_eq!(get("AWS_LAMBDA_RUNTIME_API"), Some(RUNTIME_API));
+        assert_eq!(get("_HANDLER"), Some("app.handler"));
+    }
+
+    #[test]
+    fn a_trace_is_written_as_xray_writes_it() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().expect("a trace");
+        assert_eq!(
+            xray(&trace),
+            "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1"
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! Where the two sides of one instance meet: the worker puts a call in, the Runtime API hands it to the code and
+//! gives back what the code posts.
+//!
+//! ```text
+//!  starting ──/next──▶ waiting ──call──▶ running ──/response, /error──▶ answered ──/next──▶ waiting
+//! ```
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rouse_types::{InvocationId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+/// One invocation, as the code is to see it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The request id.
+    pub id: InvocationId,
+    /// The event.
+    pub payload: Bytes,
+    /// When it must have answered, by the wall clock: the code asks how much time is left.
+    pub deadline: Timestamp,
+    /// The same as a duration from now: what is enforced.
+    pub timeout: std::time::Duration,
+    /// The trace, as X-Ray writes it: see [`super::environment::xray`].
+    pub trace: String,
+    /// Bytes of log lines that it may write.
+    pub log_bytes: u64,
+}
+
+/// What the code said went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RuntimeError {
+    /// `errorType`, such as `ValueError`.
+    pub error_type: String,
+    /// `errorMessage`.
+    pub message: String,
+}
+
+impl RuntimeError {
+    /// Reads the body of `/error` (`errorMessage`, `errorType`, `stackTrace`); the header's type stands in
+    /// for a body that is none. Both texts are cut to a length fit for a message.
+    pub(crate) fn read(header: Option<&str>, body: &[u8]) -> Self {
+        #[derive(serde::Deserialize, Default)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Body {
+            error_type: Option<String>,
+            error_message: Option<String>,
+        }
+        const CHARS_MAX: usize = 1_000;
+        let body: Body = serde_json::from_slice(body).unwrap_or_default();
+        let cut = |text: String| text.chars().take(CHARS_MAX).collect();
+        let error_type = body.error_type.or_else(|| header.map(str::to_owned));
+        Self {
+            error_type: cut(error_type.unwrap_or_else(|| "Error".into())),
+            message: cut(body.error_message.unwrap_or_default()),
+        }
+    }
+}
+
+/// What the code posted for a call.
+#[derive(Debug)]
+pub enum Answer {
+    /// A whole answer.
+    Whole(Bytes),
+    /// An answer whose body follows: see [`super::Worker::chunk`].
+    Streamed {
+        /// The content type that the code sent with it.
+        content_type: Option<String>,
+    },
+    /// The handler raised.
+    Error(RuntimeError),
+    /// The answer was larger than this many bytes.
+    TooLarge(u64),
+}
+
+/// How a streamed answer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The code ended it.
+    Complete,
+    /// The code said, in the trailers, that it failed midway.
+    Error(RuntimeError),
+    /// The connection broke before its end.
+    Broken,
+    /// It became larger than this many bytes.
+    TooLarge(u64),
+}
+
+/// Between the API and the worker: an answer, with the rest of it when it is streamed.
+#[derive(Debug)]
+pub(crate) enum Posted {
+    Answer(Answer),
+    Stream { content_type: Option<String>, body: mpsc::Receiver<Piece> },
+}
+
+/// A piece of a streamed answer.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Data(Bytes),
+    End(StreamEnd),
+}
+
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) call: Call,
+    pub(crate) posted: oneshot::Sender<Posted>,
+}
+
+/// How the code's start went.
+#[derive(Debug)]
+pub(crate) enum Init {
+    Ready,
+    Error(RuntimeError),
+}
+
+/// Why a post is refused: AWS' words and statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// 400: no such invocation runs here.
+    RequestId,
+    /// 403: not now.
+    State,
+}
+
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    current: Mutex<Option<(InvocationId, Option<oneshot::Sender<Posted>>)>>,
+    init: Mutex<Option<oneshot::Sender<Init>>>,
+    work: tokio::sync::Mutex<mpsc::Receiver<Work>>,
+    pub(crate) arn: String,
+    pub(crate) response_bytes_max: u64,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        arn: String,
+        response_bytes_max: u64,
+        work: mpsc::Receiver<Work>,
+        init: oneshot::Sender<Init>,
+    ) -> Self {
+        Self {
+            current: Mutex::new(None),
+            init: Mutex::new(Some(init)),
+            work: tokio::sync::Mutex::new(work),
+            arn,
+            response_bytes_max,
+        }
+    }
+
+    /// The code asks for work: waits for it.
+    pub(crate) async fn next(&self) -> Result<Call, Wrong> {
+        if matches!(&*lock(&self.current), Some((_, Some(_)))) {
+            return Err(Wrong::State);
+        }
+        if let Some(init) = lock(&self.init).take() {
+            drop(init.send(Init::Ready));
+        }
+        // A second asker waits behind the first. Dropping this future, when the asker goes away, loses no
+        // work: nothing is awaited after it was received.
+        let work = self.work.lock().await.recv().await.ok_or(Wrong::State)?;
+        *lock(&self.current) = Some((work.call.id, Some(work.posted)));
+        Ok(work.call)
+    }
+
+    /// Whether an answer for this id would be taken now.
+    pub(crate) fn check(&self, id: &str) -> Result<(), Wrong> {
+        match &*lock(&self.current) {
+            Some((current, posted)) if is(*current, id) => posted.as_ref().map(|_| ()).ok_or(Wrong::State),
+            _ => Err(Wrong::RequestId),
+        }
+    }
+
+    /// The right to answer, once.
+    pub(crate) fn take(&self, id: &str) -> Result<oneshot::Sender<Posted>, Wrong> {
+        match &mut *lock(&self.current) {
+            Some((current, posted)) if is(*current, id) => posted.take().ok_or(Wrong::State),
+            _ => Err(Wrong::RequestId),
+        }
+    }
+
+    /// Gives the right to answer back, unless another call runs by now.
+    pub(crate) fn put_back(&self, id: &str, posted: oneshot::Sender<Posted>) {
+        if let Some((current, empty @ None)) = &mut *lock(&self.current)
+            && is(*current, id)
+        {
+            *empty = Some(posted);
+        }
+    }
+
+    pub(crate) fn init_error(&self, error: RuntimeError) -> Result<(), Wrong> {
+        let init = lock(&self.init).take().ok_or(Wrong::State)?;
+        drop(init.send(Init::Error(error)));
+        Ok(())
+    }
+}
+
+fn is(id: InvocationId, text: &str) -> bool {
+    text.parse() == Ok(id)
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change under these locks is one assignment, so a panic leaves none half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,97 @@
+//! What goes wrong with an instance, and how it is told.
+
+use std::time::Duration;
+
+use rouse_sandbox::{Exit, Stats};
+
+use super::RuntimeError;
+
+/// Why an instance did not get ready.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The sandbox could not be made: nothing of the code ran.
+    #[error(transparent)]
+    Sandbox(#[from] rouse_sandbox::Error),
+    /// The code did not ask for work in time.
+    #[error("it did not ask for work within {} ms{}", after.as_millis(), last_words(tail))]
+    Timeout {
+        /// The time that it had.
+        after: Duration,
+        /// The last lines of its standard error.
+        tail: Vec<String>,
+    },
+    /// The code said that it cannot start.
+    #[error("{}: {}{}", error.error_type, error.message, last_words(tail))]
+    Init {
+        /// What it said.
+        error: RuntimeError,
+        /// The last lines of its standard error.
+        tail: Vec<String>,
+    },
+    /// The code ended.
+    #[error("{} before it asked for work{}", describe(*exit), last_words(tail))]
+    Exited {
+        /// How.
+        exit: Exit,
+        /// The last lines of its standard error.
+        tail: Vec<String>,
+    },
+}
+
+/// A start that failed, and what it cost.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct StartFailed {
+    /// Why.
+    #[source]
+    pub error: StartError,
+    /// How long making the sandbox took.
+    pub start: Duration,
+    /// How long the code ran.
+    pub init: Duration,
+    /// What it used.
+    pub stats: Stats,
+}
+
+/// Why a call got no answer. The worker is of no use then and must be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Its time was up.
+    #[error("it ran over its time")]
+    Timeout,
+    /// The code ended.
+    #[error("{}", describe(*.0))]
+    Exited(Exit),
+}
+
+/// How a sandbox ended, as a person would say it.
+#[must_use]
+pub fn describe(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("it exited with status {code}"),
+        Exit::Signal(signal) => format!("it was ended by signal {signal}{}", name(signal)),
+        Exit::OutOfMemory => "it used up its memory".into(),
+    }
+}
+
+/// The signals that code dies of, by POSIX name; the numbers are Linux'.
+fn name(signal: i32) -> &'static str {
+    match signal {
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        31 => " (SIGSYS: a system call that is not allowed)",
+        _ => "",
+    }
+}
+
+fn last_words(tail: &[String]) -> String {
+    if tail.is_empty() {
+        return String::new();
+    }
+    format!("; the last it wrote to standard error: {}", tail.join(" | "))
+}

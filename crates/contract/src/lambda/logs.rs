@@ -1,0 +1,219 @@
+//! What the code writes, split into lines and attributed to the call that runs.
+//!
+//! Bounded three times: a line is cut at [`LINE_BYTES_MAX`], a call writes at most its share of bytes, and of the
+//! standard error the last few lines are kept to explain an exit. What is dropped is counted and told.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use rouse_sandbox::Output;
+use rouse_types::{
+    InvocationId,
+    log::{LINE_BYTES_MAX, Stream},
+};
+use tokio::io::AsyncReadExt;
+
+use super::exchange::lock;
+
+/// Lines of standard error that are kept to explain an exit: an exception's last line and where it came from.
+const TAIL_LINES: usize = 5;
+/// Of each, so many characters: they end up in an error message.
+const TAIL_LINE_CHARS: usize = 300;
+/// Bytes that code may write while it starts, and after that until its first call.
+const INIT_BYTES_MAX: u64 = 256 << 10;
+
+/// One line that the code wrote, or that the platform has to say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The call that ran then, or ran last; none while the code was starting.
+    pub invocation: Option<InvocationId>,
+    /// Where it was written to.
+    pub stream: Stream,
+    /// Without its end.
+    pub text: String,
+}
+
+/// Takes lines. It is called on the platform's own thread and must not wait.
+pub type LogSink = Arc<dyn Fn(Line) + Send + Sync>;
+
+pub(crate) struct Logs {
+    sink: LogSink,
+    state: Mutex<State>,
+}
+
+struct State {
+    invocation: Option<InvocationId>,
+    left: u64,
+    dropped: u64,
+    tail: VecDeque<String>,
+}
+
+impl std::fmt::Debug for Logs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logs").finish_non_exhaustive()
+    }
+}
+
+impl Logs {
+    pub(crate) fn new(sink: LogSink) -> Self {
+        let state = State { invocation: None, left: INIT_BYTES_MAX, dropped: 0, tail: VecDeque::new() };
+        Self { sink, state: Mutex::new(state) }
+    }
+
+    /// What is written from now on belongs to this call.
+    pub(crate) fn begin(&self, invocation: InvocationId, bytes: u64) {
+        self.tell_dropped();
+        let mut state = lock(&self.state);
+        state.invocation = Some(invocation);
+        state.left = bytes;
+    }
+
+    /// Says how much was dropped since it was last said.
+    pub(crate) fn tell_dropped(&self) {
+        let (dropped, invocation) = {
+            let mut state = lock(&self.state);
+            (std::mem::take(&mut state.dropped), state.invocation)
+        };
+        if dropped > 0 {
+            let text = format!("{dropped} bytes of log were dropped: more than the function's log limit");
+            (self.sink)(Line { invocation, stream: Stream::Platform, text });
+        }
+    }
+
+    /// The last lines of standard error.
+    pub(crate) fn tail(&self) -> Vec<String> {
+        lock(&self.state).tail.iter().cloned().collect()
+    }
+
+    fn line(&self, stream: Stream, line: &[u8], cut: u64) {
+        let mut text = String::from_utf8_lossy(line).into_owned();
+        if cut > 0 {
+            text.push_str(&format!(" … ({cut} bytes more)"));
+        }
+        let invocation = {
+            let mut state = lock(&self.state);
+            if stream == Stream::Stderr && !text.trim().is_empty() {
+                if state.tail.len() == TAIL_LINES {
+                    state.tail.pop_front();
+                }
+                let short = text.chars().take(TAIL_LINE_CHARS).collect();
+                state.tail.push_back(short);
+            }
+            let bytes = line.len() as u64 + 1;
+            if bytes > state.left {
+                state.left = 0;
+                state.dropped += bytes + cut;
+                return;
+            }
+            state.left -= bytes;
+            state.invocation
+        };
+        (self.sink)(Line { invocation, stream, text });
+    }
+
+    /// Reads an output to its end.
+    pub(crate) async fn pump(self: Arc<Self>, mut output: Output, stream: Stream) {
+        let mut splitter = Splitter::default();
+        let mut buffer = vec![0; 8 << 10];
+        loop {
+            match output.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(read) => splitter.push(&buffer[..read], |line, cut| self.line(stream, line, cut)),
+            }
+        }
+        splitter.end(|line, cut| self.line(stream, line, cut));
+    }
+}
+
+/// Splits bytes into lines and cuts those that are too long.
+#[derive(Debug, Default)]
+struct Splitter {
+    line: Vec<u8>,
+    cut: u64,
+}
+
+impl Splitter {
+    fn push(&mut self, mut bytes: &[u8], mut take: impl FnMut(&[u8], u64)) {
+        while let Some(end) = bytes.iter().position(|&b| b == b'\n') {
+            self.add(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+            take(line, self.cut);
+            self.line.clear();
+            self.cut = 0;
+        }
+        self.add(bytes);
+    }
+
+    fn end(&mut self, mut take: impl FnMut(&[u8], u64)) {
+        if !self.line.is_empty() {
+            take(&self.line, self.cut);
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let fits = bytes.len().min(LINE_BYTES_MAX - self.line.len());
+        self.line.extend_from_slice(&bytes[..fits]);
+        self.cut += (bytes.len() - fits) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn split(parts: &[&[u8]]) -> Vec<(Vec<u8>, u64)> {
+        let mut splitter = Splitter::default();
+        let mut lines = Vec::new();
+        for part in parts {
+            splitter.push(part, |line, cut| lines.push((line.to_vec(), cut)));
+        }
+        splitter.end(|line, cut| lines.push((line.to_vec(), cut)));
+        lines
+    }
+
+    #[test]
+    fn a_line_may_come_in_parts_and_the_last_needs_no_end() {
+        assert_eq!(
+            split(&[b"a", b"b\r\nc\n", b"d"]),
+            [(b"ab".to_vec(), 0), (b"c".to_vec(), 0), (b"d".to_vec(), 0)]
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_and_what_is_lost_is_counted() {
+        let flood = vec![b'x'; LINE_BYTES_MAX + 100];
+        let lines = split(&[&flood, b"yy\n"]);
+        assert_eq!(lines, [(vec![b'x'; LINE_BYTES_MAX], 102)]);
+    }
+
+    #[test]
+    fn what_is_over_a_calls_share_is_dropped_and_told() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink: LogSink = Arc::new({
+            let seen = Arc::clone(&seen);
+            move |line: Line| lock(&seen).push(line.text)
+        });
+        let logs = Logs::new(sink);
+        logs.begin(InvocationId::new(), 10);
+        for line in [b"12345678".as_slice(), b"123", b""] {
+            logs.line(Stream::Stdout, line, 0);
+        }
+        logs.tell_dropped();
+        let seen = lock(&seen);
+        assert_eq!(seen[0], "12345678");
+        assert!(seen[1].starts_with("5 bytes of log were dropped"), "{seen:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn however_bytes_are_parted_the_lines_are_the_same(text in "[ab\n]{0,200}", at in 0usize..200) {
+            let (left, right) = text.as_bytes().split_at(at.min(text.len()));
+            prop_assert_eq!(split(&[left, right]), split(&[text.as_bytes()]));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+// A client of the AWS Lambda Runtime API for Node.js, without dependencies: finds the handler that _HANDLER
+// names, asks for invocations one after the other, posts what the handler gives.
+//
+// Handlers: async, callback, and awslambda.streamifyResponse; CommonJS and ES modules.
+import { Agent, request } from 'node:http';
+import { createRequire } from 'node:module';
+import { access } from 'node:fs/promises';
+import { resolve, join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { pathToFileURL } from 'node:url';
+import { finished } from 'node:stream/promises';
+
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
+const base = '/2018-06-01/runtime';
+const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
+// One kept connection to ask, and one to answer: an answer does not wait for a connection.
+const agent = new Agent({ keepAlive: true, maxSockets: 2, noDelay: true, timeout: 0 });
+
+function call(method, path, body, headers = {}) {
+  return new Promise((done, fail) => {
+    const bytes = body === undefined ? undefined : Buffer.from(body);
+    if (bytes) headers = { 'content-type': 'application/json', 'content-length': bytes.length, ...headers };
+    const sent = request({ host, port, method, path: base + path, headers, agent }, (answer) => {
+      const parts = [];
+      answer.on('data', (part) => parts.push(part));
+      answer.on('end', () => done({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(parts).toString() }));
+      answer.on('error', fail);
+    });
+    sent.on('error', fail);
+    sent.end(bytes);
+  });
+}
+
+function describe(error) {
+  if (!(error instanceof Error)) return { errorType: typeof error, errorMessage: String(error), trace: [] };
+  return { errorType: error.name, errorMessage: error.message, trace: (error.stack ?? '').split('\n') };
+}
+
+async function postError(path, error) {
+  const told = describe(error);
+  console.error(told.trace.length ? told.trace.join('\n') : `${told.errorType}: ${told.errorMessage}`);
+  // A header takes visible ASCII alone.
+  const type = told.errorType.replace(/[^\x21-\x7e]/g, '?').slice(0, 200);
+  await call('POST', path, JSON.stringify(told), { 'lambda-runtime-function-error-type': type });
+}
+
+class HttpResponseStream {
+  // The first bytes of the stream say status and headers: JSON, then eight zero bytes.
+  static from(stream, prelude) {
+    stream.setContentType('application/vnd.awslambda.http-integration-response');
+    stream.write(Buffer.concat([Buffer.from(JSON.stringify(prelude)), Buffer.alloc(8)]));
+    return stream;
+  }
+}
+
+globalThis.awslambda = {
+  streamifyResponse(handler) {
+    handler[STREAMING] = 'response';
+    return handler;
+  },
+  HttpResponseStream,
+};
+
+async function load() {
+  const name = process.env._HANDLER ?? '';
+  const file = name.slice(name.lastIndexOf('/') + 1);
+  const dot = file.indexOf('.');
+  if (dot < 1) throw Object.assign(new Error(`'${name}' is no handler: write file.function`), { name: 'Runtime.MalformedHandlerName' });
+  const root = process.env.LAMBDA_TASK_ROOT;
+  const path = resolve(root, name.slice(0, name.length - file.length), file.slice(0, dot));
+  const found = await firstThere(path);
+  let module;
+  if (found === undefined) {
+    throw Object.assign(new Error(`Cannot find module '${path}' (.js, .mjs, .cjs)`), { name: 'Runtime.ImportModuleError' });
+  }
+  if (found.endsWith('.mjs')) module = await import(pathToFileURL(found));
+  else {
+    try {
+      module = createRequire(join(root, 'x.js'))(found);
+    } catch (error) {
+      // A .js file of a package with "type": "module".
+      const esm = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE'].includes(error?.code) || error instanceof SyntaxError;
+      if (!esm) throw error;
+      module = await import(pathToFileURL(found));
+    }
+  }
+  let handler = module;
+  for (const key of file.slice(dot + 1).split('.')) handler = handler?.[key] ?? handler?.default?.[key];
+  if (typeof handler !== 'function') {
+    throw Object.assign(new Error(`${name} is undefined or not exported`), { name: 'Runtime.HandlerNotFound' });
+  }
+  return handler;
+}
+
+async function firstThere(path) {
+  for (const end of ['.js', '.mjs', '.cjs']) {
+    if (await access(path + end).then(() => true, () => false)) return path + end;
+  }
+  return undefined;
+}
+
+// Calls a handler that may give a promise, or call back: whichever comes first. After a callback the answer waits
+// until the event loop is empty, unless the handler set callbackWaitsForEmptyEventLoop to false.
+function run(handler, event, context) {
+  return new Promise((done, fail) => {
+    const settle = (error, result) => {
+      const end = () => (error === undefined || error === null ? done(result) : fail(error));
+      if (!context.callbackWaitsForEmptyEventLoop) return end();
+      process.removeAllListeners('beforeExit');
+      process.once('beforeExit', end);
+    };
+    context.done = settle;
+    context.succeed = (result) => settle(null, result);
+    context.fail = (error) => settle(error ?? new Error('handler failed'));
+    // A handler that neither gives a promise nor ever calls back ends with an empty event loop: its answer is null.
+    process.removeAllListeners('beforeExit');
+    process.once('beforeExit', () => done(null));
+    const given = handler(event, context, settle);
+    if (typeof given?.then === 'function') given.then(done, fail);
+  });
+}
+
+async function stream(handler, event, context, id) {
+  const body = new PassThrough();
+  let sent;
+  const headers = { 'lambda-runtime-function-response-mode': 'streaming', 'transfer-encoding': 'chunked' };
+  let type = 'application/octet-stream';
+  const answered = new Promise((done, fail) => {
+    // Begun with the first byte, so that the content type can still be set until then.
+    const begin = () => {
+      if (sent) return;
+      const all = { ...headers, 'content-type': type, trailer: 'Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body' };
+      sent = request({ host, port, method: 'POST', path: `${base}/invocation/${id}/response`, headers: all, agent }, (answer) => {
+        answer.resume();
+        answer.on('end', done);
+      });
+      sent.on('error', fail);
+      body.pipe(sent);
+    };
+    body.setContentType = (value) => { type = value; };
+    body.once('readable', begin);
+    body.begin = begin;
+  });
+  answered.catch(() => {});
+  try {
+    await handler(event, body, context);
+    if (!body.writableEnded) body.end();
+    body.begin();
+    await finished(body);
+  } catch (error) {
+    if (!sent) return postError(`/invocation/${id}/error`, error);
+    const told = describe(error);
+    console.error(told.trace.join('\n'));
+    body.unpipe(sent);
+    sent.addTrailers({
+      'Lambda-Runtime-Function-Error-Type': told.errorType.replace(/[^\x21-\x7e]/g, '?'),
+      'Lambda-Runtime-Function-Error-Body': Buffer.from(JSON.stringify(told)).toString('base64'),
+    });
+    sent.end();
+  }
+  await answered;
+}
+
+function contextOf(headers) {
+  const env = process.env;
+  const deadline = Number(headers['lambda-runtime-deadline-ms']);
+  return {
+    callbackWaitsForEmptyEventLoop: true,
+    functionName: env.AWS_LAMBDA_FUNCTION_NAME,
+    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
+    invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
+    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    awsRequestId: headers['lambda-runtime-aws-request-id'],
+    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+    getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
+  };
+}
+
+async function main() {
+  let handler;
+  try {
+    handler = await load();
+  } catch (error) {
+    await postError('/init/error', error);
+    process.exit(1);
+  }
+  let current;
+  const fatal = async (error) => {
+    await postError(current ? `/invocation/${current}/error` : '/init/error', error).catch(() => {});
+    process.exit(129);
+  };
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', fatal);
+  for (;;) {
+    const next = await call('GET', '/invocation/next');
+    if (next.status !== 200) throw new Error(`the Runtime API refused: ${next.status} ${next.body}`);
+    current = next.headers['lambda-runtime-aws-request-id'];
+    process.env._X_AMZN_TRACE_ID = next.headers['lambda-runtime-trace-id'] ?? '';
+    const context = contextOf(next.headers);
+    try {
+      const event = JSON.parse(next.body);
+      if (handler[STREAMING]) await stream(handler, event, context, current);
+      else {
+        const result = await run(handler, event, context);
+        await call('POST', `/invocation/${current}/response`, JSON.stringify(result === undefined ? null : result));
+      }
+    } catch (error) {
+      await postError(`/invocation/${current}/error`, error);
+    }
+  }
+}
+
+await main();

@@ -1,0 +1,271 @@
+//! How each runtime is launched, and whether this host can.
+//!
+//! A sandbox sees the host's `/usr`, read-only, so the interpreter must lie there; one in a home folder or under
+//! `/opt` cannot be used. What an interpreter needs to speak the contract lies in `<state>/runtimes/`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use rouse_sandbox::{Limits, Mount, Spec};
+use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
+
+use super::environment::{self, RUNTIME_API, RUNTIME_DIR, TASK_ROOT};
+
+/// Our client for Node.js; see its own head.
+pub const NODE_CLIENT: &str = include_str!("node_client.mjs");
+/// Its name in its folder.
+const NODE_CLIENT_FILE: &str = "node_client.mjs";
+/// Where interpreters are looked for: what lies below `/usr` is seen inside.
+const BIN_FOLDERS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
+/// AWS gives one core at this much memory, and less or more in proportion.
+const MIB_PER_CORE: u64 = 1_769;
+/// The least share of a core: an interpreter that starts on a fourteenth of a core, which 128 MiB would be,
+/// takes seconds.
+const CPU_MILLIS_MIN: u32 = 500;
+/// Open files of each process: AWS Lambda's number.
+const OPEN_FILES: u32 = 1_024;
+
+/// How a runtime is launched on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The interpreter and its arguments; the handler's name is in the environment or appended.
+    argv: Vec<String>,
+    appends_handler: bool,
+    env: Vec<(String, String)>,
+    support: Option<PathBuf>,
+}
+
+impl Launch {
+    /// The spec of an instance of this version. `code` is the folder that its archive was unpacked to.
+    #[must_use]
+    pub fn spec(&self, version: &FunctionVersion, code: &Path, id: &str) -> Spec {
+        let mut argv = self.argv.clone();
+        if self.appends_handler {
+            argv.push(version.handler.clone().unwrap_or_default());
+        }
+        let mut mounts = vec![Mount { source: code.to_owned(), target: TASK_ROOT.into() }];
+        mounts
+            .extend(self.support.iter().map(|dir| Mount { source: dir.clone(), target: RUNTIME_DIR.into() }));
+        Spec {
+            id: id.to_owned(),
+            argv,
+            env: environment::of(version, id, &self.env),
+            cwd: TASK_ROOT.into(),
+            mounts,
+            limits: limits(&version.limits),
+            listeners: RUNTIME_API.parse().into_iter().collect(),
+        }
+    }
+}
+
+/// The sandbox' limits that follow from a function's.
+#[must_use]
+pub fn limits(limits: &rouse_types::Limits) -> Limits {
+    let share = u64::from(limits.memory_mib) * 1_000 / MIB_PER_CORE;
+    Limits {
+        memory_bytes: u64::from(limits.memory_mib) << 20,
+        cpu_millis: u32::try_from(share).unwrap_or(u32::MAX).max(CPU_MILLIS_MIN),
+        processes: limits.processes,
+        tmp_bytes: u64::from(limits.tmp_mib) << 20,
+        open_files: OPEN_FILES,
+    }
+}
+
+/// How to launch this runtime here. Looks at files and, once for each `node`, runs `node --version`: it may block
+/// for some 50 ms.
+///
+/// # Errors
+/// [`Code::RuntimeMissing`]: which interpreters are there, and the next step.
+pub fn available(runtime: &Runtime, state: &Path) -> Result<Launch, Refusal> {
+    match runtime {
+        Runtime::Component => Err(Refusal::new(
+            Code::RuntimeMissing,
+            "a component runs in the gateway, not in a sandbox of its own",
+        )),
+        Runtime::Provided => Ok(Launch {
+            argv: vec![format!("{TASK_ROOT}/bootstrap")],
+            appends_handler: false,
+            env: Vec::new(),
+            support: None,
+        }),
+        Runtime::Python { minor } => python(*minor, state),
+        Runtime::Node { major } => node(*major, state),
+    }
+}
+
+/// Puts our client for Node.js in its place, `<state>/runtimes/nodejs/`. The node does it once, at its start.
+///
+/// # Errors
+/// What the file system says.
+pub fn install_node_client(state: &Path) -> std::io::Result<()> {
+    let dir = state.join("runtimes/nodejs");
+    std::fs::create_dir_all(&dir)?;
+    let path = dir.join(NODE_CLIENT_FILE);
+    if std::fs::read(&path).is_ok_and(|found| found == NODE_CLIENT.as_bytes()) {
+        return Ok(());
+    }
+    // Renamed into place: a sandbox that starts now sees the old one or the new one.
+    let new = dir.join(format!(".{NODE_CLIENT_FILE}.{}", std::process::id()));
+    std::fs::write(&new, NODE_CLIENT)?;
+    std::fs::rename(new, path)
+}
+
+fn python(minor: u8, state: &Path) -> Result<Launch, Refusal> {
+    let name = format!("python3.{minor}");
+    let Some(interpreter) = find(&name) else {
+        let there = (0..=u8::MAX).map(|minor| format!("python3.{minor}")).filter(|name| find(name).is_some());
+        return Err(missing(&name, &there.collect::<Vec<_>>()));
+    };
+    let support = state.join("runtimes").join(&name);
+    if !support.join("awslambdaric/__main__.py").is_file() {
+        return Err(Refusal::new(
+            Code::RuntimeMissing,
+            format!("{name} is on this host, but not the Lambda runtime interface client for it"),
+        )
+        .hint(format!("run `rouse runtime install {name}`")));
+    }
+    Ok(Launch {
+        argv: vec![interpreter, "-m".into(), "awslambdaric".into()],
+        appends_handler: true,
+        env: vec![
+            // The function's own modules come first, as on AWS.
+            ("PYTHONPATH".into(), format!("{TASK_ROOT}:{RUNTIME_DIR}:/opt/python")),
+            // The code's folder is read-only: writing bytecode would fail, file by file.
+            ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
+        ],
+        support: Some(support),
+    })
+}
+
+fn node(major: u8, state: &Path) -> Result<Launch, Refusal> {
+    let name = format!("nodejs{major}");
+    let found: Vec<_> = [format!("node{major}"), "node".into()]
+        .iter()
+        .filter_map(|name| find(name))
+        .filter_map(|path| Some((node_major(Path::new(&path))?, path)))
+        .collect();
+    let Some((_, interpreter)) = found.iter().find(|(there, _)| *there == major) else {
+        return Err(missing(
+            &name,
+            &found.iter().map(|(there, _)| format!("nodejs{there}")).collect::<Vec<_>>(),
+        ));
+    };
+    Ok(Launch {
+        argv: vec![interpreter.clone(), format!("{RUNTIME_DIR}/{NODE_CLIENT_FILE}")],
+        appends_handler: false,
+        env: vec![("NODE_PATH".into(), format!("/opt/nodejs/node_modules:{TASK_ROOT}/node_modules"))],
+        support: Some(state.join("runtimes/nodejs")),
+    })
+}
+
+fn missing(name: &str, there: &[String]) -> Refusal {
+    let there =
+        if there.is_empty() { "none of its kind is".into() } else { format!("{} is", there.join(", ")) };
+    Refusal::new(Code::RuntimeMissing, format!("{name} is not on this host; {there}")).hint(format!(
+        "install it below /usr, or set `runtime` to one that is there; looked for in {}",
+        BIN_FOLDERS.join(" and ")
+    ))
+}
+
+/// The path of an interpreter that exists inside a sandbox too: also its target, where it is a link.
+fn find(name: &str) -> Option<String> {
+    BIN_FOLDERS.iter().map(|dir| Path::new(dir).join(name)).find_map(|path| {
+        let target = path.canonicalize().ok()?;
+        (target.starts_with("/usr") && target.is_file()).then(|| path.to_string_lossy().into_owned())
+    })
+}
+
+/// What `node --version` says, remembered as long as the file stays the same.
+fn node_major(path: &Path) -> Option<u8> {
+    static KNOWN: Mutex<Vec<(PathBuf, SystemTime, u8)>> = Mutex::new(Vec::new());
+    let changed = path.metadata().and_then(|file| file.modified()).ok()?;
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, _, major)) = known.iter().find(|(at, when, _)| at == path && *when == changed) {
+        return Some(*major);
+    }
+    let output = std::process::Command::new(path).arg("--version").env_clear().output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let major = text.trim().strip_prefix('v')?.split('.').next()?.parse().ok()?;
+    known.retain(|(at, _, _)| at != path);
+    known.push((path.to_owned(), changed, major));
+    Some(major)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use rouse_types::{Digest, Isolation, Scaling};
+
+    use super::*;
+
+    pub(crate) fn version(runtime: &str) -> FunctionVersion {
+        FunctionVersion {
+            tenant: "acme".parse().expect("a tenant"),
+            app: "shop".parse().expect("an app"),
+            function: "thumbnail".parse().expect("a function"),
+            number: 3,
+            digest: Digest::of(b"version"),
+            code: Digest::of(b"code"),
+            runtime: runtime.parse().expect("a runtime"),
+            handler: Some("app.handler".into()),
+            isolation: Isolation::Container,
+            env: std::collections::BTreeMap::new(),
+            limits: rouse_types::Limits::default(),
+            scaling: Scaling::default(),
+            egress: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn cpu_is_in_proportion_to_memory_with_a_floor() {
+        let of = |memory_mib| limits(&rouse_types::Limits { memory_mib, ..Default::default() }).cpu_millis;
+        assert_eq!(of(128), 500);
+        assert_eq!(of(1_769), 1_000);
+        assert_eq!(of(3_538), 2_000);
+    }
+
+    #[test]
+    fn a_bootstrap_is_launched_from_the_code() {
+        let launch = available(&Runtime::Provided, Path::new("/state")).expect("always there");
+        let spec = launch.spec(&version("provided"), Path::new("/state/code/ab"), "i1");
+        assert_eq!(spec.argv, ["/var/task/bootstrap"]);
+        assert_eq!(spec.mounts.len(), 1);
+        assert_eq!(spec.listeners, [RUNTIME_API.parse().expect("an address")]);
+    }
+
+    #[test]
+    fn a_version_that_is_not_there_is_refused_with_the_next_step() {
+        let refusal = available(&Runtime::Python { minor: 99 }, Path::new("/state")).expect_err("no such");
+        assert_eq!(refusal.code, Code::RuntimeMissing);
+        assert!(refusal.message.starts_with("python3.99 is not on this host"), "{refusal:?}");
+        let refusal = available(&Runtime::Node { major: 99 }, Path::new("/state")).expect_err("no such");
+        assert!(refusal.hint.is_some());
+    }
+
+    #[test]
+    fn an_interpreter_without_its_client_says_how_to_install_it() {
+        let Some(minor) = (0..30).find(|minor| find(&format!("python3.{minor}")).is_some()) else {
+            eprintln_skipped(
+                "an_interpreter_without_its_client_says_how_to_install_it",
+                "no python3 in /usr",
+            );
+            return;
+        };
+        let state = tempfile::tempdir().expect("a folder");
+        let refusal = available(&Runtime::Python { minor }, state.path()).expect_err("not installed");
+        assert_eq!(refusal.hint, Some(format!("run `rouse runtime install python3.{minor}`")));
+        let client = state.path().join(format!("runtimes/python3.{minor}/awslambdaric"));
+        std::fs::create_dir_all(&client).expect("a folder");
+        std::fs::write(client.join("__main__.py"), "").expect("a file");
+        let launch = available(&Runtime::Python { minor }, state.path()).expect("installed");
+        let spec = launch.spec(&version("python3.11"), Path::new("/code"), "i1");
+        assert_eq!(spec.argv[1..], ["-m", "awslambdaric", "app.handler"]);
+    }
+
+    #[expect(clippy::print_stderr, reason = "a skipped test is reported")]
+    fn eprintln_skipped(test: &str, reason: &str) {
+        eprintln!("SKIPPED {test}: {reason}");
+    }
+}

@@ -1,0 +1,250 @@
+//! One instance, from the platform's side: started, called, stopped.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rouse_sandbox::{Driver, Exit, Sandbox, Spec, Started, Stats};
+use rouse_types::log::Stream;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+use super::{
+    Answer, Call, Failure, LogSink, StartError, StartFailed, StreamEnd, api,
+    exchange::{Exchange, Init, Piece, Posted, Work},
+    logs::Logs,
+};
+
+/// How long an ended sandbox' outputs are read on: they end by themselves when the last process has gone.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// How long a killed sandbox may take to be gone before nobody waits for it any more; the driver still does.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// What a worker is started with, beside its spec.
+pub struct Options {
+    /// The function's name as AWS writes it, for the code's context.
+    pub arn: String,
+    /// How long the code may take until it asks for work.
+    pub init_timeout: Duration,
+    /// Bytes of an answer.
+    pub response_bytes_max: u64,
+    /// Takes what the code writes.
+    pub log: LogSink,
+}
+
+/// A started instance and how long that took.
+pub struct Ready<S> {
+    /// The instance, which has asked for work.
+    pub worker: Worker<S>,
+    /// Making the sandbox.
+    pub start: Duration,
+    /// From then until the code asked for work.
+    pub init: Duration,
+}
+
+/// An instance that has asked for work. Dropping it kills it.
+pub struct Worker<S> {
+    sandbox: Arc<S>,
+    work: mpsc::Sender<Work>,
+    exited: watch::Receiver<Option<Exit>>,
+    logs: Arc<Logs>,
+    pumps: JoinSet<()>,
+    /// The Runtime API, and what waits for the sandbox' end.
+    tasks: JoinSet<()>,
+    streaming: Option<mpsc::Receiver<Piece>>,
+    deadline: Instant,
+}
+
+impl<S: Sandbox> Worker<S> {
+    /// Starts a sandbox and waits until its code asks for work. The Runtime API is served on the first of the
+    /// spec's listeners. On an error, or when the future is dropped, nothing stays behind.
+    ///
+    /// # Errors
+    /// [`StartFailed`] says why, and what it cost.
+    pub async fn start<D>(driver: &D, spec: Spec, options: Options) -> Result<Ready<S>, StartFailed>
+    where
+        D: Driver<Sandbox = S>,
+    {
+        let begun = Instant::now();
+        let started = driver.start(spec).await.map_err(|error| StartFailed {
+            error: error.into(),
+            start: begun.elapsed(),
+            init: Duration::ZERO,
+            stats: Stats::default(),
+        })?;
+        let start = begun.elapsed();
+        let (init_tell, init) = oneshot::channel();
+        let init_timeout = options.init_timeout;
+        let worker = Self::new(started, options, init_tell);
+        let error = tokio::select! {
+            biased;
+            init = init => match init {
+                Ok(Init::Ready) => return Ok(Ready { worker, start, init: begun.elapsed() - start }),
+                Ok(Init::Error(error)) => StartError::Init { error, tail: Vec::new() },
+                // The API ends only with the worker.
+                Err(_) => StartError::Sandbox(rouse_sandbox::Error::Gone),
+            },
+            exit = ended(worker.exited.clone()) => StartError::Exited { exit, tail: Vec::new() },
+            () = sleep_until(begun + start + init_timeout) => {
+                StartError::Timeout { after: init_timeout, tail: Vec::new() }
+            }
+        };
+        let init = begun.elapsed() - start;
+        let logs = Arc::clone(&worker.logs);
+        let (exit, stats) = worker.stop().await;
+        let tail = logs.tail();
+        let error = match error {
+            StartError::Timeout { after, .. } => StartError::Timeout { after, tail },
+            StartError::Init { error, .. } => StartError::Init { error, tail },
+            // The kernel's word comes last: an exit may turn out to be the end of the memory.
+            StartError::Exited { exit: first, .. } => {
+                StartError::Exited { exit: exit.unwrap_or(first), tail }
+            }
+            other @ StartError::Sandbox(_) => other,
+        };
+        Err(StartFailed { error, start, init, stats })
+    }
+
+    fn new(started: Started<S>, options: Options, init: oneshot::Sender<Init>) -> Self {
+        let Started { sandbox, listeners, stdout, stderr } = started;
+        let sandbox = Arc::new(sandbox);
+        // One call at a time: the next one may be put in as soon as the one before was answered.
+        let (work, receiver) = mpsc::channel(1);
+        let exchange = Arc::new(Exchange::new(options.arn, options.response_bytes_max, receiver, init));
+        let logs = Arc::new(Logs::new(options.log));
+        let mut pumps = JoinSet::new();
+        pumps.spawn(Arc::clone(&logs).pump(stdout, Stream::Stdout));
+        pumps.spawn(Arc::clone(&logs).pump(stderr, Stream::Stderr));
+        let mut tasks = JoinSet::new();
+        if let Some(listener) = listeners.into_iter().next() {
+            tasks.spawn(api::serve(listener, exchange));
+        }
+        let (exited_tell, exited) = watch::channel(None);
+        tasks.spawn({
+            let sandbox = Arc::clone(&sandbox);
+            async move {
+                let exit = sandbox.exited().await;
+                exited_tell.send_replace(Some(exit));
+            }
+        });
+        let deadline = Instant::now();
+        Self { sandbox, work, exited, logs, pumps, tasks, streaming: None, deadline }
+    }
+
+    /// Hands a call to the code and waits for what it posts. Precondition: the call before was answered, and
+    /// its stream read to the end.
+    ///
+    /// # Errors
+    /// [`Failure`]: stop the worker then. The same when this future is dropped: the code is still running.
+    pub async fn invoke(&mut self, call: Call) -> Result<Answer, Failure> {
+        // What the call before wrote may still be in its pipe: let the pumps read it first.
+        tokio::task::yield_now().await;
+        self.logs.begin(call.id, call.log_bytes);
+        self.deadline = Instant::now() + call.timeout;
+        let (posted, answer) = oneshot::channel();
+        if self.work.try_send(Work { call, posted }).is_err() {
+            return Err(self.failed().await);
+        }
+        let posted = tokio::select! {
+            biased;
+            posted = answer => posted,
+            exit = ended(self.exited.clone()) => return Err(Failure::Exited(exit)),
+            () = sleep_until(self.deadline) => return Err(Failure::Timeout),
+        };
+        match posted {
+            Ok(Posted::Answer(answer)) => Ok(answer),
+            Ok(Posted::Stream { content_type, body }) => {
+                self.streaming = Some(body);
+                Ok(Answer::Streamed { content_type })
+            }
+            Err(_) => Err(self.failed().await),
+        }
+    }
+
+    /// The next piece of a streamed answer; its end when there is none left.
+    ///
+    /// # Errors
+    /// As [`Worker::invoke`].
+    pub async fn chunk(&mut self) -> Result<Result<Bytes, StreamEnd>, Failure> {
+        let Some(body) = &mut self.streaming else { return Ok(Err(StreamEnd::Complete)) };
+        let piece = tokio::select! {
+            biased;
+            piece = body.recv() => piece,
+            exit = ended(self.exited.clone()) => return Err(Failure::Exited(exit)),
+            () = sleep_until(self.deadline) => return Err(Failure::Timeout),
+        };
+        match piece {
+            Some(Piece::Data(data)) => Ok(Ok(data)),
+            Some(Piece::End(end)) => {
+                self.streaming = None;
+                Ok(Err(end))
+            }
+            None => {
+                self.streaming = None;
+                Ok(Err(StreamEnd::Broken))
+            }
+        }
+    }
+
+    /// When the call that runs must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Ends what a call may write to the log, and says what was dropped.
+    pub fn end_log(&self) {
+        self.logs.tell_dropped();
+    }
+
+    /// The last lines that the code wrote to its standard error.
+    #[must_use]
+    pub fn last_words(&self) -> Vec<String> {
+        self.logs.tail()
+    }
+
+    /// The sandbox, to freeze, thaw and measure it.
+    #[must_use]
+    pub fn sandbox(&self) -> &S {
+        &self.sandbox
+    }
+
+    /// Waits until the sandbox has ended by itself.
+    pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<S> {
+        ended(self.exited.clone())
+    }
+
+    /// Kills it, waits (within bounds) until it is gone and its last lines are read, and says how it ended and
+    /// what it had used.
+    pub async fn stop(mut self) -> (Option<Exit>, Stats) {
+        let already = *self.exited.borrow();
+        self.sandbox.kill();
+        let exit = timeout(KILL_WAIT, ended(self.exited.clone())).await.ok();
+        if exit.is_none() {
+            tracing::error!("a killed sandbox is still there");
+        }
+        let until = Instant::now() + LAST_WORDS;
+        while let Ok(Some(_)) = timeout_at(until, self.pumps.join_next()).await {}
+        self.logs.tell_dropped();
+        self.tasks.abort_all();
+        (already.or(exit), self.sandbox.stats())
+    }
+
+    /// No one takes the call: the sandbox has ended, or its time is up.
+    async fn failed(&self) -> Failure {
+        match timeout_at(self.deadline, ended(self.exited.clone())).await {
+            Ok(exit) => Failure::Exited(exit),
+            Err(_) => Failure::Timeout,
+        }
+    }
+}
+
+async fn ended(mut exited: watch::Receiver<Option<Exit>>) -> Exit {
+    match exited.wait_for(Option::is_some).await {
+        Ok(exit) => exit.unwrap_or(Exit::Code(0)),
+        // Who tells is gone with the worker, which killed the sandbox.
+        Err(_) => Exit::Signal(9),
+    }
+}
