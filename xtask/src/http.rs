@@ -60,8 +60,13 @@ fn parse(bytes: &[u8]) -> Result<Answer> {
     );
     let mut answer = Answer { status: status.context("no status")?, headers, body: String::new() };
     let body = &bytes[end + 4..];
-    let body = if answer.header("transfer-encoding") == "chunked" { dechunk(body)? } else { body.to_owned() };
-    answer.body = String::from_utf8_lossy(&body).into_owned();
+    if answer.header("transfer-encoding") == "chunked" {
+        let (body, trailers) = dechunk(body)?;
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        answer.headers.extend(fields(&String::from_utf8_lossy(trailers)));
+    } else {
+        answer.body = String::from_utf8_lossy(body).into_owned();
+    }
     Ok(answer)
 }
 
