@@ -202,7 +202,7 @@ impl Cgroups {
     /// Removes a group. It can take a few tries: processes that were reaped leave their groups a little later.
     pub(super) fn remove(&self, id: &str) -> io::Result<()> {
         let results = self.hierarchies.iter().map(|hierarchy| remove(&hierarchy.folder.join(id)));
-        results.fold(Ok(()), |all, one| all.and(one))
+        results.fold(Ok(()), Result::and)
     }
 }
 

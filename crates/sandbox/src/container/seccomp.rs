@@ -1,18 +1,22 @@
 //! Which system calls a sandbox may make. Two filters that stand in a row:
 //!
-//! 1. What is listed here as allowed passes; all else "is not there" (`ENOSYS`): calls of other ABIs, `clone3`,
-//!    and whatever the kernel will get in future. Libraries then fall back to what older kernels have.
-//! 2. What we know and refuse is "not permitted" (`EPERM`), so that a program says what it was about to do.
-//!    Of two filters that refuse, the kernel takes the answer of the one installed last: `seccomp(2)`.
+//! 1. By number. What is allowed passes. What we know and refuse is "not permitted" (`EPERM`), so that a program
+//!    can say what it was about to do. All else "is not there" (`ENOSYS`): calls of other ABIs, `clone3`, and
+//!    whatever the kernel will get in future; libraries then fall back to what older kernels have.
+//! 2. By argument, for the few calls that are allowed in part.
 //!
 //! The list follows what container engines allow by default, less what a function has no use for: no tracing,
 //! no keyrings, no namespaces, no mounts, no io_uring, no performance counters.
+//!
+//! The first filter is a binary search, written here: as a chain of comparisons, which is what crates make of
+//! such a list, it is ten times as long, and the kernel, which tries each call when a filter is installed, took
+//! 0.7 ms of a 3 ms start for it.
 
 use std::collections::BTreeMap;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Width, SeccompCmpOp as Is, SeccompCondition,
-    SeccompFilter, SeccompRule, apply_filter,
+    SeccompFilter, SeccompRule, apply_filter, sock_filter,
 };
 
 /// Flags of `clone(2)` that make a namespace.
@@ -32,39 +36,98 @@ const FAMILIES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6,
 /// Both filters, compiled once.
 #[derive(Debug)]
 pub(super) struct Filters {
-    known: BpfProgram,
-    refused: BpfProgram,
+    by_number: BpfProgram,
+    by_argument: BpfProgram,
 }
 
 impl Filters {
     /// Compiles the filters for this machine.
     pub(super) fn compile() -> Result<Self, seccompiler::BackendError> {
         let arch = std::env::consts::ARCH.try_into()?;
-        let allow = allowed().map(|number| (number, vec![])).collect();
-        let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-        let known = SeccompFilter::new(allow, absent, SeccompAction::Allow, arch)?;
         let not_permitted = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-        let refused = SeccompFilter::new(refused()?, SeccompAction::Allow, not_permitted, arch)?;
-        Ok(Self { known: known.try_into()?, refused: refused.try_into()? })
+        let rules = refused_arguments()?;
+        let by_argument = SeccompFilter::new(rules, SeccompAction::Allow, not_permitted, arch)?;
+        Ok(Self { by_number: search(), by_argument: by_argument.try_into()? })
     }
 
     /// Puts this thread and all that it starts under the filters, for good.
     pub(super) fn apply(&self) -> Result<(), seccompiler::Error> {
-        apply_filter(&self.known)?;
-        apply_filter(&self.refused)
+        apply_filter(&self.by_number)?;
+        apply_filter(&self.by_argument)
     }
+}
+
+/// What the filter returns for a call: `seccomp(2)`.
+fn answer(number: u32) -> u32 {
+    let number = i64::from(number);
+    if allowed().any(|one| one == number) {
+        libc::SECCOMP_RET_ALLOW
+    } else if REFUSED.contains(&number) {
+        libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()
+    } else {
+        libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()
+    }
+}
+
+/// The first filter: checks the machine, then finds the answer by halves.
+fn search() -> BpfProgram {
+    // `struct seccomp_data` begins with the number of the call and the architecture, of four bytes each.
+    const NUMBER: u32 = 0;
+    const ARCH: u32 = 4;
+    #[cfg(target_arch = "x86_64")]
+    const THIS_ARCH: u32 = 0xc000_003e;
+    #[cfg(target_arch = "aarch64")]
+    const THIS_ARCH: u32 = 0xc000_00b7;
+    let last = allowed().chain(REFUSED.iter().copied()).max().unwrap_or(0);
+    // Where the answer changes: (first number, answer), up to one past the last that is named.
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for number in 0..=u32::try_from(last).unwrap_or(0) + 1 {
+        let answer = answer(number);
+        if ranges.last().is_none_or(|(_, before)| *before != answer) {
+            ranges.push((number, answer));
+        }
+    }
+    let mut program = vec![
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, ARCH, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, THIS_ARCH, 1, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER, 0, 0),
+    ];
+    program.extend(halves(&ranges));
+    program
+}
+
+/// Code that returns the answer of the range that the loaded number is in.
+fn halves(ranges: &[(u32, u32)]) -> BpfProgram {
+    if let [(_, answer)] = ranges {
+        return vec![instruction(libc::BPF_RET | libc::BPF_K, *answer, 0, 0)];
+    }
+    let (below, from) = ranges.split_at(ranges.len() / 2);
+    let below = halves(below);
+    // A jump spans at most 255 instructions; a half has two for each of its ranges, of which there are some 60.
+    let skip = u8::try_from(below.len()).expect("fewer than 128 ranges");
+    let mut program = vec![instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, from[0].0, skip, 0)];
+    program.extend(below);
+    program.extend(halves(from));
+    program
+}
+
+fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    // Operation codes have eight bits: `linux/bpf_common.h`.
+    let code = u16::try_from(code & 0xff).unwrap_or_default();
+    sock_filter { code, jt, jf, k }
 }
 
 fn allowed() -> impl Iterator<Item = i64> {
     ALLOWED.iter().chain(ALLOWED_OLD).copied()
 }
 
-/// Refused whole, or with these arguments.
-fn refused() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+/// Refused with these arguments.
+fn refused_arguments() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let condition = |argument, is, value: libc::c_int| {
         SeccompCondition::new(argument, Width::Dword, is, u64::from(value.cast_unsigned()))
     };
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&number| (number, vec![])).collect();
+    let mut rules = BTreeMap::new();
     let mut namespaces = Vec::new();
     for &flag in NAMESPACES {
         let has = condition(0, Is::MaskedEq(u64::from(flag.cast_unsigned())), flag)?;
@@ -88,7 +151,7 @@ fn refused() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendErro
     Ok(rules)
 }
 
-/// What is refused by name.
+/// What is refused whole.
 const REFUSED: &[i64] = &[
     // Mounts and roots.
     libc::SYS_mount,
@@ -232,6 +295,34 @@ const ALLOWED_OLD: &[i64] = calls! { SYS_renameat };
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the kernel's interpreter would return for a call.
+    fn run(program: &[sock_filter], arch: u32, number: u32) -> u32 {
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let one = &program[at];
+            at += 1;
+            match (u32::from(one.code), one.k) {
+                (0x20, 0) => loaded = number,
+                (0x20, 4) => loaded = arch,
+                (0x15, k) => at += usize::from(if loaded == k { one.jt } else { one.jf }),
+                (0x35, k) => at += usize::from(if loaded >= k { one.jt } else { one.jf }),
+                (0x06, k) => return k,
+                other => panic!("an instruction that is not ours: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_search_answers_each_number_as_the_lists_say() {
+        let program = search();
+        let arch = program[1].k;
+        for number in (0..2_000).chain([u32::MAX, 0x4000_0000, 0x4000_0000 + 165]) {
+            assert_eq!(run(&program, arch, number), answer(number), "call {number}");
+        }
+        assert_eq!(run(&program, arch + 1, 0), libc::SECCOMP_RET_KILL_PROCESS);
+        assert!(program.len() < 256, "{} instructions", program.len());
+    }
 
     #[test]
     fn the_filters_compile_and_no_call_is_both_allowed_and_refused() {
