@@ -1,7 +1,103 @@
 //! The command line: what a person types, and what it says back.
+//!
+//! One file per command below `command/`; around them what several share: how failures are told, how tables
+//! and numbers look, how an app is read, built and packed.
 
 pub(crate) mod args;
 
-pub(crate) fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod app;
+mod build;
+mod command;
+mod dev;
+mod ignore;
+mod out;
+mod pack;
+mod progress;
+mod report;
+mod runtimes;
+mod ship;
+pub(crate) mod state;
+mod style;
+mod table;
+mod template;
+mod units;
+
+use std::{future::Future, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
+use rouse_api::Client;
+
+use self::{
+    args::{Cli, Command, Global},
+    style::Style,
+};
+
+/// Runs what was typed. Clap ends the process with 2 for what it does not understand.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            if let Some(text) = report::render(&error, Style::stderr()) {
+                out::note(text.trim_end());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { global, command } = cli;
+    let global = &global;
+    match command {
+        // The platform's processes choose their own way of running.
+        Command::Serve(args) => return crate::roles::serve(global, &args),
+        Command::Role { args } => return crate::roles::role(&args),
+        Command::Init(args) => command::init::run(&args)?,
+        Command::Openapi => out::text(&rouse_api::openapi::text())?,
+        Command::Schema => out::json(&rouse_manifest::json_schema())?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rouse", &mut script);
+            out::raw(&script)?;
+        }
+        Command::Dev(args) => block_on(dev::run(global, &args))?,
+        Command::Deploy(args) => block_on(command::deploy::run(global, &args))?,
+        Command::Invoke(args) => return block_on(command::invoke::run(global, &args)),
+        Command::List(args) => block_on(command::list::run(global, &args))?,
+        Command::Versions(args) => block_on(command::versions::run(global, &args))?,
+        Command::Rollback(args) => block_on(command::rollback::run(global, &args))?,
+        Command::Alias(args) => block_on(command::alias::run(global, args))?,
+        Command::Logs(args) => block_on(command::logs::run(global, &args))?,
+        Command::Ps => block_on(command::ps::run(global))?,
+        Command::Usage(args) => block_on(command::usage::run(global, &args))?,
+        Command::Delete(args) => block_on(command::delete::run(global, &args))?,
+        Command::Runtime(args) => block_on(command::runtime::run(global, args))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The command line waits for one thing at a time: one thread does.
+fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(Box::pin(command))
+}
+
+/// A client for the platform that was named, with the token that was given or found.
+fn client(global: &Global) -> anyhow::Result<Client> {
+    let token = match &global.token {
+        Some(token) => Some(token.clone()),
+        None => {
+            let state = state::folder(global);
+            state::token(&state).map_err(|error| {
+                report::hinted(
+                    format!("cannot read the control token in {}: {error}", state.display()),
+                    "run this as the user that runs the platform, or set ROUSE_TOKEN",
+                )
+            })?
+        }
+    };
+    Ok(Client::new(&global.url, token)?)
 }

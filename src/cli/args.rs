@@ -20,7 +20,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The platform's control address.
-    #[arg(long, global = true, env = "ROUSE_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "ROUSE_URL",
+        default_value = "http://127.0.0.1:8081",
+        value_name = "URL"
+    )]
     pub(crate) url: String,
     /// The control token. Else it is read from the state folder.
     #[arg(long, global = true, env = "ROUSE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
@@ -46,14 +52,14 @@ pub(crate) enum Command {
     /// Run the platform on this machine.
     Serve(ServeArgs),
     /// Build, upload and put an app live, all of its functions at once.
-    Deploy(AppDirArgs),
+    Deploy(DeployArgs),
     /// Call a function and show its answer, logs, time and cost.
     Invoke(InvokeArgs),
     /// List the functions.
     List(ListArgs),
     /// List a function's versions.
     Versions(FunctionArgs),
-    /// Put the previous version of a function live again.
+    /// Put an app's previous deployment live again, all of its functions at once.
     Rollback(RollbackArgs),
     /// Name versions, and share calls among them.
     #[command(subcommand)]
@@ -69,8 +75,6 @@ pub(crate) enum Command {
     /// Put interpreters' runtime support in place.
     #[command(subcommand)]
     Runtime(RuntimeCommand),
-    /// Show the prices that usage is charged at.
-    Prices,
     /// Print the OpenAPI document of the control API.
     Openapi,
     /// Print the JSON schema of rouse.toml, for editors.
@@ -107,14 +111,20 @@ pub(crate) struct ServeArgs {
     /// Memory for instances, such as 4GiB [default: three quarters of the machine's].
     #[arg(long, value_name = "SIZE", value_parser = rouse_types::size::parse_bytes)]
     pub(crate) memory_budget: Option<u64>,
+    /// Stop when standard input ends: whoever started us went away.
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
 }
 
-/// Which app.
+/// What `rouse deploy` takes.
 #[derive(Debug, Args)]
-pub(crate) struct AppDirArgs {
+pub(crate) struct DeployArgs {
     /// The app's folder, with its rouse.toml.
     #[arg(default_value = ".", value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// What this deployment is about, for the history.
+    #[arg(long, short, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
 }
 
 /// What `rouse init` takes.
@@ -160,7 +170,7 @@ pub(crate) struct DevArgs {
 pub(crate) struct InvokeArgs {
     /// The function.
     pub(crate) function: FunctionName,
-    /// The payload: text, `@file`, or `-` for standard input [default: {} for Lambda handlers].
+    /// The payload: text, `@file`, or `-` for standard input [default: {}].
     #[arg(allow_hyphen_values = true)]
     pub(crate) payload: Option<String>,
     /// An alias or a version's number instead of what is live.
@@ -189,9 +199,9 @@ pub(crate) struct FunctionArgs {
 /// What `rouse rollback` takes.
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
-    /// The function.
-    pub(crate) function: FunctionName,
-    /// The version to go to [default: the one that was live before].
+    /// The app [default: the one of ./rouse.toml].
+    pub(crate) app: Option<AppName>,
+    /// The deployment to go to, by its number [default: the one before the live one].
     #[arg(long, value_name = "N")]
     pub(crate) to: Option<u64>,
 }
@@ -211,6 +221,13 @@ pub(crate) enum AliasCommand {
     },
     /// List a function's aliases.
     List(FunctionArgs),
+    /// Delete an alias.
+    Delete {
+        /// The function.
+        function: FunctionName,
+        /// The alias.
+        alias: AliasName,
+    },
 }
 
 /// What `rouse logs` takes.
@@ -218,6 +235,9 @@ pub(crate) enum AliasCommand {
 pub(crate) struct LogsArgs {
     /// Only this function's.
     pub(crate) function: Option<FunctionName>,
+    /// Only this invocation's.
+    #[arg(long, value_name = "ID")]
+    pub(crate) invocation: Option<rouse_types::InvocationId>,
     /// Go on showing what is printed.
     #[arg(long, short)]
     pub(crate) follow: bool,
@@ -242,6 +262,8 @@ pub(crate) struct UsageArgs {
 pub(crate) enum By {
     /// One row per function.
     Function,
+    /// One row per app.
+    App,
     /// One row per hour.
     Hour,
     /// One row per tenant.

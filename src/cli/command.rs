@@ -1,0 +1,14 @@
+//! The commands, a file for each.
+
+pub(crate) mod alias;
+pub(crate) mod delete;
+pub(crate) mod deploy;
+pub(crate) mod init;
+pub(crate) mod invoke;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod ps;
+pub(crate) mod rollback;
+pub(crate) mod runtime;
+pub(crate) mod usage;
+pub(crate) mod versions;
