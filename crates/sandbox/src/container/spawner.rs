@@ -247,8 +247,7 @@ impl Spawner {
         }
         // Each sandbox has one; some more may ask for the report, or wait to be refused.
         if self.sessions.len() > self.config.sandboxes_max as usize + 16 {
-            let full = Refused::Spec(format!("this host has its {} sandboxes", self.config.sandboxes_max));
-            let _ = wire::send(socket.as_fd(), &Reply::Refused(full), &[]);
+            let _ = wire::send(socket.as_fd(), &Reply::Refused(self.full()), &[]);
             return;
         }
         let number = self.next_session;
@@ -298,9 +297,7 @@ impl Spawner {
         if self.ids.contains(&spec.id) {
             return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
         }
-        let Some(uid) = self.uids_free.pop_front() else {
-            return Err(Refused::Spec(format!("this host has its {} sandboxes", self.config.sandboxes_max)));
-        };
+        let Some(uid) = self.uids_free.pop_front() else { return Err(self.full()) };
         match self.fork(&spec, uid) {
             Ok(child) => {
                 let watched = watch(&self.epoll, &child.pidfd, number, Source::Pidfd).and_then(|()| {
@@ -324,6 +321,11 @@ impl Spawner {
                 Err(refused)
             }
         }
+    }
+
+    fn full(&self) -> Refused {
+        let again = io::Error::from_raw_os_error(libc::EAGAIN);
+        Refused::host(format!("hold more than {} sandboxes", self.config.sandboxes_max), &again)
     }
 
     fn fork(&self, spec: &Spec, uid: u32) -> Result<Child, Refused> {

@@ -17,7 +17,7 @@ use rustix::{
 use tokio::io::AsyncReadExt;
 
 /// Who drives the containers: like the node, somebody without any privilege.
-const NODE_UID: u32 = 54_321;
+pub(crate) const NODE_UID: u32 = 54_321;
 
 /// A spawner with folders of its own; stopped when dropped.
 pub(crate) struct Host {
@@ -42,7 +42,7 @@ impl Host {
         std::fs::create_dir(folder.path().join("code")).expect("a folder for code");
         let first_uid = 1_000_000 + (pid % 10_000) * 4_096 + number * 64;
         let instance = format!("test-{pid}-{number}");
-        let spawner = spawn(folder.path(), &instance, first_uid);
+        let spawner = command(folder.path(), &instance, first_uid).spawn().expect("the spawner starts");
         Some(Self { folder, instance, first_uid, spawner })
     }
 
@@ -51,7 +51,16 @@ impl Host {
     }
 
     pub(crate) fn driver(&self) -> ContainerDriver {
-        ContainerDriver::new(&self.folder.path().join("spawner.sock"))
+        ContainerDriver::new(&self.socket())
+    }
+
+    /// The command of this host's spawner.
+    pub(crate) fn command(&self) -> Command {
+        command(self.folder.path(), &self.instance, self.first_uid)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("spawner.sock")
     }
 
     /// Kills the spawner as a crash would, without starting another.
@@ -61,7 +70,7 @@ impl Host {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.spawner = spawn(self.folder.path(), &self.instance, self.first_uid);
+        self.spawner = self.command().spawn().expect("the spawner starts");
     }
 
     /// Every group of this host's spawner.
@@ -119,13 +128,13 @@ impl Drop for Host {
     }
 }
 
-fn spawn(folder: &Path, instance: &str, first_uid: u32) -> Child {
-    Command::new(option_env!("CARGO_BIN_EXE_rouse-test-spawner").unwrap_or(""))
+fn command(folder: &Path, instance: &str, first_uid: u32) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rouse-test-spawner"));
+    command
         .arg(folder.join("spawner.sock"))
         .args([instance, &NODE_UID.to_string(), &first_uid.to_string()])
-        .arg(folder.join("code"))
-        .spawn()
-        .expect("the spawner starts")
+        .arg(folder.join("code"));
+    command
 }
 
 fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
@@ -145,8 +154,13 @@ pub(crate) fn skipped(test: &str, reason: &str) {
 
 /// Runs a test on a thread that has given up root for good, as the node has.
 pub(crate) fn as_the_node<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+    as_user(NODE_UID, test);
+}
+
+/// Runs a test on a thread that has become another user for good.
+pub(crate) fn as_user<F: Future<Output = ()>>(user: u32, test: impl FnOnce() -> F + Send) {
     let run = || {
-        let (uid, gid) = (Uid::from_raw(NODE_UID), Gid::from_raw(NODE_UID));
+        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
         set_thread_groups(&[]).expect("groups");
         set_thread_res_gid(gid, gid, gid).expect("group");
         set_thread_res_uid(uid, uid, uid).expect("user");
