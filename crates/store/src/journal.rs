@@ -27,6 +27,7 @@ mod segment;
 mod writer;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -151,6 +152,15 @@ fn segments(dir: &Path) -> Result<Vec<u64>, Error> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// The segments that each writer has on the disk, sealed or not.
+///
+/// # Errors
+/// What the operating system says.
+pub fn kept(dir: &Path) -> Result<BTreeMap<String, BTreeSet<u64>>, Error> {
+    let kept = |writer: String| Ok((writer.clone(), segments(&dir.join(writer))?.into_iter().collect()));
+    writers(dir)?.into_iter().map(kept).collect()
 }
 
 /// The folders of all writers of a journal, by name. A journal that no one wrote yet has none.

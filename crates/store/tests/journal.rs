@@ -176,6 +176,9 @@ fn a_time_range_gives_only_its_records() {
     let mut reader = Reader::open(dir.path(), Cursor::default()).between(Timestamp(1_500)..Timestamp(1_510));
     let times: Vec<_> = reader.read(100).unwrap().records.iter().map(|record| record.time.0).collect();
     assert_eq!(times, (1_500..1_510).collect::<Vec<_>>());
+    // Without a range, no time is too late.
+    writer.append(Timestamp(u64::MAX), b"never").unwrap();
+    assert_eq!(read_all(dir.path()).len(), 3_001);
 }
 
 #[test]

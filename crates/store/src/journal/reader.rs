@@ -82,20 +82,21 @@ pub struct Batch {
 pub struct Reader {
     dir: PathBuf,
     cursor: Cursor,
-    times: Range<Timestamp>,
+    /// None: all times.
+    times: Option<Range<Timestamp>>,
 }
 
 impl Reader {
     /// A reader of all writers below `dir`. It need not exist yet.
     #[must_use]
     pub fn open(dir: &Path, from: Cursor) -> Self {
-        Self { dir: dir.to_owned(), cursor: from, times: Timestamp(0)..Timestamp(u64::MAX) }
+        Self { dir: dir.to_owned(), cursor: from, times: None }
     }
 
     /// Only records of these times. Sealed segments that hold none are passed over unread.
     #[must_use]
     pub fn between(mut self, times: Range<Timestamp>) -> Self {
-        self.times = times;
+        self.times = Some(times);
         self
     }
 
@@ -115,7 +116,7 @@ impl Reader {
         reading.batch.caught_up = true;
         for writer in writers(&self.dir)? {
             let position = self.cursor.0.entry(writer.clone()).or_default();
-            let times = &self.times;
+            let times = self.times.as_ref();
             let done = reading.writer(&self.dir.join(&writer), &Arc::from(writer), position, times)?;
             reading.batch.caught_up &= done;
         }
@@ -150,7 +151,7 @@ impl Reading {
         dir: &Path,
         writer: &Arc<str>,
         position: &mut Position,
-        times: &Range<Timestamp>,
+        times: Option<&Range<Timestamp>>,
     ) -> Result<bool, Error> {
         for sequence in segments(dir)? {
             if sequence < position.segment {
@@ -186,15 +187,15 @@ impl Reading {
         path: &Path,
         writer: &Arc<str>,
         position: &mut Position,
-        times: &Range<Timestamp>,
+        times: Option<&Range<Timestamp>>,
     ) -> Result<Stop, Error> {
         let header = match read_header(file, path)? {
             Ok(header) if header.sequence == position.segment => header,
             Ok(_) => return Ok(self.corrupt(path, 0, "the segment's name is not that of its header")),
             Err(reason) => return Ok(self.corrupt(path, 0, reason)),
         };
-        let apart = header.times.1 < times.start || header.times.0 >= times.end;
-        if header.end.is_some() && apart {
+        let apart = |times: &Range<Timestamp>| header.times.1 < times.start || header.times.0 >= times.end;
+        if header.end.is_some() && times.is_some_and(apart) {
             return Ok(Stop::Done);
         }
         position.offset = position.offset.max(format::HEADER_BYTES as u64);
@@ -209,7 +210,7 @@ impl Reading {
             let here = Position { offset: source.offset, ..*position };
             match source.next()? {
                 Next::Record { time, payload } => {
-                    if times.contains(&time) {
+                    if times.is_none_or(|times| times.contains(&time)) {
                         self.bytes_left = self.bytes_left.saturating_sub(payload.len());
                         let (writer, payload) = (Arc::clone(writer), payload.to_vec());
                         self.batch.records.push(Record { writer, position: here, time, payload });

@@ -1,0 +1,211 @@
+//! The ledger: usage journals, rolled up per hour into SQLite, and queried.
+//!
+//! Each record counts exactly once: the rollups and the cursor up to which the journal was read change in
+//! one transaction, so that a kill between any two steps only means that a batch is read again.
+//!
+//! A price sheet holds for the records that are read while it is in force. The ledger keeps which sheet
+//! held from which cursor on, so that old records reconcile with their old prices.
+//!
+//! The calls block; the process that owns the ledger calls them from a thread that may.
+
+mod query;
+mod reconcile;
+mod sql;
+
+use std::path::{Path, PathBuf};
+
+use rouse_store::journal::{self, Corruption, Cursor, Reader};
+use rusqlite::{Connection, TransactionBehavior};
+
+pub use query::{By, Query, Report, Row};
+pub use reconcile::{Difference, Reconciliation};
+
+use crate::{
+    price::{self, PriceSheet},
+    sums::Rollup,
+};
+
+/// Records of one transaction: a tenth of a second of work.
+const BATCH_RECORDS: usize = 10_000;
+/// Transactions of one call, so that it ends while calls go on.
+const BATCHES_MAX: usize = 100;
+
+/// Why the ledger could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal could not be read.
+    #[error("cannot read the usage journal")]
+    Journal(#[from] journal::Error),
+    /// The database refused.
+    #[error("cannot use the ledger {}", path.display())]
+    Database {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What it said.
+        source: rusqlite::Error,
+    },
+    /// The file is not a ledger, or one of a later release.
+    #[error("{} is not a ledger of this release: {reason}", path.display())]
+    Foreign {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The price sheet changes the currency, and sums of two currencies mean nothing.
+    #[error(
+        "the ledger is kept in {kept}, and the price sheet is in {given}: begin a new ledger, or keep {kept}"
+    )]
+    Currency {
+        /// The ledger's.
+        kept: String,
+        /// The sheet's.
+        given: String,
+    },
+    /// A price sheet that the ledger keeps cannot be read any more.
+    #[error("the ledger keeps a price sheet that cannot be read")]
+    Prices(#[from] price::Error),
+}
+
+/// What one call to [`Ledger::ingest`] read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ingested {
+    /// Records that were rolled up.
+    pub records: u64,
+    /// Records that could not be billed: kept by place and reason, see [`Ledger::refused`].
+    pub refused: u64,
+    /// Places where the journal itself is damaged: kept likewise.
+    pub corruptions: Vec<Corruption>,
+    /// Whether all was read that there was.
+    pub caught_up: bool,
+}
+
+/// A record, or the rest of a segment, that could not be billed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who wrote it, or the file's path.
+    pub source: String,
+    /// The segment; zero if only the path is known.
+    pub segment: u64,
+    /// The offset in it, in bytes.
+    pub offset: u64,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// The ledger. One process owns it.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    connection: Connection,
+    prices: PriceSheet,
+}
+
+impl Ledger {
+    /// Opens the ledger in this file, or makes it. `prices`, the text of a price sheet, holds for what is
+    /// read from now on.
+    ///
+    /// # Errors
+    /// [`Error::Prices`] for a wrong sheet, [`Error::Currency`] for another currency, [`Error::Foreign`]
+    /// for a file that is none of ours.
+    pub fn open(path: &Path, prices: &str) -> Result<Self, Error> {
+        let sheet = PriceSheet::parse(prices)?;
+        let connection = sql::open(path)?;
+        let mut ledger = Self { path: path.to_owned(), connection, prices: sheet };
+        ledger.put_in_force(prices)?;
+        Ok(ledger)
+    }
+
+    fn put_in_force(&mut self, text: &str) -> Result<(), Error> {
+        let wrap = wrap(&self.path);
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&wrap)?;
+        let last = sql::sheets(&transaction).map_err(&wrap)?.pop();
+        if let Some((kept, _)) = &last {
+            let kept = PriceSheet::parse(kept)?;
+            if kept.currency() != self.prices.currency() {
+                let given = self.prices.currency().to_owned();
+                return Err(Error::Currency { kept: kept.currency().to_owned(), given });
+            }
+            if kept == self.prices {
+                return Ok(());
+            }
+        }
+        let cursor = sql::cursor(&transaction).map_err(&wrap)?;
+        sql::add_sheet(&transaction, text, &cursor).map_err(&wrap)?;
+        transaction.commit().map_err(&wrap)
+    }
+
+    /// The sheet in force.
+    #[must_use]
+    pub fn prices(&self) -> &PriceSheet {
+        &self.prices
+    }
+
+    /// Reads the journal below `journal` from where the last call ended, and rolls it up.
+    ///
+    /// # Errors
+    /// What the journal or the database says; what was committed until then stays.
+    pub fn ingest(&mut self, journal: &Path) -> Result<Ingested, Error> {
+        let mut ingested = Ingested::default();
+        for _ in 0..BATCHES_MAX {
+            self.ingest_batch(journal, &mut ingested)?;
+            if ingested.caught_up {
+                break;
+            }
+        }
+        Ok(ingested)
+    }
+
+    fn ingest_batch(&mut self, journal: &Path, ingested: &mut Ingested) -> Result<(), Error> {
+        let wrap = wrap(&self.path);
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&wrap)?;
+        let mut reader = Reader::open(journal, sql::cursor(&transaction).map_err(&wrap)?);
+        let batch = reader.read(BATCH_RECORDS)?;
+        ingested.caught_up = batch.caught_up;
+        if batch.records.is_empty() && batch.corruptions.is_empty() {
+            // An idle platform writes nothing.
+            return Ok(());
+        }
+        let mut rollup = Rollup::default();
+        for record in &batch.records {
+            rollup.add(record, &self.prices);
+        }
+        sql::add_rollup(&transaction, &rollup).map_err(&wrap)?;
+        for corruption in &batch.corruptions {
+            sql::add_corruption(&transaction, corruption).map_err(&wrap)?;
+        }
+        sql::set_cursor(&transaction, reader.cursor()).map_err(&wrap)?;
+        transaction.commit().map_err(&wrap)?;
+        for refused in &rollup.refused {
+            let (writer, position, reason) = (&refused.writer, refused.position, refused.reason);
+            tracing::error!(writer, ?position, reason, "a usage record cannot be billed");
+        }
+        ingested.records += (batch.records.len() - rollup.refused.len()) as u64;
+        ingested.refused += rollup.refused.len() as u64;
+        ingested.corruptions.extend(batch.corruptions);
+        Ok(())
+    }
+
+    /// How far the journal was read: what retention must keep lies behind it.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn cursor(&self) -> Result<Cursor, Error> {
+        sql::cursor(&self.connection).map_err(wrap(&self.path))
+    }
+
+    /// What could not be billed, the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn refused(&self, limit: usize) -> Result<Vec<Refusal>, Error> {
+        sql::refused(&self.connection, limit).map_err(wrap(&self.path))
+    }
+}
+
+fn wrap(path: &Path) -> impl Fn(rusqlite::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Database { path: path.clone(), source }
+}
