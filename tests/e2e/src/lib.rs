@@ -1,0 +1,36 @@
+//! What the end-to-end tests share: a platform that runs, the doors to it, and apps to deploy.
+//!
+//! Each file of tests starts one platform, `rouse serve` as users start it, and talks to it by HTTP and by `rouse`
+//! alone. Bounds on time are generous: the tests share a small machine with other work.
+
+#![expect(clippy::print_stderr, reason = "a test says why it was skipped, and what the platform logged")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod app;
+mod call;
+mod load;
+mod platform;
+mod processes;
+mod tools;
+
+pub use app::{App, example, fixture, folder};
+pub use call::{Answer, call_on, wait_for};
+pub use load::Load;
+pub use platform::{Cli, Platform};
+pub use processes::{Process, alive, descendants};
+
+/// Says that a test was skipped, and why: in the form that the summary of `cargo xtask test` collects.
+pub fn skipped(test: &str, reason: &str) {
+    eprintln!("SKIPPED {test}: {reason}");
+}
+
+/// Returns from the test, saying so, unless the platform can run functions of this kind here.
+#[macro_export]
+macro_rules! need {
+    ($platform:expr, $test:literal, $kind:literal) => {
+        if let Some(reason) = $platform.lacks($kind) {
+            $crate::skipped($test, &reason);
+            return;
+        }
+    };
+}
