@@ -211,6 +211,12 @@ impl<S: Sandbox> Worker<S> {
         &self.sandbox
     }
 
+    /// Whether the sandbox has ended.
+    #[must_use]
+    pub fn has_exited(&self) -> bool {
+        self.exited.borrow().is_some()
+    }
+
     /// Waits until the sandbox has ended by itself.
     pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<S> {
         ended(self.exited.clone())

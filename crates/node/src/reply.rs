@@ -1,0 +1,131 @@
+//! What comes of a call, as an HTTP answer to the gateway.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use rouse_contract::lambda::http_answer::Head;
+use rouse_types::{Code, OutcomeHead, Refusal, invocation::OUTCOME_HEADER};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::job::Reply;
+
+const OUTCOME: HeaderName = HeaderName::from_static(OUTCOME_HEADER);
+
+/// The body of an answer: whole, or as it comes, with the outcome in a trailer.
+#[derive(Debug)]
+pub(crate) enum AnswerBody {
+    Whole(Option<Bytes>),
+    Streamed(mpsc::Receiver<Bytes>, Option<oneshot::Receiver<OutcomeHead>>),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Whole(body) => {
+                Poll::Ready(body.take().filter(|body| !body.is_empty()).map(Frame::data).map(Ok))
+            }
+            Self::Streamed(parts, outcome) => {
+                if let Some(part) = ready!(parts.poll_recv(cx)) {
+                    return Poll::Ready(Some(Ok(Frame::data(part))));
+                }
+                let Some(told) = outcome else { return Poll::Ready(None) };
+                let told = ready!(Pin::new(told).poll(cx));
+                *outcome = None;
+                // Without its outcome the answer is broken, and must not look complete.
+                let head = told.map_err(|_| io::Error::other("the instance was lost"))?;
+                let mut trailers = HeaderMap::new();
+                trailers.insert(OUTCOME, json(&head));
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(body) if body.as_ref().is_none_or(Bytes::is_empty))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Streamed(..) => SizeHint::default(),
+        }
+    }
+}
+
+/// The answer to a call.
+pub(crate) fn answer(reply: Reply) -> Response<AnswerBody> {
+    match reply {
+        Reply::Refused(refusal) => refuse(&refusal),
+        Reply::Failed(refusal, outcome) => {
+            let mut response = refuse(&refusal);
+            response.headers_mut().insert(OUTCOME, json(&outcome));
+            response
+        }
+        Reply::Whole(head, body, outcome) => {
+            let mut response = with_head(head, AnswerBody::Whole(Some(body)));
+            response.headers_mut().insert(OUTCOME, json(&outcome));
+            response
+        }
+        Reply::Streamed(head, parts, outcome) => {
+            let mut response = with_head(head, AnswerBody::Streamed(parts, Some(outcome)));
+            let name = HeaderValue::from_static(OUTCOME_HEADER);
+            response.headers_mut().insert(header::TRAILER, name);
+            response
+        }
+    }
+}
+
+/// A refusal: its status, and `{"error": {…}}`.
+pub(crate) fn refuse(refusal: &Refusal) -> Response<AnswerBody> {
+    #[derive(serde::Serialize)]
+    struct Told<'a> {
+        error: &'a Refusal,
+    }
+    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_body(status, &Told { error: refusal });
+    if let Some(seconds) = refusal.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Anything as JSON.
+pub(crate) fn json_body(status: StatusCode, body: &impl serde::Serialize) -> Response<AnswerBody> {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => with_type(status, "application/json", bytes.into()),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            let told = format!("{{\"error\":{{\"code\":\"{}\",\"message\":\"\"}}}}", Code::Internal);
+            with_type(StatusCode::INTERNAL_SERVER_ERROR, "application/json", told.into())
+        }
+    }
+}
+
+/// A body of a content type.
+pub(crate) fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<AnswerBody> {
+    let mut head = Head::plain(HeaderValue::from_static(content_type));
+    head.status = status;
+    with_head(head, AnswerBody::Whole(Some(body)))
+}
+
+fn with_head(head: Head, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+fn json(outcome: &OutcomeHead) -> HeaderValue {
+    let text = serde_json::to_string(outcome).unwrap_or_default();
+    // Words and numbers alone: always visible ASCII.
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("{}"))
+}
