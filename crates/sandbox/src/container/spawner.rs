@@ -541,19 +541,22 @@ impl Spawner {
     }
 }
 
+/// Makes the socket under another name and moves it into place once it listens and belongs to its owner: so
+/// whoever sees it can use it.
 fn bind_socket(config: &Config) -> io::Result<OwnedFd> {
-    match std::fs::remove_file(&config.socket) {
+    let making = config.socket.with_extension("new");
+    match std::fs::remove_file(&making) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    bind(&listener, &SocketAddrUnix::new(&config.socket)?)?;
-    // Nobody can connect before `listen`, so its mode is right from the first moment that matters.
-    chmod(&config.socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&listener, &SocketAddrUnix::new(&making)?)?;
+    chmod(&making, Mode::RUSR | Mode::WUSR)?;
     let (uid, gid) = config.owner;
-    chown(&config.socket, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    chown(&making, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     listen(&listener, BACKLOG)?;
+    std::fs::rename(&making, &config.socket)?;
     Ok(listener)
 }
 
