@@ -55,7 +55,8 @@ impl Answer {
     pub fn timing_us(&self) -> [u64; 5] {
         let header = self.header("server-timing");
         ["queue", "start", "init", "run", "total"].map(|part| {
-            let found = header.split(',').find_map(|field| field.trim().strip_prefix(part)?.strip_prefix(";dur="));
+            let found =
+                header.split(',').find_map(|field| field.trim().strip_prefix(part)?.strip_prefix(";dur="));
             let digits = found.map(|ms| ms.replace('.', ""));
             digits.and_then(|us| us.parse().ok()).unwrap_or_else(|| panic!("no {part} in '{header}'"))
         })
@@ -90,7 +91,9 @@ pub async fn call_on(
         }
         Ok(Answer { status: head.status, headers, body: body.to_bytes() })
     };
-    tokio::time::timeout(CALL_MAX, call).await.unwrap_or_else(|_| panic!("{what} took longer than {CALL_MAX:?}"))
+    tokio::time::timeout(CALL_MAX, call)
+        .await
+        .unwrap_or_else(|_| panic!("{what} took longer than {CALL_MAX:?}"))
 }
 
 pub(crate) fn client() -> Client<HttpConnector, Full<Bytes>> {

@@ -4,7 +4,6 @@
 //! alone. Bounds on time are generous: the tests share a small machine with other work.
 
 #![expect(clippy::print_stderr, reason = "a test says why it was skipped, and what the platform logged")]
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod app;
 mod call;

@@ -62,7 +62,8 @@ impl Load {
     /// Waits until `more` calls more were answered.
     pub async fn answer_more(&self, more: usize) {
         let goal = self.answered() + more;
-        crate::wait_for("calls are answered", Duration::from_secs(60), async || self.answered() >= goal).await;
+        crate::wait_for("calls are answered", Duration::from_secs(60), async || self.answered() >= goal)
+            .await;
     }
 
     /// Stops, and gives how many were answered and what failed.

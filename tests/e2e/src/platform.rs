@@ -90,12 +90,21 @@ impl Platform {
             }));
         });
         // Not below a home: the platform's unprivileged processes have to reach it.
-        let state = tempfile::Builder::new().prefix("rouse-e2e-").tempdir_in("/var/tmp").expect("a state folder");
+        let state =
+            tempfile::Builder::new().prefix("rouse-e2e-").tempdir_in("/var/tmp").expect("a state folder");
         fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).expect("open the state folder");
         let (gateway, control) = (free_address(), free_address());
         let log = File::create(state.path().join("serve.log")).expect("a log");
         let child = Command::new(binary())
-            .args(["serve", "--listen", &gateway.to_string(), "--control", &control.to_string(), "--gateways", "2"])
+            .args([
+                "serve",
+                "--listen",
+                &gateway.to_string(),
+                "--control",
+                &control.to_string(),
+                "--gateways",
+                "2",
+            ])
             .arg("--state")
             .arg(state.path())
             .stdin(Stdio::null())
@@ -103,14 +112,8 @@ impl Platform {
             .stderr(log)
             .spawn()
             .expect("start rouse");
-        let mut platform = Self {
-            child,
-            state,
-            gateway,
-            control,
-            deployed: Mutex::default(),
-            python: Mutex::default(),
-        };
+        let mut platform =
+            Self { child, state, gateway, control, deployed: Mutex::default(), python: Mutex::default() };
         platform.wait_ready();
         platform
     }
@@ -170,7 +173,8 @@ impl Platform {
     /// When it cannot be run.
     pub async fn rouse(&self, args: &[&str]) -> Cli {
         let mut command = self.command(args);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("a task").expect("run rouse");
+        let output =
+            tokio::task::spawn_blocking(move || command.output()).await.expect("a task").expect("run rouse");
         Cli {
             ok: output.status.success(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -223,7 +227,9 @@ impl Platform {
             "component" => Some("the tools for components are not there: run `cargo xtask setup`".to_owned()),
             _ if !rustix::process::geteuid().is_root() => Some("sandboxes need root".to_owned()),
             "python" => self.install_python(),
-            "node" if Path::new("/usr/bin/node").exists() || Path::new("/usr/local/bin/node").exists() => None,
+            "node" if Path::new("/usr/bin/node").exists() || Path::new("/usr/local/bin/node").exists() => {
+                None
+            }
             "node" => Some("node is not there: run `cargo xtask setup`".to_owned()),
             _ => panic!("no kind of function is called {kind}"),
         }
@@ -234,7 +240,8 @@ impl Platform {
         let installed = python.get_or_insert_with(|| {
             let mut version = Command::new("/usr/bin/python3");
             version.args(["-c", "import sys; print('python3.%d' % sys.version_info.minor)"]);
-            let version = version.output().map_err(|error| format!("no python3, run `cargo xtask setup`: {error}"))?;
+            let version =
+                version.output().map_err(|error| format!("no python3, run `cargo xtask setup`: {error}"))?;
             let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
             let output = self.command(&["runtime", "install", &version]).output().expect("run rouse");
             match output.status.success() {

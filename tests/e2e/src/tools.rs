@@ -5,7 +5,10 @@ use std::{env, ffi::OsString, fs, path::PathBuf, process::Command};
 /// The file that `xtask setup` writes: a variable a line; `PATH` stands for one folder to look in.
 fn file() -> PathBuf {
     let folder = env::var_os("ROUSE_TOOLS").map_or_else(
-        || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| OsString::from("/root"))).join(".cache/rouse/tools"),
+        || {
+            PathBuf::from(env::var_os("HOME").unwrap_or_else(|| OsString::from("/root")))
+                .join(".cache/rouse/tools")
+        },
         PathBuf::from,
     );
     folder.join("env")
