@@ -283,7 +283,7 @@ fn nothing_is_deleted_unasked_when_nobody_can_be_asked() {
     let folder = folder();
     let told = failure(&against(&fake, folder.path(), &["delete", "shop"]));
     assert!(told.contains("--yes"), "{told}");
-    assert!(!fake.was_asked("DELETE /v1/tenants/default/apps/shop"));
+    assert_eq!(fake.times_asked("DELETE /v1/tenants/default/apps/shop"), 0);
     let printed = stdout(&against(&fake, folder.path(), &["delete", "shop", "--yes"]));
     assert_eq!(printed, "shop is deleted; no longer answering: hello\n");
 }

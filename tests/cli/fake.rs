@@ -68,8 +68,9 @@ impl Fake {
         found.unwrap_or_else(|| panic!("{what} was not asked: {asked:?}")).1.clone()
     }
 
-    pub(crate) fn was_asked(&self, what: &str) -> bool {
-        self.asked.lock().expect("a lock").iter().any(|(line, _)| line == what)
+    /// How often this method and path was asked.
+    pub(crate) fn times_asked(&self, what: &str) -> usize {
+        self.asked.lock().expect("a lock").iter().filter(|(line, _)| line == what).count()
     }
 }
 

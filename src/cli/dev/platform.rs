@@ -9,12 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::cli::{
-    args::{DevArgs, Global},
-    progress::Progress,
-    report::hinted,
-    state,
-};
+use crate::cli::{args::DevArgs, progress::Progress, report::hinted, state};
 
 /// How long a platform may take to get ready: a second or so, on a busy machine more.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,7 +29,7 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    pub(super) async fn start(global: &Global, args: &DevArgs, state: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn start(args: &DevArgs, state: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
         let listen = match args.listen {
             Some(listen) => listen,
@@ -66,7 +61,6 @@ impl Platform {
             if let Ok(Some(token)) = state::token(state)
                 && Client::new(&url, Some(token.clone()))?.ready().await.is_ok()
             {
-                let token = global.token.clone().unwrap_or(token);
                 return Ok(Self { child, stdin, url, token });
             }
             if Instant::now() > deadline {

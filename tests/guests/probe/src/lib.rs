@@ -24,7 +24,7 @@ impl Guest for Probe {
             "/log" => {
                 println!("a line on stdout: {query}");
                 eprintln!("a line on stderr");
-                print!("a line without end");
+                eprint!("a line without end");
                 whole(out, 200, b"logged");
             }
             "/flood" => {
