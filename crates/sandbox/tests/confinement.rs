@@ -177,6 +177,17 @@ fn the_specs_folders_are_seen_read_only_and_only_those_of_the_spawners_roots() {
 }
 
 #[test]
+fn its_limits_are_its_own_and_it_goes_first() {
+    let Some(host) = Host::new("its_limits_are_its_own_and_it_goes_first") else { return };
+    as_the_node(|| async {
+        let (said, _) =
+            run(&host, shell("ulimit -Hn; ulimit -Sn; ulimit -Hc; umask; cat /proc/self/oom_score_adj"))
+                .await;
+        assert_eq!(said, "256\n256\n0\n0022\n500\n");
+    });
+}
+
+#[test]
 fn memory_over_the_limit_ends_it() {
     let Some(host) = Host::new("memory_over_the_limit_ends_it") else { return };
     as_the_node(|| async {

@@ -10,7 +10,7 @@
 use std::{
     convert::Infallible,
     ffi::CString,
-    io,
+    fs, io,
     net::TcpListener,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
@@ -43,6 +43,10 @@ use crate::{Exit, Spec};
 
 /// Who init is: nobody, so that the code, which has an uid of its own, can neither signal nor trace it.
 const INIT_UID: u32 = 65_534;
+
+/// When the host itself runs out of memory, sandboxes go before the platform does, whose own score may be low:
+/// `proc_pid_oom_score_adj(5)`.
+const OOM_SCORE_ADJUST: &str = "500";
 
 /// What the child says on `ready`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,10 +96,13 @@ pub(super) fn run(plan: &Plan<'_>) -> ! {
 fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     sys::default_signals();
+    // Whatever the spawner's own is: the code, another user, must be able to see its root.
+    umask(Mode::WGRP | Mode::WOTH);
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| step("die with the spawner")(e.into()))?;
     cgroup::join(&plan.tasks).map_err(step("join the control groups"))?;
     sys::unshare_cgroup_namespace().map_err(step("make a control group namespace"))?;
+    fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUST).map_err(step("be the first to go"))?;
     // After the above: a spawner that died before it is found out here, since the socket is broken.
     listen(plan).map_err(step("listen inside the sandbox"))?;
     rootfs::enter(plan.root, plan.mount_roots, plan.spec, plan.uid)?;
@@ -128,7 +135,6 @@ fn code(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     let asked = |what: String| move |error: Errno| Refused::Spec(format!("{what}: {error}"));
     let (argv, env) = strings(plan.spec)?;
     setsid().map_err(host("begin a session"))?;
-    umask(Mode::WGRP | Mode::WOTH);
     let null =
         open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host("open /dev/null"))?;
     dup2_stdin(&null).map_err(host("connect the standard input"))?;

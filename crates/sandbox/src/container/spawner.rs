@@ -35,7 +35,10 @@ use rustix::{
         socketpair, sockopt::socket_peercred,
     },
     pipe::{PipeFlags, pipe_with},
-    process::{Signal, WaitId, WaitIdOptions, geteuid, pidfd_send_signal, waitid},
+    process::{
+        Resource, Rlimit, Signal, WaitId, WaitIdOptions, geteuid, getrlimit, pidfd_send_signal, setrlimit,
+        waitid,
+    },
     time::Timespec,
 };
 
@@ -56,6 +59,8 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// How often the folders of a group that still holds a dying process are tried again, and how many times.
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 const REMOVE_TRIES: u32 = 1_000;
+/// How long to leave connections waiting when the host has no descriptor for them.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// How long the end of the spawner waits for the sandboxes to be gone.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted.
@@ -93,6 +98,9 @@ pub fn run(config: Config) -> io::Result<()> {
     }
     check::name(&config.instance, 32)
         .map_err(|what| io::Error::other(format!("the instance's name {what}")))?;
+    // Each sandbox takes a few descriptors, and the usual soft limit is 1024. Sandboxes have their own.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum })?;
     let mut spawner = Spawner::new(config)?;
     let result = spawner.serve();
     spawner.stop();
@@ -237,8 +245,16 @@ impl Spawner {
     }
 
     fn accept(&mut self) {
-        let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
-            return;
+        let socket = match accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => socket,
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                tracing::warn!(%error, "no connection can be taken");
+                // It stays readable; what frees descriptors are other events.
+                std::thread::sleep(ACCEPT_PAUSE);
+                return;
+            }
+            // Whoever it was has gone again.
+            Err(_) => return,
         };
         let peer = socket_peercred(&socket).map(|peer| peer.uid.as_raw());
         if !matches!(peer, Ok(uid) if uid == 0 || uid == self.config.owner.0) {
