@@ -102,21 +102,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger in this file, or makes it. `prices`, the text of a price sheet, holds for what is
-    /// read from now on.
+    /// Opens the ledger in this file, or makes it. `prices` hold for what is read from now on.
     ///
     /// # Errors
-    /// [`Error::Prices`] for a wrong sheet, [`Error::Currency`] for another currency, [`Error::Foreign`]
-    /// for a file that is none of ours.
-    pub fn open(path: &Path, prices: &str) -> Result<Self, Error> {
-        let sheet = PriceSheet::parse(prices)?;
+    /// [`Error::Currency`] for another currency than the ledger's, [`Error::Foreign`] for a file that is
+    /// none of ours.
+    pub fn open(path: &Path, prices: PriceSheet) -> Result<Self, Error> {
         let connection = sql::open(path)?;
-        let mut ledger = Self { path: path.to_owned(), connection, prices: sheet };
-        ledger.put_in_force(prices)?;
+        let mut ledger = Self { path: path.to_owned(), connection, prices };
+        ledger.put_in_force()?;
         Ok(ledger)
     }
 
-    fn put_in_force(&mut self, text: &str) -> Result<(), Error> {
+    fn put_in_force(&mut self) -> Result<(), Error> {
         let wrap = wrap(&self.path);
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&wrap)?;
@@ -132,7 +130,7 @@ impl Ledger {
             }
         }
         let cursor = sql::cursor(&transaction).map_err(&wrap)?;
-        sql::add_sheet(&transaction, text, &cursor).map_err(&wrap)?;
+        sql::add_sheet(&transaction, &self.prices.to_toml(), &cursor).map_err(&wrap)?;
         transaction.commit().map_err(&wrap)
     }
 

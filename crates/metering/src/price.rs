@@ -101,6 +101,15 @@ impl PriceSheet {
         })
     }
 
+    /// The sheet as TOML, which reads back the same.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        format!(
+            "currency = \"{}\"\nrequests_per_million = \"{}\"\nduration_per_gb_second = \"{}\"\n",
+            self.currency.0, self.requests_per_million, self.duration_per_gb_second
+        )
+    }
+
     /// The currency, as ISO 4217 writes it.
     #[must_use]
     pub fn currency(&self) -> &str {
@@ -155,6 +164,7 @@ mod tests {
     fn the_default_prices_are_those_of_the_text_that_comes_with_it() {
         let prices = PriceSheet::parse(DEFAULT_PRICES).expect("prices.toml");
         assert_eq!(prices, PriceSheet::default());
+        assert_eq!(PriceSheet::parse(&prices.to_toml()).as_ref(), Ok(&prices));
         assert_eq!(prices.currency(), "USD");
         // 200 for the request; 16,666.7 for a GB-second.
         assert_eq!(prices.cost_of(Outcome::Ok, 1_000, 1_024), Ok(Nanos(16_867)));

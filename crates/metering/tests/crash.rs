@@ -9,9 +9,8 @@ use std::{
 };
 
 use rouse_metering::{
-    Ledger,
+    Ledger, PriceSheet,
     ledger::{By, Query},
-    price::DEFAULT_PRICES,
 };
 use rouse_store::journal::{Options, Writer};
 use rouse_types::{InvocationId, Outcome, Timestamp, Timing, Usage};
@@ -39,7 +38,7 @@ fn usage(number: u64) -> Usage {
 }
 
 fn open(dir: &Path) -> (Ledger, PathBuf) {
-    (Ledger::open(&dir.join("usage.db"), DEFAULT_PRICES).unwrap(), dir.join("journal"))
+    (Ledger::open(&dir.join("usage.db"), PriceSheet::default()).unwrap(), dir.join("journal"))
 }
 
 fn append_and_ingest(dir: &Path) {

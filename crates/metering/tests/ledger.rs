@@ -43,7 +43,7 @@ fn append(writer: &mut Writer, usage: &Usage) {
 }
 
 fn ledger(dir: &Path) -> Ledger {
-    Ledger::open(&dir.join("usage.db"), DEFAULT_PRICES).unwrap()
+    Ledger::open(&dir.join("usage.db"), PriceSheet::default()).unwrap()
 }
 
 fn report(ledger: &Ledger, by: By) -> Report {
@@ -172,7 +172,7 @@ fn a_damaged_segment_is_reported_and_reconciling_tells_what_differs() {
     assert!(matches!(found.differences[0], Difference::Segment { segment: 1, .. }), "{found:?}");
     assert!(found.differences.iter().any(|difference| matches!(difference, Difference::Rollup { .. })));
     // A ledger that meets the damage first says so and goes on.
-    let mut late = Ledger::open(&dir.path().join("late.db"), DEFAULT_PRICES).unwrap();
+    let mut late = Ledger::open(&dir.path().join("late.db"), PriceSheet::default()).unwrap();
     let ingested = late.ingest(&journal).unwrap();
     assert_eq!((ingested.corruptions.len(), ingested.caught_up), (1, true));
     assert_eq!(late.refused(10).unwrap().len(), 1);
@@ -214,12 +214,12 @@ fn a_new_price_sheet_holds_from_then_on_and_old_records_keep_their_prices() {
     drop(ledger);
     append(&mut writer, &usage("a", 1, 1));
     let dearer = DEFAULT_PRICES.replace("0.20", "2000");
-    let mut ledger = Ledger::open(&dir.path().join("usage.db"), &dearer).unwrap();
+    let mut ledger = Ledger::open(&dir.path().join("usage.db"), PriceSheet::parse(&dearer).unwrap()).unwrap();
     ledger.ingest(&journal).unwrap();
     assert_eq!(report(&ledger, By::App).total.cost_nanos, 202 + 2_000_002);
     assert!(ledger.reconcile(&journal).unwrap().is_exact());
     let euros = DEFAULT_PRICES.replace("USD", "EUR");
-    let error = Ledger::open(&dir.path().join("usage.db"), &euros).unwrap_err();
+    let error = Ledger::open(&dir.path().join("usage.db"), PriceSheet::parse(&euros).unwrap()).unwrap_err();
     assert!(matches!(error, Error::Currency { .. }));
 }
 
@@ -227,9 +227,8 @@ fn a_new_price_sheet_holds_from_then_on_and_old_records_keep_their_prices() {
 fn a_file_that_is_no_ledger_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("usage.db"), vec![0x41; 9_000]).unwrap();
-    let error = Ledger::open(&dir.path().join("usage.db"), DEFAULT_PRICES).unwrap_err();
+    let error = Ledger::open(&dir.path().join("usage.db"), PriceSheet::default()).unwrap_err();
     assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
-    assert!(matches!(Ledger::open(&dir.path().join("x.db"), "currency = 1"), Err(Error::Prices(_))));
 }
 
 fn any_usage() -> impl Strategy<Value = Usage> {

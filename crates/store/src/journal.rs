@@ -24,6 +24,8 @@ mod keeper;
 mod reader;
 mod retention;
 mod segment;
+mod source;
+mod survey;
 mod writer;
 
 use std::{
@@ -45,7 +47,7 @@ pub enum Error {
     /// No space for a further segment. What was appended stays; the caller decides whether to go on.
     #[error("no space is left for the journal in {}", path.display())]
     Full {
-        /// The writer's folder.
+        /// The writer's folder, or the file that did not fit.
         path: PathBuf,
     },
     /// One record is larger than a segment.

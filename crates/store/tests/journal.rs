@@ -223,64 +223,6 @@ fn a_writer_whose_segments_were_all_deleted_counts_on_so_that_cursors_hold() {
     assert_eq!(reader.read(10).unwrap().records[0].payload, b"new");
 }
 
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(kib: u32) -> Result<Self, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
-            .arg(dir.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Ok(Self(dir)),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(std::process::Command::new("umount").arg(self.0.path()).status());
-    }
-}
-
-#[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn a_full_disk_is_an_error_and_no_signal_and_passes_when_there_is_space_again() {
-    let disk = match SmallDisk::mount(512) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            eprintln!("SKIPPED a_full_disk_is_an_error_and_no_signal: cannot mount a tmpfs: {reason}");
-            return;
-        }
-    };
-    let ballast = rouse_store::Ballast::new(&disk.0.path().join("ballast"), 128 << 10);
-    ballast.hold().unwrap();
-    let mut writer = Writer::open(disk.0.path(), small("a")).unwrap();
-    let mut appended = 0_u64;
-    let mut fill = |writer: &mut Writer| {
-        loop {
-            match writer.append(Timestamp(appended), &[5; 200]) {
-                Ok(()) => appended += 1,
-                Err(Error::Full { .. }) => break,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        appended
-    };
-    let before = fill(&mut writer);
-    assert!(before > 500);
-    assert_eq!(read_all(disk.0.path()).len() as u64, before);
-    assert!(ballast.release().unwrap());
-    std::thread::sleep(Duration::from_millis(150));
-    let after = fill(&mut writer);
-    assert!(after > before, "the ballast gave space");
-    assert_eq!(read_all(disk.0.path()).len() as u64, after);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     /// Whatever the sizes, restarts and batch sizes: what was appended is what is read.

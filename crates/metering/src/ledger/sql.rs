@@ -10,6 +10,8 @@ use super::{Error, Refusal, wrap};
 use crate::sums::{Key, Rollup, Segment, Sums};
 
 const VERSION: i64 = 1;
+/// Refusals that are kept: enough to find the cause, and a writer gone mad fills no disk.
+const REFUSED_KEPT: i64 = 10_000;
 
 // Tables are STRICT: a sum that grew beyond an integer is an error, never a float.
 const SCHEMA: &str = "
@@ -167,7 +169,9 @@ pub(super) fn add_corruption(db: &Connection, corruption: &Corruption) -> Result
 fn add_refused(db: &Connection, source: &str, segment: u64, offset: u64, reason: &str) -> Result<()> {
     let mut add =
         db.prepare_cached("INSERT INTO refused (source, segment, offset, reason) VALUES (?1, ?2, ?3, ?4)")?;
-    add.execute(params![source, stored(segment), stored(offset), reason]).map(drop)
+    add.execute(params![source, stored(segment), stored(offset), reason])?;
+    let mut trim = db.prepare_cached("DELETE FROM refused WHERE id <= ?1")?;
+    trim.execute([db.last_insert_rowid() - REFUSED_KEPT]).map(drop)
 }
 
 pub(super) fn refused(db: &Connection, limit: usize) -> Result<Vec<Refusal>> {

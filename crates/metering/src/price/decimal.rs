@@ -24,6 +24,16 @@ impl Decimal {
     }
 }
 
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = 10_u128.pow(DIGITS_BEHIND as u32);
+        let behind = format!("{:0DIGITS_BEHIND$}", self.0 % unit);
+        let behind = behind.trim_end_matches('0');
+        let point = if behind.is_empty() { "" } else { "." };
+        write!(f, "{}{point}{behind}", self.0 / unit)
+    }
+}
+
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
@@ -54,6 +64,14 @@ mod tests {
         assert_eq!(Decimal::parse("0.0000166667"), Some(Decimal(16_666_700_000_000)));
         assert_eq!(Decimal::parse("12"), Some(Decimal(12 * unit)));
         assert_eq!(Decimal::parse("0.000000000000000001"), Some(Decimal(1)));
+    }
+
+    #[test]
+    fn a_decimal_is_written_as_it_is_read() {
+        for text in ["0", "0.2", "12", "0.0000166667", "999999.999999999999999999", "100.000000000000000001"]
+        {
+            assert_eq!(Decimal::parse(text).expect(text).to_string(), text);
+        }
     }
 
     #[test]

@@ -12,7 +12,6 @@ use std::{
     fs::File,
     io,
     ops::Range,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,10 +19,12 @@ use std::{
 use rouse_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, format, format::Parsed, segment_path, segments, writers};
+use super::{
+    Error, format, segment_path, segments,
+    source::{Next, Source, read_header},
+    writers,
+};
 
-/// Bytes read at a time: few calls, and little memory for many writers.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Payload bytes of one batch: bounds the memory of a reader that lags.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
@@ -223,136 +224,6 @@ impl Reading {
                     return Ok(self.corrupt(path, here.offset, reason));
                 }
                 Next::Corrupt => return Ok(self.corrupt(path, here.offset, "a record's checksum is wrong")),
-            }
-        }
-    }
-}
-
-fn read_header(file: &File, path: &Path) -> Result<Result<format::Header, &'static str>, Error> {
-    let mut bytes = [0; format::HEADER_BYTES];
-    match file.read_exact_at(&mut bytes, 0) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Err("the segment has no header")),
-        other => other.map(|()| format::decode_header(&bytes)).map_err(Error::io("read the segment", path)),
-    }
-}
-
-enum Next<'a> {
-    Record { time: Timestamp, payload: &'a [u8] },
-    Nothing,
-    Corrupt,
-}
-
-/// The records of one file, read a chunk at a time.
-struct Source<'f> {
-    file: &'f File,
-    path: &'f Path,
-    /// Of the next record, in the file.
-    offset: u64,
-    buffer: Vec<u8>,
-    /// The part of the buffer that was not parsed yet.
-    unread: Range<usize>,
-    file_bytes: u64,
-}
-
-impl<'f> Source<'f> {
-    fn new(file: &'f File, path: &'f Path, offset: u64) -> Self {
-        Self { file, path, offset, buffer: Vec::new(), unread: 0..0, file_bytes: 0 }
-    }
-
-    /// Reads at least `bytes` from the record's begin on, or what the file has.
-    fn fill(&mut self, bytes: usize) -> Result<(), Error> {
-        self.file_bytes = self.file.metadata().map_err(Error::io("read the segment", self.path))?.len();
-        let left = usize::try_from(self.file_bytes.saturating_sub(self.offset)).unwrap_or(usize::MAX);
-        self.buffer.resize(bytes.max(CHUNK_BYTES).min(left), 0);
-        let mut have = 0;
-        while have < self.buffer.len() {
-            let at = self.offset + have as u64;
-            match self.file.read_at(&mut self.buffer[have..], at) {
-                Ok(0) => break,
-                Ok(read) => have += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("read the segment", self.path)(error)),
-            }
-        }
-        self.unread = 0..have;
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<Next<'_>, Error> {
-        // At most three looks: at what was read before; at a fresh chunk; and at the record read by itself,
-        // either because it is larger than a chunk, or because the chunk caught it amid its commit: its
-        // word was seen before the payload is read, so then it is whole.
-        let mut refills = 0;
-        let bytes = loop {
-            let unread = &self.buffer[self.unread.clone()];
-            let wanted = match format::decode_record(unread) {
-                Parsed::Record { bytes, .. } => break bytes,
-                Parsed::Nothing if refills > 0 => return Ok(Next::Nothing),
-                // The file ends here, and not even a record's head would fit.
-                Parsed::Short(_) if refills > 0 && unread.len() < format::RECORD_HEAD_BYTES => {
-                    return Ok(Next::Nothing);
-                }
-                Parsed::Short(_) | Parsed::Corrupt if refills == 2 => return Ok(Next::Corrupt),
-                Parsed::Short(bytes) => bytes,
-                Parsed::Nothing | Parsed::Corrupt => CHUNK_BYTES,
-            };
-            self.fill(wanted)?;
-            refills += 1;
-        };
-        let start = self.unread.start;
-        self.unread.start = (start + bytes).min(self.unread.end);
-        self.offset += bytes as u64;
-        match format::decode_record(&self.buffer[start..]) {
-            Parsed::Record { time, payload, .. } => Ok(Next::Record { time, payload }),
-            _ => Ok(Next::Corrupt),
-        }
-    }
-}
-
-/// What a segment's file holds, for recovery and retention.
-pub(super) enum Survey {
-    Sealed {
-        times: (Timestamp, Timestamp),
-    },
-    /// With the times of its records, if there are any.
-    Live {
-        end: u64,
-        times: Option<(Timestamp, Timestamp)>,
-    },
-    /// Not a segment that this release can read.
-    Unreadable,
-}
-
-/// Looks at a header only.
-pub(super) fn survey_header(path: &Path) -> Result<Survey, Error> {
-    let file = File::open(path).map_err(Error::io("open the segment", path))?;
-    Ok(match read_header(&file, path)? {
-        Err(_) => Survey::Unreadable,
-        Ok(format::Header { end: Some(_), times, .. }) => Survey::Sealed { times },
-        Ok(_) => Survey::Live { end: 0, times: None },
-    })
-}
-
-/// Looks through a whole segment for its end.
-pub(super) fn survey(path: &Path) -> Result<Survey, Error> {
-    let found = survey_header(path)?;
-    if !matches!(found, Survey::Live { .. }) {
-        return Ok(found);
-    }
-    let file = File::open(path).map_err(Error::io("open the segment", path))?;
-    let mut source = Source::new(&file, path, format::HEADER_BYTES as u64);
-    let mut times: Option<(Timestamp, Timestamp)> = None;
-    loop {
-        match source.next()? {
-            Next::Record { time, .. } => {
-                let (least, greatest) = times.unwrap_or((time, time));
-                times = Some((least.min(time), greatest.max(time)));
-            }
-            Next::Nothing => return Ok(Survey::Live { end: source.offset, times }),
-            // What a power loss tore stays inside, so that readers see it and tell of it.
-            Next::Corrupt => {
-                let all = (Timestamp(0), Timestamp(u64::MAX));
-                return Ok(Survey::Live { end: source.file_bytes, times: Some(all) });
             }
         }
     }

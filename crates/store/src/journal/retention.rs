@@ -10,7 +10,7 @@ use std::{
 
 use rouse_types::Timestamp;
 
-use super::{Cursor, Error, reader, reader::Survey, segment_path, segments, writers};
+use super::{Cursor, Error, segment_path, segments, survey, survey::Survey, writers};
 
 /// How much of a journal is kept. A journal may exceed it by the segments that are live or unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn retain(
             total += metadata.len();
             let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
             let modified = Timestamp::default() + modified.unwrap_or_default();
-            let greatest = match reader::survey_header(&path)? {
+            let greatest = match survey::survey_header(&path)? {
                 // Sealed without all its records readable: its times are unknown.
                 Survey::Sealed { times } if times.1 == Timestamp(u64::MAX) => modified,
                 Survey::Sealed { times } => times.1,

@@ -13,11 +13,11 @@ use rouse_types::Timestamp;
 use super::{
     Error, Options, format,
     keeper::{Shared, Slot, keep},
-    reader,
     retention::{self, open_lock},
     segment,
     segment::Segment,
-    segment_path, segments,
+    segment_path, segments, survey,
+    survey::Survey,
 };
 
 /// On a full disk every append would try to make a segment, and each try may search the whole disk.
@@ -156,10 +156,10 @@ fn recover(dir: &Path, lock: &File) -> Result<u64, Error> {
     for sequence in segments(dir)? {
         next = sequence.saturating_add(1);
         let path = segment_path(dir, sequence);
-        match reader::survey(&path)? {
-            reader::Survey::Sealed { .. } | reader::Survey::Unreadable => {}
-            reader::Survey::Live { end, times: Some(times) } => segment::seal_abandoned(&path, end, times)?,
-            reader::Survey::Live { times: None, .. } => {
+        match survey::survey(&path)? {
+            Survey::Sealed { .. } | Survey::Unreadable => {}
+            Survey::Live { end, times: Some(times) } => segment::seal_abandoned(&path, end, times)?,
+            Survey::Live { times: None, .. } => {
                 std::fs::remove_file(&path).map_err(Error::io("remove the segment", &path))?;
             }
         }
