@@ -6,9 +6,9 @@
 //!    acts on what it was handed: the sandbox' listeners, its outputs, the files of its control group
 //! ```
 //!
-//! In the order of one start: [`client`] asks, [`spawner`] checks ([`check`]), makes groups ([`cgroup`], chosen
-//! by [`layout`]) and forks; [`child`] builds its files ([`rootfs`]), drops all privileges, filters its system
-//! calls ([`seccomp`]) and becomes the code.
+//! In the order of one start: `client` asks, `spawner` checks (`check`), makes groups (`cgroup`, chosen
+//! by `layout`) and forks; `child` builds its files (`rootfs`), drops all privileges, filters its system
+//! calls (`seccomp`) and becomes the code.
 //!
 //! Needs Linux 5.12 (`mount_setattr`) and root.
 

@@ -9,14 +9,16 @@
 //!                                                          └── groups gone ──▶ Exited / Refused is told
 //! ```
 //!
-//! One connection is one sandbox (see [`super::wire`]), so what happens to a sandbox when its node dies, drops
+//! One connection is one sandbox (see `wire`), so what happens to a sandbox when its node dies, drops
 //! the start's future or kills it is one and the same path: the connection ends. Children die with the spawner
 //! (`PR_SET_PDEATHSIG`), and a start cleans up the groups that a killed predecessor left; nothing else of a
 //! sandbox is outside its own namespaces.
 //!
-//! The place for what is not built yet: pools of pre-built sandboxes and zygotes stand between
-//! [`Spawner::start`], which would take a waiting child and send it its spec, and [`super::child`], whose steps
-//! up to the root do not depend on the code.
+//! The place for what is not built yet, pools of pre-built sandboxes and zygotes: `life`'s `start` would take a
+//! waiting child and send it its spec instead of forking; `child`'s steps up to the mounts of the spec do not
+//! depend on the code, and would be done ahead.
+
+mod life;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -32,30 +34,23 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
-        socketpair, sockopt::socket_peercred,
+        sockopt::socket_peercred,
     },
-    pipe::{PipeFlags, pipe_with},
-    process::{
-        Resource, Rlimit, Signal, WaitId, WaitIdOptions, geteuid, getrlimit, pidfd_send_signal, setrlimit,
-        waitid,
-    },
+    process::{Resource, Rlimit, geteuid, getrlimit, setrlimit},
     time::Timespec,
 };
 
 use super::{
     Report,
-    cgroup::{self, Cgroups, Files},
+    cgroup::{self, Cgroups},
     check,
-    child::{self, Plan, Ready},
     layout::Feature,
     seccomp::Filters,
     sys,
-    wire::{self, Handles, Refused, Reply, Request},
+    wire::{self, Refused, Reply, Request},
 };
-use crate::{Exit, Spec, Stats};
+use life::{Child, Phase};
 
-/// How a start may take at most. It takes milliseconds; a host that swaps may need a second.
-const START_MAX: Duration = Duration::from_secs(10);
 /// How often the folders of a group that still holds a dying process are tried again, and how many times.
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 const REMOVE_TRIES: u32 = 1_000;
@@ -132,31 +127,6 @@ struct Spawner {
 struct Session {
     socket: OwnedFd,
     child: Option<Child>,
-}
-
-struct Child {
-    id: String,
-    uid: u32,
-    pidfd: OwnedFd,
-    status: OwnedFd,
-    phase: Phase,
-}
-
-enum Phase {
-    Starting {
-        ready: OwnedFd,
-        deadline: Instant,
-        outputs: [OwnedFd; 2],
-        listeners: Option<Vec<OwnedFd>>,
-    },
-    Running,
-    /// It is being killed and the node will hear this.
-    Failed(Refused),
-    /// Its processes are gone; its groups are not yet.
-    Removing {
-        tries: u32,
-        told: Reply,
-    },
 }
 
 /// What an event of the poll loop is about, as it is packed into its 64 bits.
@@ -304,166 +274,6 @@ impl Spawner {
         }
     }
 
-    /// Forks a sandbox for this session. On an error nothing of it is left.
-    fn start(&mut self, number: u64, spec: Spec) -> Result<(), Refused> {
-        if let Some(reason) = &self.powerless {
-            return Err(Refused::Spec(reason.clone()));
-        }
-        check::spec(&spec).map_err(Refused::Spec)?;
-        if self.ids.contains(&spec.id) {
-            return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
-        }
-        let Some(uid) = self.uids_free.pop_front() else { return Err(self.full()) };
-        match self.fork(&spec, uid) {
-            Ok(child) => {
-                let watched = watch(&self.epoll, &child.pidfd, number, Source::Pidfd).and_then(|()| {
-                    let Phase::Starting { ready, .. } = &child.phase else { return Ok(()) };
-                    watch(&self.epoll, ready, number, Source::Ready)
-                });
-                self.ids.insert(spec.id);
-                if let Some(session) = self.sessions.get_mut(&number) {
-                    session.child = Some(child);
-                }
-                if let Err(error) = watched {
-                    self.fail(number, Refused::host("watch a sandbox", &error));
-                }
-                Ok(())
-            }
-            Err(refused) => {
-                if let Err(error) = self.cgroups.remove(&spec.id) {
-                    tracing::warn!(id = spec.id, %error, "an empty group stays until the next start");
-                }
-                self.uids_free.push_back(uid);
-                Err(refused)
-            }
-        }
-    }
-
-    fn full(&self) -> Refused {
-        let again = io::Error::from_raw_os_error(libc::EAGAIN);
-        Refused::host(format!("hold more than {} sandboxes", self.config.sandboxes_max), &again)
-    }
-
-    fn fork(&self, spec: &Spec, uid: u32) -> Result<Child, Refused> {
-        let join = self.cgroups.create(&spec.id, &spec.limits)?;
-        let host = |what: &'static str| move |error: Errno| Refused::host(what, &error.into());
-        let piped = || pipe_with(PipeFlags::CLOEXEC).map_err(host("make a pipe"));
-        let (stdout, stdout_inside) = piped()?;
-        let (stderr, stderr_inside) = piped()?;
-        let (status, status_inside) = piped()?;
-        let flags = SocketFlags::CLOEXEC;
-        let (ready, ready_inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(host("make a socket pair"))?;
-        rustix::io::ioctl_fionbio(&ready, true).map_err(host("make a socket pair"))?;
-        let plan = Plan {
-            spec,
-            root: &self.root,
-            mount_roots: &self.config.mount_roots,
-            filters: &self.filters,
-            uid,
-            tasks: join.tasks,
-            stdout: stdout_inside,
-            stderr: stderr_inside,
-            ready: ready_inside,
-            status: status_inside,
-        };
-        let unified = join.unified.as_ref().map(AsFd::as_fd);
-        let forked = sys::fork_into_namespaces(unified).map_err(|e| Refused::host("fork a sandbox", &e))?;
-        let Some(pidfd) = forked else { child::run(&plan) };
-        let deadline = Instant::now() + START_MAX;
-        let phase = Phase::Starting { ready, deadline, outputs: [stdout, stderr], listeners: None };
-        Ok(Child { id: spec.id.clone(), uid, pidfd, status, phase })
-    }
-
-    /// The child said something, or was done: at its `exec`, or because it ended.
-    fn on_ready(&mut self, number: u64) {
-        loop {
-            let Some(Child { phase: Phase::Starting { ready, listeners, .. }, .. }) = self.child(number)
-            else {
-                return;
-            };
-            match wire::receive::<Ready>(ready.as_fd()) {
-                Ok(Some((Ready::Listening, fds))) => *listeners = Some(fds),
-                Ok(Some((Ready::Failed(refused), _))) => return self.fail(number, refused),
-                Ok(None) => return self.started(number),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return self.fail(number, Refused::host("hear of the sandbox' start", &error)),
-            }
-        }
-    }
-
-    fn started(&mut self, number: u64) {
-        let Some(child) = self.child(number) else { return };
-        let id = child.id.clone();
-        let Phase::Starting { outputs, listeners: Some(listeners), .. } =
-            std::mem::replace(&mut child.phase, Phase::Running)
-        else {
-            let silent = io::Error::other("it ended without a word");
-            return self.fail(number, Refused::host("set up a sandbox", &silent));
-        };
-        let Files { freezer, cpu, memory_peak } = self.cgroups.files(&id);
-        let handles = Handles {
-            listeners: listeners.len(),
-            freezer: freezer.as_ref().map(|(version, ..)| *version),
-            cpu: cpu.as_ref().map(|(version, _)| *version),
-            memory_peak: memory_peak.is_some(),
-        };
-        let mut fds: Vec<OwnedFd> = outputs.into_iter().chain(listeners).collect();
-        fds.extend(freezer.into_iter().flat_map(|(_, set, told)| [set, told]));
-        fds.extend(cpu.map(|(_, file)| file));
-        fds.extend(memory_peak);
-        let Some(session) = self.sessions.get(&number) else { return };
-        if wire::send(session.socket.as_fd(), &Reply::Started(handles), &wire::borrowed(&fds)).is_err() {
-            self.kill(number);
-        }
-    }
-
-    /// Ends a sandbox that did not start; the node hears why once nothing is left.
-    fn fail(&mut self, number: u64, refused: Refused) {
-        if let Some(child) = self.child(number) {
-            child.phase = Phase::Failed(refused);
-        }
-        self.kill(number);
-    }
-
-    fn kill(&mut self, number: u64) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        let Some(child) = &session.child else { return };
-        if matches!(child.phase, Phase::Removing { .. }) {
-            return;
-        }
-        // The death of the first process is the death of its pid namespace. It may have ended already.
-        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-        self.cgroups.thaw(&child.id);
-    }
-
-    /// The first process ended, and with it all others.
-    fn on_ended(&mut self, number: u64) {
-        // What it said before comes first.
-        self.on_ready(number);
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let Some(child) = &mut session.child else { return };
-        let waited =
-            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        let Ok(Some(ended)) = waited else { return };
-        let _ = epoll::delete(&self.epoll, &child.pidfd);
-        let mut told = [0; 16];
-        let told = rustix::io::read(&child.status, &mut told[..]).ok().and_then(|n| told.get(..n));
-        let exit = told.and_then(|told| postcard::from_bytes(told).ok());
-        let exit = exit.unwrap_or(Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL)));
-        let exit = if exit != Exit::Code(0) && self.cgroups.out_of_memory(&child.id) {
-            Exit::OutOfMemory
-        } else {
-            exit
-        };
-        let stats: Stats = self.cgroups.stats(&child.id);
-        let removing = Phase::Removing { tries: 0, told: Reply::Exited(exit, stats) };
-        let before = std::mem::replace(&mut child.phase, removing);
-        if let (Phase::Failed(refused), Phase::Removing { told, .. }) = (before, &mut child.phase) {
-            *told = Reply::Refused(refused);
-        }
-    }
-
     /// What time brings: starts that take too long, groups that can now be removed. Gives the time until the
     /// next.
     fn housekeep(&mut self) -> Option<Duration> {
@@ -520,10 +330,6 @@ impl Spawner {
             // Whoever went away does not hear it.
             let _ = wire::send(session.socket.as_fd(), last, &[]);
         }
-    }
-
-    fn child(&mut self, number: u64) -> Option<&mut Child> {
-        self.sessions.get_mut(&number)?.child.as_mut()
     }
 
     fn report(&self) -> Report {
