@@ -13,12 +13,17 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 /// How long a client may pause while it sends its body. One that sends a byte a second is kept within
 /// the function's time-out by the call's deadline; one that sends nothing is cut off here.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of a body that is too large is read and thrown away before the client is told: a connection
+/// that closes on unread bytes is reset, and the client may never see the answer.
+const DISCARD_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a request's body ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +72,12 @@ impl RequestBody {
         (Self { inner, bytes_max, count: count.clone(), timer: None }, count)
     }
 
+    /// Reads what the client still sends, within bounds, and then says that it was too much.
+    pub(crate) async fn refuse(mut self) {
+        self.bytes_max = 0;
+        while let Some(Ok(_)) = self.frame().await {}
+    }
+
     fn fail(&self, error: Error) -> Error {
         *self.count.0.failure.get_or_init(|| error)
     }
@@ -80,25 +91,32 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Pending => {
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_TIMEOUT)));
-                std::task::ready!(timer.as_mut().poll(cx));
-                return Poll::Ready(Some(Err(self.fail(Error::Timeout))));
-            }
-            Poll::Ready(frame) => frame,
-        };
-        self.timer = None;
-        let Some(frame) = frame else { return Poll::Ready(None) };
-        let frame = frame.map_err(|_| self.fail(Error::Broken))?;
-        if let Some(data) = frame.data_ref() {
-            let len = data.len() as u64;
+        loop {
+            let over = self.count.get() > self.bytes_max;
+            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Pending => {
+                    let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_TIMEOUT)));
+                    std::task::ready!(timer.as_mut().poll(cx));
+                    Some(Err(if over { Error::TooLarge(self.bytes_max) } else { Error::Timeout }))
+                }
+                Poll::Ready(None) if over => Some(Err(Error::TooLarge(self.bytes_max))),
+                Poll::Ready(frame) => frame.map(|frame| frame.map_err(|_| Error::Broken)),
+            };
+            self.timer = None;
+            let frame = match frame {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Some(Ok(frame)) => frame,
+            };
+            let len = frame.data_ref().map_or(0, |data| data.len() as u64);
             let read = self.count.0.bytes.fetch_add(len, Ordering::Relaxed) + len;
-            if read > self.bytes_max {
+            if read > self.bytes_max + DISCARD_BYTES_MAX {
                 return Poll::Ready(Some(Err(self.fail(Error::TooLarge(self.bytes_max)))));
             }
+            if read <= self.bytes_max {
+                return Poll::Ready(Some(Ok(frame)));
+            }
         }
-        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -14,7 +14,7 @@ use std::{
 use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
 use hyper::body::Incoming;
 use rouse_types::{Code, Contract, InvocationId, Refusal, Source, TraceContext, invocation::AFFINITY_HEADER};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Error,
@@ -44,6 +44,7 @@ pub(crate) struct Gateway {
     pub(crate) journals: Arc<Journals>,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
     sweeping: AtomicBool,
     chance: RandomState,
 }
@@ -62,7 +63,7 @@ where
 }
 
 impl Gateway {
-    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(config: Config, stop: CancellationToken) -> Result<Arc<Self>, Error> {
         let engine =
             rouse_wasm::Engine::new(config.pool).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let run = config.state.join("run");
@@ -77,6 +78,7 @@ impl Gateway {
             journals: Journals::open(&config.state, &writer, config.metering)?,
             metrics: Metrics::new(),
             tasks,
+            stop,
             sweeping: AtomicBool::new(false),
             chance: RandomState::new(),
             config,
@@ -123,6 +125,7 @@ impl Gateway {
         // How large: refused before the body is read where its length is said.
         let bytes_max = picked.version.limits.request_body_bytes;
         if said_length(request.headers()).is_some_and(|bytes| bytes > bytes_max) {
+            RequestBody::new(request.into_body(), bytes_max).0.refuse().await;
             return refuse(request_refusal(crate::body::Error::TooLarge(bytes_max), &picked.version));
         }
         let arrived = Arrived {
@@ -158,8 +161,7 @@ impl Gateway {
         }
         let gateway = Arc::clone(self);
         self.tasks.spawn(async move {
-            while !gateway.tasks.is_closed() {
-                tokio::time::sleep(SWEEP).await;
+            while gateway.stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
                 let (components, instances) = gateway.components.sweep(Instant::now());
                 if components + instances == 0 {
                     break;

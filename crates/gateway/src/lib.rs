@@ -90,9 +90,9 @@ impl Error {
 /// # Errors
 /// What keeps it from starting; nothing after that.
 pub async fn serve(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
-    let gateway = handle::Gateway::new(config)?;
+    let gateway = handle::Gateway::new(config, stop.clone())?;
     // The socket is there before the snapshots are read, so no change can fall between the two.
     let internal = internal::bind(&gateway.config)?;
     gateway.table.load_all();
-    server::serve(gateway, listener, internal, stop, DRAIN_TIMEOUT).await
+    server::serve(gateway, listener, internal, DRAIN_TIMEOUT).await
 }

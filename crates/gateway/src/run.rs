@@ -2,10 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
@@ -24,7 +21,7 @@ use crate::{
     body::{self, Body, Count, RequestBody},
     handle::Gateway,
     journals,
-    stream::StreamBody,
+    stream::{Sent, StreamBody},
     table::Picked,
 };
 
@@ -50,7 +47,7 @@ struct Open {
     running: Running,
     cold: bool,
     bytes_in: Count,
-    bytes_out: Arc<AtomicU64>,
+    sent: Arc<Sent>,
     recorded: bool,
     _leave: Admitted,
 }
@@ -87,7 +84,7 @@ impl Open {
             cpu_us: self.running.cpu_us(),
             cold: self.cold,
             bytes_in: self.bytes_in.get(),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            bytes_out: self.sent.bytes.load(Ordering::Relaxed),
             outcome,
         });
         head
@@ -145,7 +142,7 @@ pub(crate) async fn run(
         running,
         cold,
         bytes_in,
-        bytes_out: Arc::default(),
+        sent: Arc::default(),
         recorded: false,
         _leave: leave,
         version,
@@ -161,7 +158,7 @@ pub(crate) async fn run(
     match answered {
         Answer::Whole(response, _) => {
             let (mut parts, bytes) = response.into_parts();
-            open.bytes_out.store(bytes.len() as u64, Ordering::Relaxed);
+            open.sent.bytes.store(bytes.len() as u64, Ordering::Relaxed);
             let head = open.record(Outcome::Ok);
             answer::strip(&mut parts.headers);
             answer::put_id(&mut parts.headers, id);
@@ -180,7 +177,7 @@ pub(crate) async fn run(
             answer::put_id(&mut parts.headers, id);
             answer::announce_trailers(&mut parts.headers);
             let (tell, ended) = oneshot::channel();
-            let body = StreamBody::new(body, Arc::clone(&open.bytes_out), ended);
+            let body = StreamBody::new(body, Arc::clone(&open.sent), ended);
             gateway.tasks.spawn(drive(open, deadline, tell));
             Response::from_parts(parts, Body::stream(body))
         }
@@ -189,24 +186,24 @@ pub(crate) async fn run(
 
 /// Drives a guest whose answer streams to its end, its deadline, or its caller's leaving.
 async fn drive(mut open: Open, deadline: tokio::time::Instant, mut tell: oneshot::Sender<OutcomeHead>) {
-    let finished = tokio::select! {
-        finished = tokio::time::timeout_at(deadline, &mut open.running) => finished,
-        () = tell.closed() => return,
+    let result = tokio::select! {
+        finished = tokio::time::timeout_at(deadline, &mut open.running) => finished.map(|finished| finished.result),
+        () = tell.closed() => Ok(Ok(())),
     };
-    let head = match finished {
-        Ok(finished) => match finished.result {
-            Ok(()) => open.record(Outcome::Ok),
-            Err(failure) => {
-                let (outcome, refusal) = explain(&failure, &open.version);
-                open.say(&refusal.message);
-                open.record(outcome)
-            }
-        },
-        Err(_) => {
-            open.say(&timed_out(&open.version).message);
-            open.record(Outcome::Timeout)
+    let (outcome, said) = match (open.sent.failure.get(), result) {
+        // It is we who broke the body off; that the guest then ended well means nothing.
+        (Some(failure), _) | (None, Ok(Err(ref failure))) => {
+            let (outcome, refusal) = explain(failure, &open.version);
+            (outcome, Some(refusal.message))
         }
+        (None, Err(_)) => (Outcome::Timeout, Some(timed_out(&open.version).message)),
+        (None, Ok(Ok(()))) if tell.is_closed() => (Outcome::Cancelled, None),
+        (None, Ok(Ok(()))) => (Outcome::Ok, None),
     };
+    if let Some(text) = said {
+        open.say(&text);
+    }
+    let head = open.record(outcome);
     // The body's reader may have gone in the meantime; the record stands all the same.
     let _ = tell.send(head);
 }

@@ -14,7 +14,6 @@ use tokio::{
     net::{TcpListener, UnixListener},
     time::sleep,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
@@ -30,19 +29,18 @@ const STREAMS_MAX: u32 = 200;
 /// How long to wait before accepting again when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop`, then waits for what is open, for `drain` at most.
+/// Serves until the gateway's `stop`, then waits for what is open, for `drain` at most.
 pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     listener: std::net::TcpListener,
     internal_listener: UnixListener,
-    stop: CancellationToken,
     drain: Duration,
 ) -> Result<(), Error> {
     listener.set_nonblocking(true).map_err(Error::io("make the listening socket non-blocking"))?;
     let listener = TcpListener::from_std(listener).map_err(Error::io("use the listening socket"))?;
     loop {
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = gateway.stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if gateway.metrics.connections.get() >= CONNECTIONS_MAX {
@@ -51,7 +49,7 @@ pub(crate) async fn serve(
                     // Answers are one write each; waiting for more to send would only add latency.
                     let _ = stream.set_nodelay(true);
                     let io = TokioIo::new(stream);
-                    gateway.tasks.spawn(connection(Arc::clone(&gateway), io, Caller::Outside(peer.ip()), stop.clone()));
+                    gateway.tasks.spawn(connection(Arc::clone(&gateway), io, Caller::Outside(peer.ip())));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -61,7 +59,7 @@ pub(crate) async fn serve(
             accepted = internal_listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let io = TokioIo::new(stream);
-                    gateway.tasks.spawn(connection(Arc::clone(&gateway), io, Caller::Platform, stop.clone()));
+                    gateway.tasks.spawn(connection(Arc::clone(&gateway), io, Caller::Platform));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -84,7 +82,6 @@ async fn connection(
     gateway: Arc<Gateway>,
     io: TokioIo<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     caller: Caller,
-    stop: CancellationToken,
 ) {
     gateway.metrics.connections.inc();
     let service = service_fn(|request: Request<Incoming>| {
@@ -114,7 +111,7 @@ async fn connection(
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = stop.cancelled() => {
+        () = gateway.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -14,7 +14,8 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
-use rouse_types::OutcomeHead;
+use rouse_types::{Outcome, OutcomeHead};
+use rouse_wasm::Failure;
 use tokio::{
     sync::oneshot,
     time::{Timeout, timeout},
@@ -29,8 +30,17 @@ const TRAILER_WAIT: Duration = Duration::from_millis(10);
 /// See the head of this file. Dropping it before its end tells the guest's driver that the caller is gone.
 pub(crate) struct StreamBody {
     body: rouse_wasm::Body,
-    bytes: Arc<AtomicU64>,
+    sent: Arc<Sent>,
     end: End,
+}
+
+/// What the driver of the guest sees of the body.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// Bytes so far.
+    pub(crate) bytes: AtomicU64,
+    /// Why the body broke off, where it was not the caller who left.
+    pub(crate) failure: OnceLock<Failure>,
 }
 
 enum End {
@@ -42,10 +52,10 @@ enum End {
 impl StreamBody {
     pub(crate) fn new(
         body: rouse_wasm::Body,
-        bytes: Arc<AtomicU64>,
+        sent: Arc<Sent>,
         ended: oneshot::Receiver<OutcomeHead>,
     ) -> Self {
-        Self { body, bytes, end: End::Body(Some(ended)) }
+        Self { body, sent, end: End::Body(Some(ended)) }
     }
 }
 
@@ -63,10 +73,11 @@ impl HttpBody for StreamBody {
                 End::Body(ended) => match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                     Some(Ok(frame)) => {
                         let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-                        this.bytes.fetch_add(len, Ordering::Relaxed);
+                        this.sent.bytes.fetch_add(len, Ordering::Relaxed);
                         return Poll::Ready(Some(Ok(frame)));
                     }
                     Some(Err(failure)) => {
+                        let _ = this.sent.failure.set(failure.clone());
                         this.end = End::Done;
                         return Poll::Ready(Some(Err(failure.into())));
                     }
@@ -78,7 +89,16 @@ impl HttpBody for StreamBody {
                 End::Trailers(ended) => {
                     let ended = std::task::ready!(ended.as_mut().poll(cx));
                     this.end = End::Done;
-                    let Ok(Ok(head)) = ended else { return Poll::Ready(None) };
+                    let head = match ended {
+                        Ok(Ok(head)) => head,
+                        // The driver is gone without a word: so is what would have ended the body.
+                        Ok(Err(_)) => return Poll::Ready(Some(Err("the call ended early".into()))),
+                        Err(_) => return Poll::Ready(None),
+                    };
+                    if head.outcome != Outcome::Ok {
+                        // A trap closes the body as an end would; nobody may take it for one.
+                        return Poll::Ready(Some(Err(head.outcome.as_str().into())));
+                    }
                     let mut trailers = HeaderMap::new();
                     answer::put_outcome(&mut trailers, &head);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));

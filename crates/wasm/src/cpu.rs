@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn a_future_that_computes_is_counted_and_one_that_waits_is_not() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let mut waits = Metered::new(tokio::time::sleep(std::time::Duration::from_millis(50)));
+        let mut waits =
+            Metered::new(async { tokio::time::sleep(std::time::Duration::from_millis(50)).await });
         runtime.block_on(&mut waits);
         let mut computes = Metered::new(async {
             let start = thread_cpu_ns();

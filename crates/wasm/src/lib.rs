@@ -27,3 +27,4 @@ pub use compile::compile;
 pub use component::Component;
 pub use engine::{Engine, Pool, engine_tag};
 pub use log::{LogSink, Stream};
+pub use wasmtime_wasi_http::Error as BodyError;

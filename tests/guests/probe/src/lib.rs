@@ -19,6 +19,7 @@ impl Guest for Probe {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         match path {
             "/echo" => echo(&request, out),
+            "/read" => read(&request, out),
             "/headers" => headers(&request, out),
             "/env" => whole(out, 200, std::env::var("GREETING").unwrap_or_default().as_bytes()),
             "/log" => {
@@ -139,6 +140,20 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam) {
         }
     }
     let _ = OutgoingBody::finish(answer, None);
+}
+
+/// Reads all before it answers.
+fn read(request: &IncomingRequest, out: ResponseOutparam) {
+    let body = request.consume().expect("a body, the first time");
+    let stream = body.stream().expect("a stream, the first time");
+    let mut bytes = 0;
+    loop {
+        match stream.blocking_read(64 * 1024) {
+            Ok(chunk) => bytes += chunk.len(),
+            Err(StreamError::Closed) => return whole(out, 200, bytes.to_string().as_bytes()),
+            Err(StreamError::LastOperationFailed(_)) => return whole(out, 500, b"the body broke off"),
+        }
+    }
 }
 
 fn headers(request: &IncomingRequest, out: ResponseOutparam) {
