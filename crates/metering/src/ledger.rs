@@ -67,6 +67,20 @@ pub enum Error {
     Prices(#[from] price::Error),
 }
 
+impl Error {
+    /// Whether the disk is full: nothing is lost, and a later call goes on.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            }
+            Self::Journal(error) => matches!(error, journal::Error::Full { .. }),
+            _ => false,
+        }
+    }
+}
+
 /// What one call to [`Ledger::ingest`] read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ingested {

@@ -85,6 +85,20 @@ fn records_cross_many_segments_in_order_and_none_is_lost_or_doubled() {
 }
 
 #[test]
+fn a_busy_writer_does_not_keep_others_from_being_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut busy = Writer::open(dir.path(), small("a")).unwrap();
+    let mut quiet = Writer::open(dir.path(), small("b")).unwrap();
+    quiet.append(Timestamp(0), b"quiet").unwrap();
+    let mut reader = Reader::open(dir.path(), Cursor::default());
+    let read = (0..3).flat_map(|_| {
+        (0..10).for_each(|n| busy.append(Timestamp(n), b"busy").unwrap());
+        reader.read(5).unwrap().records
+    });
+    assert!(read.collect::<Vec<_>>().iter().any(|record| record.payload == b"quiet"));
+}
+
+#[test]
 fn a_second_writer_of_the_same_name_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _first = Writer::open(dir.path(), small("a")).unwrap();

@@ -85,13 +85,15 @@ pub struct Reader {
     cursor: Cursor,
     /// None: all times.
     times: Option<Range<Timestamp>>,
+    /// Which writer is read first, so that a busy one does not fill every batch.
+    turn: usize,
 }
 
 impl Reader {
     /// A reader of all writers below `dir`. It need not exist yet.
     #[must_use]
     pub fn open(dir: &Path, from: Cursor) -> Self {
-        Self { dir: dir.to_owned(), cursor: from, times: None }
+        Self { dir: dir.to_owned(), cursor: from, times: None, turn: 0 }
     }
 
     /// Only records of these times. Sealed segments that hold none are passed over unread.
@@ -115,7 +117,11 @@ impl Reader {
     pub fn read(&mut self, records_max: usize) -> Result<Batch, Error> {
         let mut reading = Reading { batch: Batch::default(), bytes_left: BATCH_BYTES_MAX, records_max };
         reading.batch.caught_up = true;
-        for writer in writers(&self.dir)? {
+        let mut writers = writers(&self.dir)?;
+        let turn = self.turn % writers.len().max(1);
+        writers.rotate_left(turn);
+        self.turn = turn + 1;
+        for writer in writers {
             let position = self.cursor.0.entry(writer.clone()).or_default();
             let times = self.times.as_ref();
             let done = reading.writer(&self.dir.join(&writer), &Arc::from(writer), position, times)?;

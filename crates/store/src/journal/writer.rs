@@ -107,14 +107,15 @@ impl Writer {
             self.full_since = matches!(error, Error::Full { .. }).then(Instant::now);
         })?;
         self.full_since = None;
+        let file = next.file();
+        // The successor exists before the segment is sealed, so a reader always has a way on; and it is
+        // sealed before the helper flushes it for the last time.
+        if let Some(sealed) = self.live.replace(next) {
+            sealed.seal();
+        }
         if let Some(rolled) = &self.rolled {
             // The helper ends only after the sender, so there is someone to take it.
-            drop(rolled.send(next.file()));
-        }
-        // The successor exists before the segment is sealed, so a reader always has a way on.
-        let sealed = self.live.replace(next);
-        if let Some(sealed) = sealed {
-            sealed.seal();
+            drop(rolled.send(file));
         }
         self.live.as_mut().ok_or_else(full)
     }
