@@ -27,7 +27,9 @@ impl App {
     /// Reads the app in a folder. What is wrong with the manifest is shown at once.
     pub(crate) fn load(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join(FILE_NAME);
-        let shown = path.strip_prefix("./").unwrap_or(&path).display().to_string();
+        let here = std::env::current_dir().unwrap_or_default();
+        let shown = path.strip_prefix(&here).or_else(|_| path.strip_prefix("./")).unwrap_or(&path);
+        let shown = shown.display().to_string();
         let metadata = match std::fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(hinted(

@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Range};
 
-/// Errors that are shown in full; a file with more has one cause.
+/// Errors that are looked for; a file with more has one cause. Each is placed by counting lines, so this
+/// bounds the work for a file that is nothing but errors.
+pub(crate) const ERRORS_MAX: usize = 200;
+/// Errors that are shown in full.
 const SHOWN_MAX: usize = 50;
 /// Characters of a source line that are shown around an error.
 const LINE_CHARS_MAX: usize = 160;

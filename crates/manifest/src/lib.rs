@@ -19,8 +19,8 @@ pub use file::{App, Build, Bytes, Function, Manifest, Span};
 
 /// The manifest's name.
 pub const FILE_NAME: &str = "rouse.toml";
-/// The largest manifest that is read: the largest app's functions with a page of text each.
-pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// The largest manifest that is read: a kilobyte for each function of the largest app.
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
 /// Reads a manifest.
 ///

@@ -14,7 +14,9 @@ use rouse_types::{
 use toml::de::DeTable;
 
 use crate::{
-    App, Build, Bytes, Error, Errors, Function, MANIFEST_BYTES_MAX, Manifest, Span, hint,
+    App, Build, Bytes, Error, Errors, Function, MANIFEST_BYTES_MAX, Manifest, Span,
+    error::ERRORS_MAX,
+    hint,
     value::{Report, Table, list, shown, string},
 };
 
@@ -28,7 +30,7 @@ pub(crate) fn manifest(text: &str) -> Result<Manifest, Errors> {
     }
     let (root, syntax) = DeTable::parse_recoverable(text);
     if !syntax.is_empty() {
-        let all = syntax.into_iter().map(|error| {
+        let all = syntax.into_iter().take(ERRORS_MAX).map(|error| {
             let span = error.span().unwrap_or(0..0);
             Error::at(text, span, error.message().to_owned(), None)
         });

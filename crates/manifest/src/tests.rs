@@ -170,6 +170,19 @@ fn the_committed_schema_is_current() {
     );
 }
 
+#[test]
+fn a_file_of_nothing_but_errors_is_refused_without_much_work() {
+    let keys: String = (0..80_000).map(|key| format!("k{key} = 1\n")).collect();
+    let errors = parse(&keys).expect_err("must be refused");
+    assert!(errors.all.len() <= 200, "{}", errors.all.len());
+    assert!(errors.render("rouse.toml", &keys).contains("more"));
+    let junk = "[[[\n".repeat(200_000);
+    assert!(parse(&junk).expect_err("must be refused").all.len() <= 200);
+    let deep = format!("a = {}", "[".repeat(500_000));
+    assert!(parse(&deep).is_err());
+    assert!(parse(&"#".repeat(2 << 20)).expect_err("must be refused").to_string().contains("at most"));
+}
+
 mod detecting {
     use rouse_types::Runtime;
 

@@ -7,7 +7,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use crate::{Error, hint};
+use crate::{Error, error::ERRORS_MAX, hint};
 
 /// A value with its place in the text.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
@@ -30,7 +30,14 @@ impl<'t> Report<'t> {
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
-        self.errors.borrow_mut().push(Error::at(self.text, span, message.into(), hint.into()));
+        if !self.full() {
+            self.errors.borrow_mut().push(Error::at(self.text, span, message.into(), hint.into()));
+        }
+    }
+
+    /// Whether so many errors were found that no more are looked for.
+    fn full(&self) -> bool {
+        self.errors.borrow().len() >= ERRORS_MAX
     }
 
     /// All errors, in the order of the text.
@@ -152,6 +159,9 @@ impl<'r, 't> Table<'r, 't> {
         for (key, span, _) in &self.entries {
             if self.asked.contains(key) {
                 continue;
+            }
+            if self.report.full() {
+                break;
             }
             let hint = match hint::meant(key, &self.asked) {
                 Some(meant) => format!("did you mean `{meant}`?"),

@@ -15,8 +15,9 @@ use crate::cli::{args::DevArgs, progress::Progress, report::hinted, state};
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is asked whether it is.
 const START_POLL: Duration = Duration::from_millis(25);
-/// How long it may take to end what runs once it is asked to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to end what runs once it is asked to stop: longer than its own processes may take.
+/// Another Ctrl-C ends the wait.
+const STOP_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A platform that runs; it stops when this goes.
 #[derive(Debug)]
@@ -37,7 +38,8 @@ impl Platform {
         };
         let control = SocketAddr::from(([127, 0, 0, 1], super::free_port()?));
         let program = std::env::current_exe().context("find this program")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg("serve")
             .arg("--state")
             .arg(state)
@@ -46,9 +48,12 @@ impl Platform {
             // The terminal's Ctrl-C goes to us; we stop it in order.
             .process_group(0)
             .stdin(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("start the platform")?;
+            .kill_on_drop(true);
+        // What the functions print is what counts here; of the platform only what went wrong.
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "warn");
+        }
+        let mut child = command.spawn().context("start the platform")?;
         let stdin = child.stdin.take();
         let _progress = Progress::spinner("starting the platform");
         let deadline = Instant::now() + START_TIMEOUT;
@@ -93,7 +98,11 @@ impl Platform {
             // Gone already is as good.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
-        if timeout(STOP_TIMEOUT, self.child.wait()).await.is_err() {
+        let stopped = tokio::select! {
+            stopped = timeout(STOP_TIMEOUT, self.child.wait()) => stopped.is_ok(),
+            _ = tokio::signal::ctrl_c() => false,
+        };
+        if !stopped {
             let _ = self.child.kill().await;
         }
     }
