@@ -325,6 +325,20 @@ fn documents_and_completions_are_printed_without_a_platform() {
 }
 
 #[test]
+fn prices_are_the_platforms_own_or_the_default_and_a_broken_sheet_is_told() {
+    let folder = folder();
+    assert!(stdout(&rouse(folder.path(), &["prices"])).contains("requests_per_million"));
+    let sheet = "currency = \"EUR\"\nrequests_per_million = \"0.1\"\nduration_per_gb_second = \"0\"\n";
+    write(folder.path(), "state/prices.toml", sheet);
+    let value: Value =
+        serde_json::from_str(&stdout(&rouse(folder.path(), &["prices", "--json"]))).expect("json");
+    assert_eq!(value["currency"], "EUR");
+    write(folder.path(), "state/prices.toml", "currency = 7\n");
+    let told = failure(&rouse(folder.path(), &["prices"]));
+    assert!(told.contains("is not a price sheet: line 1") && told.contains("hint:"), "{told}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure_worth_telling() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_rouse"))
         .args(["completions", "zsh"])

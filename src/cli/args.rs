@@ -75,6 +75,8 @@ pub(crate) enum Command {
     /// Put interpreters' runtime support in place.
     #[command(subcommand)]
     Runtime(RuntimeCommand),
+    /// Show the prices that this machine's platform charges usage at.
+    Prices,
     /// Print the OpenAPI document of the control API.
     Openapi,
     /// Print the JSON schema of rouse.toml, for editors.

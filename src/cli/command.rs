@@ -7,6 +7,7 @@ pub(crate) mod init;
 pub(crate) mod invoke;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod prices;
 pub(crate) mod ps;
 pub(crate) mod rollback;
 pub(crate) mod runtime;
