@@ -1,1 +1,171 @@
-//! placeholder
+//! Control: takes deployments and says what is live; answers for apps, versions, logs and usage.
+//!
+//! ```text
+//!   API ─▶ handle ─▶ check ─▶ code: unpack, compile ─▶ plan ─▶ commit ─▶ snapshot ─▶ notify
+//!                                                       (pure)  (store)   (file)      (gateways, node)
+//! ```
+//!
+//! Invariant: never on the path of a call. Gateways and nodes go on with the last snapshot while this process
+//! is away, and whatever it was doing when it died is put right at its next start.
+
+pub mod archive;
+mod body;
+mod change;
+mod check;
+mod code;
+mod collect;
+mod control;
+mod deploy;
+mod handle;
+mod invoke;
+mod locks;
+mod logs;
+mod metrics;
+mod peers;
+mod plan;
+mod server;
+mod slots;
+mod snapshot;
+mod state;
+mod token;
+mod usage;
+mod view;
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rouse_api::IsolationInfo;
+use rouse_metering::PriceSheet;
+use rouse_store::journal;
+use rouse_types::{Clock, Refusal, Runtime};
+use tokio_util::sync::CancellationToken;
+
+/// Whether a runtime can be used here, given the state folder; else why not and what to do.
+pub type RuntimeCheck = fn(&Runtime, &Path) -> Result<(), Refusal>;
+
+/// What control is told at its start.
+pub struct Config {
+    /// The state folder.
+    pub state: PathBuf,
+    /// Where the API is served, besides `<state>/run/control.sock`.
+    pub listener: TcpListener,
+    /// Where functions answer, such as `http://127.0.0.1:8080`.
+    pub public_url: String,
+    /// The domain of functions' host names.
+    pub domain: String,
+    /// This release.
+    pub version: String,
+    /// Compiles a component: run with the paths of the component and of what to make. Ends with 0, or prints
+    /// a [`Refusal`] as JSON.
+    pub compile_command: Vec<OsString>,
+    /// Names the engine that runs what was compiled: its version and settings. Part of a file's name.
+    pub engine_tag: String,
+    /// The runtimes that are shown as available or not.
+    pub runtimes: Vec<Runtime>,
+    /// Whether one of them can be used.
+    pub runtime_check: RuntimeCheck,
+    /// How code is confined here.
+    pub isolations: Vec<IsolationInfo>,
+    /// What things cost from now on.
+    pub prices: PriceSheet,
+    /// What is kept of the journals.
+    pub retention: Retention,
+    /// How long code that nothing names is kept.
+    pub code_grace: Duration,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("state", &self.state)
+            .field("listener", &self.listener)
+            .field("public_url", &self.public_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much of the journals is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Of usage, besides what the ledger has not read yet.
+    pub usage: journal::Policy,
+    /// Of what functions print.
+    pub log: journal::Policy,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        Self {
+            // The ledger keeps the sums for good; the records serve whoever doubts them.
+            usage: journal::Policy { bytes_max: 4 << 30, age_max: DAY * 400 },
+            log: journal::Policy { bytes_max: 2 << 30, age_max: DAY * 14 },
+        }
+    }
+}
+
+/// The default of [`Config::code_grace`]: an upload has been deployed, and an instance of an old version has
+/// ended, by then.
+pub const CODE_GRACE_DEFAULT: Duration = Duration::from_secs(2 * 3_600);
+
+/// Why control could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system said no.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The store cannot be opened.
+    #[error("cannot open the store")]
+    Store(#[from] rouse_store::Error),
+    /// The store cannot be read.
+    #[error("cannot read the store")]
+    State(#[source] Refusal),
+    /// The ledger cannot be opened.
+    #[error("cannot open the ledger")]
+    Ledger(#[from] rouse_metering::ledger::Error),
+}
+
+impl Error {
+    fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { action, source }
+    }
+}
+
+/// Runs control until it is told to stop.
+///
+/// # Errors
+/// It could not start. What goes wrong later is answered to whoever asked, and logged.
+pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let listener = config.listener.try_clone().map_err(Error::io("take the API's listener"))?;
+    listener.set_nonblocking(true).map_err(Error::io("take the API's listener"))?;
+    let tcp = tokio::net::TcpListener::from_std(listener).map_err(Error::io("take the API's listener"))?;
+    let control = Box::pin(control::Control::open(config)).await?;
+    let unix = server::bind(&control.config.state).map_err(Error::io("make the API's unix socket"))?;
+    let tasks = control.tasks.clone();
+    tasks.spawn(collect::reconcile(Arc::clone(&control), stop.clone()));
+    tasks.spawn(collect::ingest(Arc::clone(&control), stop.clone()));
+    tasks.spawn(collect::collect(Arc::clone(&control), stop.clone()));
+    server::serve(control, tcp, unix, stop).await;
+    // A deployment that is under way is ended: it is either live or told to have failed.
+    tasks.close();
+    if tokio::time::timeout(END_TIMEOUT, tasks.wait()).await.is_err() {
+        tracing::warn!("deployments were cut off at the end; the next start puts right what they left");
+    }
+    Ok(())
+}
+
+/// How long a deployment may go on after the end was asked for: the supervisor's patience.
+const END_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,172 @@
+//! Whether a deployment may be made at all: everything that can be said from the request alone. Pure.
+
+use std::collections::BTreeSet;
+
+use rouse_api::{DeployFunction, DeployRequest};
+use rouse_types::{Code, Isolation, LIVE, Refusal, Runtime, limits};
+
+/// The longest message of a deployment, in characters.
+const MESSAGE_MAX: usize = 1_000;
+/// The longest handler, in bytes.
+const HANDLER_BYTES_MAX: usize = 256;
+/// Destinations of one function: each is a listener in its sandbox.
+const EGRESS_MAX: usize = 64;
+/// Aliases that a deployment moves, for one function.
+const ALIASES_MAX: usize = 16;
+
+fn refuse(what: impl Into<String>) -> Refusal {
+    Refusal::new(Code::ManifestInvalid, what)
+}
+
+/// Checks a request.
+///
+/// # Errors
+/// The first thing that is wrong, with the function that it is about.
+pub(crate) fn request(request: &DeployRequest) -> Result<(), Refusal> {
+    if request.functions.is_empty() {
+        return Err(refuse("the app has no functions").hint("`rouse delete` takes an app away"));
+    }
+    if request.functions.len() > limits::FUNCTIONS_PER_APP_MAX {
+        let (count, most) = (request.functions.len(), limits::FUNCTIONS_PER_APP_MAX);
+        return Err(refuse(format!("the app has {count} functions; at most {most} are allowed"))
+            .hint("split it into several apps"));
+    }
+    if request.message.as_ref().is_some_and(|message| message.chars().count() > MESSAGE_MAX) {
+        return Err(refuse(format!("the message has more than {MESSAGE_MAX} characters")));
+    }
+    let mut names = BTreeSet::new();
+    for each in &request.functions {
+        if !names.insert(&each.name) {
+            return Err(refuse(format!("function '{}' is there twice", each.name)));
+        }
+        function(each).map_err(|what| refuse(format!("function '{}': {what}", each.name)))?;
+    }
+    Ok(())
+}
+
+fn function(function: &DeployFunction) -> Result<(), String> {
+    let DeployFunction { runtime, isolation, handler, limits: asked, scaling, .. } = function;
+    let fitting = match runtime {
+        Runtime::Component => Isolation::Wasm,
+        Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Provided => Isolation::Container,
+    };
+    if *isolation != fitting {
+        return Err(format!("runtime {runtime} does not run with the isolation that was asked for"));
+    }
+    match (runtime, handler.as_deref()) {
+        (Runtime::Python { .. } | Runtime::Node { .. }, None | Some("")) => {
+            return Err(format!("runtime {runtime} needs a handler, such as app.handler"));
+        }
+        (_, Some(handler)) if handler.len() > HANDLER_BYTES_MAX || handler.chars().any(char::is_control) => {
+            return Err(format!("its handler is no name of at most {HANDLER_BYTES_MAX} bytes"));
+        }
+        _ => {}
+    }
+    within(
+        "memory_mib",
+        asked.memory_mib.into(),
+        limits::MEMORY_MIB_MIN.into(),
+        limits::MEMORY_MIB_MAX.into(),
+    )?;
+    within("timeout_ms", asked.timeout_ms, 1, limits::TIMEOUT_MS_MAX)?;
+    within("init_timeout_ms", asked.init_timeout_ms, 1, limits::TIMEOUT_MS_MAX)?;
+    // Bodies may be streamed, so these bound one call's traffic, not memory.
+    within("request_body_bytes", asked.request_body_bytes, 0, 1 << 30)?;
+    within("response_body_bytes", asked.response_body_bytes, 0, 1 << 30)?;
+    within("tmp_mib", asked.tmp_mib.into(), 0, 10_240)?;
+    within("processes", asked.processes.into(), 1, 4_096)?;
+    within("log_bytes", asked.log_bytes, 0, 64 << 20)?;
+    within("concurrency_per_instance", scaling.concurrency_per_instance.into(), 1, 1_000)?;
+    within("concurrency_max", scaling.concurrency_max.into(), 1, 100_000)?;
+    within("queue_max", scaling.queue_max.into(), 0, 100_000)?;
+    within("queue_timeout_ms", scaling.queue_timeout_ms, 0, 900_000)?;
+    within("instance_reuse", scaling.instance_reuse.into(), 1, 1_000_000)?;
+    within("the number of egress destinations", function.egress.len() as u64, 0, EGRESS_MAX as u64)?;
+    within("the number of aliases", function.aliases.len() as u64, 0, ALIASES_MAX as u64)?;
+    if let Some(alias) = function.aliases.iter().find(|alias| !alias_allowed(alias.as_str())) {
+        return Err(format!("'{alias}' is a version's number, not an alias"));
+    }
+    environment(function)
+}
+
+fn within(what: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{what} is {value}; {least} to {most} are allowed"))
+}
+
+/// An alias of digits alone would be taken for a version.
+pub(crate) fn alias_allowed(alias: &str) -> bool {
+    alias == LIVE || !alias.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn environment(function: &DeployFunction) -> Result<(), String> {
+    let bytes: usize = function.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > limits::ENV_BYTES_MAX {
+        return Err(format!(
+            "its environment has {bytes} bytes; at most {} are allowed",
+            limits::ENV_BYTES_MAX
+        ));
+    }
+    for (name, value) in &function.env {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let begin = name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+        if !begin || !name.bytes().all(plain) {
+            let shown: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+            return Err(format!("'{shown}' is no environment variable's name: use A-Z, a-z, 0-9 and '_'"));
+        }
+        if value.contains('\0') {
+            return Err(format!("the environment variable {name} has a NUL character"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rouse_types::{Digest, FunctionName, Limits, Scaling};
+
+    use super::*;
+
+    fn good() -> DeployFunction {
+        DeployFunction {
+            name: FunctionName::new("hello").expect("a name"),
+            code: Digest::of(b"code"),
+            runtime: Runtime::Python { minor: 11 },
+            handler: Some("app.handler".to_owned()),
+            isolation: Isolation::Container,
+            env: [("KEY".to_owned(), "value".to_owned())].into(),
+            limits: Limits::default(),
+            scaling: Scaling::default(),
+            egress: Vec::new(),
+            aliases: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_named() {
+        type Spoil = fn(&mut DeployFunction);
+        let cases: [(Spoil, &str); 9] = [
+            (|f| f.isolation = Isolation::Wasm, "isolation"),
+            (|f| f.handler = None, "handler"),
+            (|f| f.limits.memory_mib = 1, "memory_mib is 1; 16 to 10240"),
+            (|f| f.limits.timeout_ms = u64::MAX, "timeout_ms"),
+            (|f| f.scaling.concurrency_max = 0, "concurrency_max"),
+            (|f| drop(f.env.insert("A".to_owned(), "x".repeat(20_000))), "environment"),
+            (|f| drop(f.env.insert("A=B".to_owned(), String::new())), "'A=B'"),
+            (|f| drop(f.env.insert("A".to_owned(), "\0".to_owned())), "NUL"),
+            (|f| f.aliases = vec!["12".parse().expect("a name")], "'12'"),
+        ];
+        for (spoil, told) in cases {
+            let mut function = good();
+            spoil(&mut function);
+            let refusal = request(&DeployRequest { functions: vec![function], message: None });
+            let refusal = refusal.expect_err(told);
+            assert!(refusal.message.contains(told) && refusal.message.contains("hello"), "{refusal}");
+        }
+        request(&DeployRequest { functions: vec![good()], message: None }).expect("it is good");
+        assert!(request(&DeployRequest { functions: vec![good(), good()], message: None }).is_err());
+        assert!(request(&DeployRequest { functions: vec![], message: None }).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! All that control holds while it runs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use rouse_api::DeployedFunction;
+use rouse_store::{Blobs, Records};
+use rouse_types::{AppName, Digest, FunctionName, TenantId};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Config, Error,
+    code::{Compiler, Store},
+    locks::Locks,
+    metrics::Metrics,
+    peers::Peers,
+    slots::Slots,
+    state::{self, Deployment, Function},
+    token::Token,
+    usage::Usage,
+};
+
+/// Disk that uploads leave free, so that journals and records have room.
+const RESERVE_BYTES: u64 = 256 << 20;
+
+/// The process' state, shared by all that it does.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) config: Config,
+    pub(crate) records: Records,
+    pub(crate) blobs: Blobs,
+    pub(crate) code: Store,
+    pub(crate) compiler: Compiler,
+    pub(crate) peers: Peers,
+    pub(crate) locks: Locks,
+    pub(crate) metrics: Metrics,
+    pub(crate) token: Token,
+    pub(crate) usage: Usage,
+    /// What must not die with the connection that asked for it.
+    pub(crate) tasks: TaskTracker,
+    /// Wakes whoever puts snapshots right.
+    pub(crate) reconcile: Notify,
+    slots: Mutex<Slots>,
+    /// Code that nothing names, since when; see `collect`.
+    pub(crate) unwanted: Mutex<BTreeMap<Digest, Instant>>,
+}
+
+impl Control {
+    pub(crate) async fn open(config: Config) -> Result<Arc<Self>, Error> {
+        let state = config.state.clone();
+        let folders = ["control", "code", "compiled", "apps", "blobs", "run"];
+        for folder in folders {
+            std::fs::create_dir_all(state.join(folder)).map_err(Error::io("make the state's folders"))?;
+        }
+        let token = Token::open(&state).map_err(Error::io("make the token"))?;
+        let records = Records::open(&state.join("control").join("rouse.db"))?;
+        let blobs = Blobs::open(&state.join("blobs"), RESERVE_BYTES)?;
+        let code = Store::open(&state, &config.engine_tag).map_err(Error::io("open the folders of code"))?;
+        let functions =
+            state::scan::<Function>(&records, state::FUNCTIONS, "").await.map_err(Error::State)?;
+        let taken: BTreeSet<u32> = functions.iter().filter_map(|at| at.value.slot).collect();
+        let usage = Usage::open(&config)?;
+        Ok(Arc::new(Self {
+            records,
+            blobs,
+            code,
+            compiler: Compiler::new(config.compile_command.clone()),
+            peers: Peers::new(&state),
+            locks: Locks::default(),
+            metrics: Metrics::default(),
+            token,
+            usage,
+            tasks: TaskTracker::new(),
+            reconcile: Notify::new(),
+            slots: Mutex::new(Slots::without(&taken)),
+            unwanted: Mutex::default(),
+            config,
+        }))
+    }
+
+    pub(crate) fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Code that is being deployed: its time as unwanted begins anew.
+    pub(crate) fn in_use(&self, digest: Digest) {
+        self.unwanted.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+    }
+
+    /// Where a function answers.
+    pub(crate) fn url(&self, tenant: &TenantId, function: &FunctionName) -> String {
+        format!("{}/fn/{tenant}/{function}/", self.config.public_url.trim_end_matches('/'))
+    }
+
+    /// A deployment as the API shows it.
+    pub(crate) fn told(
+        &self,
+        tenant: &TenantId,
+        app: &AppName,
+        deployment: Deployment,
+        live: bool,
+    ) -> rouse_api::Deployment {
+        let Deployment { number, created, message, functions } = deployment;
+        let functions = functions
+            .into_iter()
+            .map(|each| DeployedFunction {
+                url: self.url(tenant, &each.function),
+                function: each.function,
+                version: each.version,
+                changed: each.changed,
+            })
+            .collect();
+        rouse_api::Deployment {
+            tenant: tenant.clone(),
+            app: app.clone(),
+            number,
+            created,
+            message,
+            live,
+            functions,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A deployment from its request to its last event. Nothing of what is live is touched before all code is in
+//! its place; then everything changes at once.
+
+use std::{sync::Arc, time::Instant};
+
+use rouse_api::{DeployEvent, DeployFunction, DeployRequest};
+use rouse_types::{AppName, Code, Contract, Refusal, TenantId};
+
+use crate::{body::Lines, check, code, control::Control, state};
+
+/// Deploys, telling of it on the way. Goes on when no one listens any more: what was begun is ended.
+pub(crate) async fn run(
+    control: Arc<Control>,
+    tenant: TenantId,
+    app: AppName,
+    request: DeployRequest,
+    mut events: Lines<DeployEvent>,
+) {
+    let started = Instant::now();
+    let last = match deploy(&control, &tenant, &app, &request, &mut events).await {
+        Ok(event) => {
+            control.metrics.deployed(true);
+            tracing::info!(%tenant, %app, functions = request.functions.len(), elapsed = ?started.elapsed(), "deployed");
+            event
+        }
+        Err(refusal) => {
+            control.metrics.deployed(false);
+            tracing::info!(%tenant, %app, %refusal, "a deployment failed");
+            DeployEvent::Failed { refusal }
+        }
+    };
+    events.send(&last).await;
+}
+
+async fn deploy(
+    control: &Control,
+    tenant: &TenantId,
+    app: &AppName,
+    request: &DeployRequest,
+    events: &mut Lines<DeployEvent>,
+) -> Result<DeployEvent, Refusal> {
+    check::request(request)?;
+    let _lock = control.lock(tenant, app).await;
+    refuse_taken(control, tenant, app, request).await?;
+    for function in &request.functions {
+        prepare(control, function, events).await.map_err(|refusal| about(function, refusal))?;
+    }
+    let (deployment, warnings) = control.put_live(tenant, app, request).await?;
+    for message in warnings {
+        events.send(&DeployEvent::Warning { message }).await;
+    }
+    Ok(DeployEvent::Live { deployment: control.told(tenant, app, deployment, true) })
+}
+
+/// A name that is taken is told at once, not after minutes of compiling. The transaction checks it again.
+async fn refuse_taken(
+    control: &Control,
+    tenant: &TenantId,
+    app: &AppName,
+    request: &DeployRequest,
+) -> Result<(), Refusal> {
+    for function in &request.functions {
+        let key = state::function_key(tenant, &function.name);
+        let known = state::get::<state::Function>(&control.records, state::FUNCTIONS, &key).await?;
+        if let Some(other) = known.and_then(|at| at.value.app).filter(|other| other != app) {
+            return Err(crate::plan::taken(tenant, &function.name, &other));
+        }
+    }
+    Ok(())
+}
+
+/// Puts a function's code in its place.
+async fn prepare(
+    control: &Control,
+    function: &DeployFunction,
+    events: &mut Lines<DeployEvent>,
+) -> Result<(), Refusal> {
+    let (name, digest) = (&function.name, function.code);
+    if control.blobs.path(&digest).is_none() {
+        return Err(code::missing(&digest));
+    }
+    let contract = function.runtime.contract();
+    if contract != Contract::Component {
+        (control.config.runtime_check)(&function.runtime, &control.config.state)?;
+    }
+    // The same code may be in two apps that are deployed at the same time.
+    let _lock = control.locks.hold(format!("code {digest}")).await;
+    control.in_use(digest);
+    let started = Instant::now();
+    if contract == Contract::Lambda {
+        events.send(&DeployEvent::Unpacking { function: name.clone() }).await;
+    } else {
+        events.send(&DeployEvent::Compiling { function: name.clone() }).await;
+    }
+    let (store, blobs, runtime) = (control.code.clone(), control.blobs.clone(), function.runtime.clone());
+    let installed = tokio::task::spawn_blocking(move || store.install(&blobs, &digest, &runtime)).await;
+    let cached =
+        installed.map_err(|error| state::io_refusal("unpack code", &std::io::Error::other(error)))??;
+    let function = name.clone();
+    let event = if contract == Contract::Lambda {
+        DeployEvent::Unpacked { function, ms: ms(started), cached }
+    } else {
+        let cached = Box::pin(control.compiler.compile(&control.code, &digest)).await?;
+        DeployEvent::Compiled { function, ms: ms(started), cached }
+    };
+    events.send(&event).await;
+    Ok(())
+}
+
+fn ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Says which function a refusal is about.
+fn about(function: &DeployFunction, mut refusal: Refusal) -> Refusal {
+    if refusal.code != Code::StorageFull {
+        refusal.message = format!("function '{}': {}", function.name, refusal.message);
+    }
+    refusal
+}

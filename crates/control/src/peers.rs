@@ -1,0 +1,188 @@
+//! The platform's other processes, as control reaches them: over their sockets, each within bounds. One that
+//! is not there is no error: it reads what is live when it starts.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use rouse_api::wire::{self, Address, Answer, Timeouts};
+use rouse_types::{AppName, InstanceInfo, TenantId};
+
+/// Our own processes on our own machine answer at once; a gateway that compiles nothing has no reason to
+/// take longer, and a stuck one must not stop a deployment.
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(1), head: Duration::from_secs(5), idle: Duration::from_secs(5) };
+/// For an invocation: the longest time-out of a function, and the wait for its turn and its start.
+const INVOKE_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(3_600 + 120), idle: Duration::from_secs(3_600 + 120), ..TIMEOUTS };
+/// What one process may tell of itself.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// The sockets of the others.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    run: PathBuf,
+    turn: AtomicUsize,
+}
+
+/// What one process told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// Its name: `gateway-0`, `node`.
+    pub(crate) process: String,
+    /// Its answer's body.
+    pub(crate) body: Bytes,
+}
+
+impl Peers {
+    pub(crate) fn new(state: &Path) -> Self {
+        Self { run: state.join("run"), turn: AtomicUsize::new(0) }
+    }
+
+    fn gateways(&self) -> Vec<(String, PathBuf)> {
+        let mut found: Vec<_> = std::fs::read_dir(&self.run)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let name = path.file_name()?.to_str()?.strip_suffix(".sock")?.to_owned();
+                name.starts_with("gateway-").then_some((name, path))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn all(&self) -> Vec<(String, PathBuf)> {
+        let mut found = self.gateways();
+        found.push(("node".to_owned(), self.run.join("node.sock")));
+        found
+    }
+
+    /// Tells every process that an app has changed, and waits until it is in force there. Gives one warning
+    /// for each that is there and could not be told.
+    pub(crate) async fn notify(&self, tenant: &TenantId, app: &AppName) -> Vec<String> {
+        let path = format!("/apps/{tenant}/{app}");
+        let told = self.all().into_iter().map(|(process, socket)| {
+            let request = request(Method::PUT, &path);
+            async move {
+                let answer = match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
+                    Ok(answer) => answer,
+                    Err(error) if absent(&error) => return None,
+                    Err(error) => return Some(format!("{process} was not told of the change: {error}")),
+                };
+                let status = answer.status();
+                (!status.is_success())
+                    .then(|| format!("{process} did not take the change: it answered {status}"))
+            }
+        });
+        let warnings: Vec<String> = join_all(told).await.into_iter().flatten().collect();
+        for warning in &warnings {
+            tracing::warn!(%tenant, %app, warning, "a process may still answer with what was live before");
+        }
+        warnings
+    }
+
+    /// What each process that is there answers to a question.
+    async fn ask(&self, path: &str) -> Vec<Told> {
+        let asked = self.all().into_iter().map(|(process, socket)| {
+            let request = request(Method::GET, path);
+            async move {
+                let answer = Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await;
+                let answer = match answer {
+                    Ok(answer) if answer.status().is_success() => answer,
+                    Ok(answer) => {
+                        tracing::warn!(process, path, status = %answer.status(), "a process did not answer");
+                        return None;
+                    }
+                    Err(error) => {
+                        if !absent(&error) {
+                            tracing::warn!(process, path, %error, "a process did not answer");
+                        }
+                        return None;
+                    }
+                };
+                let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.ok()?;
+                Some(Told { process, body: body.to_bytes() })
+            }
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// The instances of all processes.
+    pub(crate) async fn instances(&self) -> Vec<InstanceInfo> {
+        let mut all = Vec::new();
+        for Told { process, body } in self.ask("/ps").await {
+            match serde_json::from_slice::<Vec<InstanceInfo>>(&body) {
+                Ok(instances) => all.extend(instances),
+                Err(error) => tracing::warn!(process, %error, "a process told of no instances"),
+            }
+        }
+        all
+    }
+
+    /// The metrics of all processes.
+    pub(crate) async fn metrics(&self) -> Vec<Told> {
+        self.ask("/metrics").await
+    }
+
+    /// Whether a gateway is there.
+    pub(crate) async fn ready(&self) -> bool {
+        for (_, socket) in self.gateways() {
+            let connected = tokio::time::timeout(TIMEOUTS.connect, tokio::net::UnixStream::connect(socket));
+            if matches!(connected.await, Ok(Ok(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The gateway whose turn it is, if one is there.
+    pub(crate) async fn gateway(&self) -> Option<PathBuf> {
+        let mut gateways = self.gateways();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let middle = turn.checked_rem(gateways.len())?;
+        gateways.rotate_left(middle);
+        for (_, socket) in gateways {
+            let connected = tokio::time::timeout(TIMEOUTS.connect, tokio::net::UnixStream::connect(&socket));
+            if matches!(connected.await, Ok(Ok(_))) {
+                return Some(socket);
+            }
+        }
+        None
+    }
+
+    /// Has a gateway run a function.
+    pub(crate) async fn invoke<B>(
+        &self,
+        gateway: PathBuf,
+        request: Request<B>,
+    ) -> Result<Response<Answer>, wire::Error>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Box::pin(wire::exchange(&Address::Unix(gateway), request, INVOKE_TIMEOUTS)).await
+    }
+}
+
+fn request(method: Method, path: &str) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = method;
+    // Names and constants only: it is a path.
+    *request.uri_mut() = path.parse().unwrap_or_default();
+    request
+}
+
+/// Whether the other side is simply not there: no socket, or one that a killed process left.
+fn absent(error: &wire::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error, wire::Error::Connect { source, .. } if matches!(source.kind(), NotFound | ConnectionRefused))
+}

@@ -1,0 +1,95 @@
+//! The token of the API: made at the first start, kept where only the platform's user reads it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, header};
+use rouse_types::{Code, Digest, Refusal};
+
+/// Random bytes of a token.
+const BYTES: usize = 32;
+
+/// The token, as far as the server needs it.
+#[derive(Debug)]
+pub(crate) struct Token(Digest);
+
+impl Token {
+    /// Reads the token of this state folder, or makes one.
+    pub(crate) fn open(state: &Path) -> io::Result<Self> {
+        let path = state.join("control").join("token");
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => return Ok(Self(Digest::of(text.trim().as_bytes()))),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut random = [0; BYTES];
+        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let text = URL_SAFE_NO_PAD.encode(random);
+        // Whole or not at all: a token that was cut off by a crash would lock everyone out. Mode 0600 is
+        // what tempfile makes.
+        let dir = path.parent().unwrap_or(state);
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(Self(Digest::of(text.as_bytes())))
+    }
+
+    /// Whether a request may do what it asks. Compares digests, bit by bit without a branch, so the time that
+    /// it takes tells nothing of the token.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().split_at_checked(7))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
+            .map(|(_, token)| token.trim_ascii());
+        let refuse = |what| {
+            Err(Refusal::new(Code::Unauthorized, what)
+                .hint("give the token in <state>/control/token with --token or ROUSE_TOKEN"))
+        };
+        match given {
+            None => refuse("the request has no token"),
+            Some(given) if same(&Digest::of(given).hex(), &self.0.hex()) => Ok(()),
+            Some(_) => refuse("the token is not the one of this platform"),
+        }
+    }
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_is_private_and_lets_only_its_bearer_in() {
+        let state = tempfile::tempdir().expect("a folder");
+        fs::create_dir(state.path().join("control")).expect("a folder");
+        let token = Token::open(state.path()).expect("a token");
+        let file = state.path().join("control/token");
+        let text = fs::read_to_string(&file).expect("the token");
+        assert_eq!(text.len(), 43);
+        assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
+        Token::open(state.path()).expect("again");
+        assert_eq!(fs::read_to_string(&file).expect("the token"), text);
+        let check = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));
+            token.check(&headers).is_ok()
+        };
+        assert!(check(&format!("Bearer {text}")) && check(&format!("bearer {text}")));
+        for wrong in ["", "Bearer", "Bearer ", &format!("Basic {text}"), &text, &format!("Bearer {text}x")] {
+            assert!(!check(wrong), "{wrong}");
+        }
+        assert!(token.check(&HeaderMap::new()).is_err());
+    }
+}
