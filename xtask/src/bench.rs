@@ -1,17 +1,69 @@
-//! `cargo xtask bench`: what Rouse costs, beside its peers.
+//! `cargo xtask bench`: what Rouse costs, beside its peers, by the rules of docs/benchmarks.md.
+
+mod load;
+mod peers;
+mod report;
+mod stats;
+mod suite;
 
 use anyhow::{Result, bail};
+
+use crate::setup;
+use suite::{Bench, Effort};
+
+/// All benchmarks, in the order in which they run.
+const NAMES: [&str; 4] = ["cold-wasm", "warm-capacity", "density", "meter"];
+/// Fewer rounds than this say too little for the table.
+const ROUNDS_MIN: usize = 11;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// cold-wasm, warm-capacity, density or meter; all when left out.
     name: Option<String>,
-    /// One JSON object a line, for scripts.
+    /// Print one JSON object a line, for scripts.
     #[arg(long)]
     json: bool,
+    /// Rounds. With fewer than 11 nothing is written to docs/benchmarks.md.
+    #[arg(long, env = "ROUSE_BENCH_ROUNDS", default_value_t = ROUNDS_MIN)]
+    rounds: usize,
+    /// Seconds of each round.
+    #[arg(long, env = "ROUSE_BENCH_SECONDS", default_value_t = 3)]
+    seconds: u64,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    bail!("{:?} {}", args.name, args.json)
+    let names: Vec<&str> = match &args.name {
+        None => NAMES.to_vec(),
+        Some(name) if NAMES.contains(&name.as_str()) => vec![name],
+        Some(name) => bail!("no benchmark is called {name}; there are: {}", NAMES.join(", ")),
+    };
+    if args.rounds == 0 || args.seconds == 0 {
+        bail!("nothing can be measured in no time");
+    }
+    let tools = setup::run()?;
+    setup::apt(&["wrk"])?;
+    let binary = suite::binary()?;
+    let effort = Effort { rounds: args.rounds, seconds: args.seconds };
+    let bench = Bench { binary: &binary, tools: &tools, effort };
+    for name in names {
+        let Some(measure) = suite::by_name(name) else { continue };
+        let rows = measure(&bench)?;
+        let short = args.rounds < ROUNDS_MIN;
+        for row in &rows {
+            let mut json = row.json();
+            if short {
+                json["short"] = true.into();
+            }
+            match args.json {
+                true => println!("{json}"),
+                false => println!("{}", row.line()),
+            }
+        }
+        if !short {
+            let how = format!("{} rounds of {} s", args.rounds, args.seconds);
+            report::write(name, &rows, &how)?;
+        }
+    }
+    Ok(())
 }

@@ -50,14 +50,8 @@ fn parse(bytes: &[u8]) -> Result<Answer> {
     };
     let head = String::from_utf8_lossy(&bytes[..end]);
     let status = head.lines().next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let headers = fields(
-        &head[head
-            .find(
-                "
-",
-            )
-            .unwrap_or(head.len())..],
-    );
+    // The first line has no colon, so it is no field.
+    let headers = fields(&head);
     let mut answer = Answer { status: status.context("no status")?, headers, body: String::new() };
     let body = &bytes[end + 4..];
     if answer.header("transfer-encoding") == "chunked" {

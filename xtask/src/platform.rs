@@ -171,6 +171,11 @@ fn readable(cmdline: &str) -> String {
     cmdline.replace('\0', " ").trim().to_owned()
 }
 
+/// A process and its descendants, by id.
+pub(crate) fn pids(root: u32) -> Vec<u32> {
+    tree(root).into_iter().map(|(pid, _)| pid).collect()
+}
+
 /// A process and its descendants.
 fn tree(root: u32) -> Vec<(u32, String)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
