@@ -41,7 +41,8 @@ pub struct Spec {
     pub listeners: Vec<SocketAddr>,
 }
 
-/// A folder of the host, seen read-only inside.
+/// A folder of the host, seen read-only inside. The code runs as a user of its own, so what it shall read must be
+/// readable by everyone (folders 0755, files 0644).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Mount {
     /// Where it is on the host.
@@ -59,7 +60,7 @@ pub struct Limits {
     pub cpu_millis: u32,
     /// Processes and threads.
     pub processes: u32,
-    /// Its `/tmp`, in bytes.
+    /// Its `/tmp`, in bytes. What lies there counts as memory too.
     pub tmp_bytes: u64,
     /// Open files of each process.
     pub open_files: u32,
