@@ -15,7 +15,7 @@ pub(crate) fn run(target: &str, seconds: u64) -> Result<()> {
     }
     let folder = setup::cargo("cargo-fuzz", CARGO_FUZZ.0, CARGO_FUZZ.1)?;
     let mut fuzz = Command::new(folder.join("bin/cargo-fuzz"));
-    fuzz.args(["run", "--fuzz-dir", "fuzz", target, "--", "-rss_limit_mb=2048"]);
+    fuzz.args(["run", "--fuzz-dir", "fuzz", "--features", target, target, "--", "-rss_limit_mb=2048"]);
     fuzz.arg(format!("-max_total_time={seconds}")).current_dir(paths::root());
     // The sanitizers that it turns on are unstable options of the stable compiler.
     sh::open(fuzz.env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", paths::target().join("fuzz")))
