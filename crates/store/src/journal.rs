@@ -134,6 +134,9 @@ impl Options {
     }
 }
 
+/// No journal comes this far; a file or number beyond it is none of ours, and counting on cannot overflow.
+const SEQUENCE_MAX: u64 = 1 << 62;
+
 fn is_writer_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=format::WRITER_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
@@ -150,7 +153,7 @@ fn segments(dir: &Path) -> Result<Vec<u64>, Error> {
         let name = entry.map_err(Error::io("list the folder", dir))?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
         let sequence = digits.filter(|d| d.len() == 16).and_then(|d| u64::from_str_radix(d, 16).ok());
-        found.extend(sequence);
+        found.extend(sequence.filter(|&sequence| sequence <= SEQUENCE_MAX));
     }
     found.sort_unstable();
     Ok(found)

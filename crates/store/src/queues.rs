@@ -28,6 +28,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 8 << 20;
 pub const DEDUPLICATION_BYTES_MAX: usize = 128;
 /// Messages of one call.
 pub const BATCH_MAX: usize = 1_000;
+/// Payload bytes that one call sends: bounds memory, and how long others wait for it.
+pub const BATCH_BYTES_MAX: usize = 64 << 20;
 /// Payload bytes that one lease gives, the first message always: bounds a consumer's memory.
 const LEASE_BYTES_MAX: usize = 64 << 20;
 /// How long an id is remembered: what Amazon SQS takes.
@@ -144,6 +146,12 @@ impl Queues {
     pub async fn enqueue(&self, queue: &str, messages: Vec<NewMessage>) -> Result<Vec<Enqueued>, Error> {
         check(queue)?;
         check_count(messages.len())?;
+        let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "messages of {bytes} bytes in one call for {queue}: at most {BATCH_BYTES_MAX} are allowed"
+            )));
+        }
         for message in &messages {
             let bytes = message.payload.len();
             if bytes > PAYLOAD_BYTES_MAX {

@@ -24,6 +24,8 @@ pub const KEY_BYTES_MAX: usize = 512;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Writes of one transaction: a deploy of the largest app with its aliases.
 pub const WRITES_MAX: usize = 4_096;
+/// The values of one transaction together, in bytes: bounds memory, and how long others wait for it.
+pub const TRANSACTION_BYTES_MAX: usize = 64 << 20;
 /// Records of one page of a scan.
 pub const PAGE_MAX: usize = 1_000;
 /// Changes that are kept for watchers.
@@ -169,6 +171,12 @@ impl Records {
             let count = writes.len();
             return Err(Error::Invalid(format!(
                 "a transaction of {count} writes: 1 to {WRITES_MAX} are allowed"
+            )));
+        }
+        let bytes: usize = writes.iter().map(|write| write.value.as_ref().map_or(0, Vec::len)).sum();
+        if bytes > TRANSACTION_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a transaction of {bytes} bytes: at most {TRANSACTION_BYTES_MAX} are allowed"
             )));
         }
         for write in &writes {

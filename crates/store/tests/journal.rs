@@ -269,4 +269,43 @@ proptest! {
         let ordered = seen.iter().enumerate().all(|(n, record)| record.time == Timestamp(n as u64));
         prop_assert!(ordered);
     }
+
+    /// Whatever a disk does to the files: no panic, and no record that was not written.
+    #[test]
+    fn damaged_files_give_only_records_that_were_written(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..30),
+        cut in prop::option::of(any::<prop::sample::Index>()), sealed: bool,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(dir.path(), small("a")).unwrap();
+        for n in 0..600_u64 {
+            writer.append(Timestamp(n), &n.to_le_bytes().repeat(20)).unwrap();
+        }
+        let mut writer = Some(writer);
+        if sealed {
+            writer = None;
+        }
+        for file in segment_files(&dir.path().join("a")) {
+            let mut bytes = fs::read(&file).unwrap();
+            for (at, value) in &damage {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            // A living writer's file is never cut; nothing of ours would do that.
+            if let Some(cut) = cut.as_ref().filter(|_| sealed) {
+                bytes.truncate(cut.index(bytes.len() + 1));
+            }
+            OpenOptions::new().write(true).open(&file).unwrap().set_len(bytes.len() as u64).unwrap();
+            OpenOptions::new().write(true).open(&file).unwrap().write_all_at(&bytes, 0).unwrap();
+        }
+        let mut reader = Reader::open(dir.path(), Cursor::default());
+        let read = reader.read(10_000).unwrap();
+        for record in &read.records {
+            prop_assert_eq!(&record.payload, &record.time.0.to_le_bytes().repeat(20));
+        }
+        let policy = Policy { bytes_max: 0, age_max: Duration::ZERO };
+        retain(dir.path(), &policy, None, Timestamp(0)).unwrap();
+        drop(writer);
+        drop(Writer::open(dir.path(), small("a")).unwrap());
+    }
 }

@@ -2,8 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failure is the report")]
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
+use proptest::prelude::*;
 use rouse_store::{
     Error, Queues,
     queues::{Depth, Lease, NewMessage},
@@ -155,6 +161,7 @@ fn what_is_out_of_bounds_is_refused_and_an_unknown_lease_is_no_error() {
             queues.enqueue("a b", vec![message("1")]).await,
             queues.enqueue("q", vec![message("1"); 1_001]).await,
             queues.enqueue("q", vec![NewMessage::new(vec![0; (8 << 20) + 1])]).await,
+            queues.enqueue("q", vec![NewMessage::new(vec![0; 8 << 20]); 9]).await,
             queues.enqueue("q", vec![NewMessage { attempts_max: 0, ..message("1") }]).await,
             queues
                 .enqueue("q", vec![NewMessage { deduplication: Some(String::new()), ..message("1") }])
@@ -165,4 +172,81 @@ fn what_is_out_of_bounds_is_refused_and_an_unknown_lease_is_no_error() {
         assert_eq!(queues.ack(vec![unknown]).await.unwrap(), [false]);
         assert!(!queues.nack(unknown, Duration::ZERO, "").await.unwrap());
     });
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Enqueue { attempts_max: u32, delay_s: u64 },
+    Lease { count: usize },
+    Ack { nth: usize },
+    Nack { nth: usize, delay_s: u64 },
+    Wait { seconds: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1..4_u32, 0..40_u64).prop_map(|(attempts_max, delay_s)| Step::Enqueue { attempts_max, delay_s }),
+        (1..4_usize).prop_map(|count| Step::Lease { count }),
+        (0..20_usize).prop_map(|nth| Step::Ack { nth }),
+        (0..20_usize, 0..40_u64).prop_map(|(nth, delay_s)| Step::Nack { nth, delay_s }),
+        (1..40_u64).prop_map(|seconds| Step::Wait { seconds }),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// What must hold of a queue after each step: every message is in exactly one place, no attempt is given
+/// twice or beyond the bound, no message is held by two, and finished ones never come back.
+async fn conserves(queues: Queues, clock: Arc<ManualClock>, steps: Vec<Step>) {
+    let mut attempts_max = BTreeMap::new();
+    let mut finished = BTreeSet::new();
+    let mut leases: Vec<(Lease, Timestamp)> = Vec::new();
+    let mut attempts = BTreeSet::new();
+    for step in steps {
+        let now = rouse_types::Clock::now(&*clock);
+        match step {
+            Step::Enqueue { attempts_max: bound, delay_s } => {
+                let delay = Duration::from_secs(delay_s);
+                let sent = NewMessage { attempts_max: bound, delay, ..message("m") };
+                let id = queues.enqueue("q", vec![sent]).await.unwrap()[0].id;
+                assert!(attempts_max.insert(id, bound).is_none());
+            }
+            Step::Lease { count } => {
+                for leased in queues.lease("q", count, VISIBILITY).await.unwrap() {
+                    let lease = leased.lease;
+                    assert!(attempts.insert((lease.id, lease.attempt)), "{lease:?} was given twice");
+                    assert!(lease.attempt <= attempts_max[&lease.id] && !finished.contains(&lease.id));
+                    assert_eq!(leased.last, lease.attempt == attempts_max[&lease.id]);
+                    let held = leases.iter().any(|(other, until)| other.id == lease.id && *until > now);
+                    assert!(!held, "{lease:?} is held already");
+                    leases.push((lease, now + VISIBILITY));
+                }
+            }
+            Step::Ack { nth } if nth < leases.len() => {
+                let (lease, until) = leases.remove(nth);
+                let held = queues.ack(vec![lease]).await.unwrap()[0];
+                assert!(held || until <= now, "a lease that holds can be finished");
+                if held {
+                    assert!(finished.insert(lease.id));
+                }
+            }
+            Step::Nack { nth, delay_s } if nth < leases.len() => {
+                let (lease, until) = leases.remove(nth);
+                let held = queues.nack(lease, Duration::from_secs(delay_s), "no").await.unwrap();
+                assert!(held || until <= now);
+            }
+            Step::Wait { seconds } => clock.advance(Duration::from_secs(seconds)),
+            Step::Ack { .. } | Step::Nack { .. } => {}
+        }
+        let [ready, delayed, leased, dead] = depth(&queues).await;
+        let present = ready + delayed + leased + dead;
+        assert_eq!(present + finished.len() as u64, attempts_max.len() as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn no_message_is_lost_doubled_or_given_too_often(steps in steps()) {
+        on_each_engine(|queues, clock| conserves(queues, clock, steps.clone()));
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use rouse_types::Timestamp;
 
-use super::{Cursor, Error, segment_path, segments, survey, survey::Survey, writers};
+use super::{Cursor, Error, SEQUENCE_MAX, segment_path, segments, survey, survey::Survey, writers};
 
 /// How much of a journal is kept. A journal may exceed it by the segments that are live or unread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub(super) fn sequence_floor(lock: &File, dir: &Path) -> Result<u64, Error> {
     let mut bytes = [0; 8];
     match lock.read_exact_at(&mut bytes, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(1),
-        other => other.map(|()| u64::from_le_bytes(bytes).max(1)).map_err(Error::io("read the lock in", dir)),
+        other => other
+            .map(|()| u64::from_le_bytes(bytes).clamp(1, SEQUENCE_MAX))
+            .map_err(Error::io("read the lock in", dir)),
     }
 }
