@@ -69,6 +69,8 @@ impl Control {
                 onward.headers_mut().insert(name, value.clone());
             }
         }
+        // Without it a server may leave trailers out (RFC 9110 §6.5.1), and hyper does.
+        onward.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         let lost = |error: wire::Error| {
             tracing::warn!(%error, "a gateway did not answer an invocation");
             Refusal::new(Code::NodeUnavailable, "the process that runs the function broke off")
