@@ -147,3 +147,20 @@ pub(crate) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal>
         }
     }
 }
+
+/// A body that is passed on as it comes, and broken off when its sender is too slow.
+pub(crate) fn paced(body: Incoming) -> UnsyncBoxBody<Bytes, Refusal> {
+    let pieces = stream::unfold(Some(body), |body| async {
+        let mut body = body?;
+        match piece(&mut body).await {
+            Ok(piece) => Some((Ok(Frame::data(piece?)), Some(body))),
+            Err(refusal) => Some((Err(refusal), None)),
+        }
+    });
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+/// The refusal that broke an exchange off, if one of ours did.
+pub(crate) fn refusal_within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refusal> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}

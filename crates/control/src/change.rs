@@ -218,7 +218,9 @@ impl Control {
     /// next change, puts it right.
     async fn in_force(&self, tenant: &TenantId, app: &AppName) -> Result<Vec<String>, Refusal> {
         let mut warnings = Vec::new();
-        if let Err(refusal) = snapshot::write(&self.records, &self.config.state, tenant, app).await {
+        if let Err(refusal) =
+            snapshot::write(&self.records, &self.locks, &self.config.state, tenant, app).await
+        {
             tracing::error!(%tenant, %app, %refusal, "a change is committed but not in force");
             warnings.push(format!("the change is kept, but not in force yet: {refusal}"));
             self.reconcile.notify_one();

@@ -26,7 +26,7 @@ const RECONCILE_RETRY: Duration = Duration::from_secs(5);
 /// Puts snapshots right at the start, and whenever one could not be written.
 pub(crate) async fn reconcile(control: Arc<Control>, stop: CancellationToken) {
     loop {
-        let result = snapshot::reconcile(&control.records, &control.config.state).await;
+        let result = snapshot::reconcile(&control.records, &control.locks, &control.config.state).await;
         let done = match result {
             Ok(changed) => {
                 for (tenant, app) in changed {
@@ -85,9 +85,10 @@ impl Control {
     /// Forgets versions that no alias and no kept deployment names, and deletes code that no kept version
     /// has had for the grace period.
     pub(crate) async fn collect(&self) -> Result<(), Refusal> {
+        // Functions first: whatever is deployed after that changes their records, and is a conflict below.
+        let functions = state::scan::<Function>(&self.records, state::FUNCTIONS, "").await?;
         let apps = state::scan::<App>(&self.records, state::APPS, "").await?;
         let deployments = state::scan::<Deployment>(&self.records, state::DEPLOYMENTS, "").await?;
-        let functions = state::scan::<Function>(&self.records, state::FUNCTIONS, "").await?;
         let known: BTreeSet<&str> = apps.iter().map(|at| at.key.as_str()).collect();
         // (tenant/function, number)
         let mut named: BTreeSet<(String, u64)> = BTreeSet::new();

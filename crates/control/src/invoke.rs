@@ -19,7 +19,11 @@ use rouse_types::{
     invocation::{BILLED_HEADER, ERROR_HEADER, ID_HEADER},
 };
 
-use crate::{body::Body, control::Control, view};
+use crate::{
+    body::{self, Body},
+    control::Control,
+    view,
+};
 
 /// The largest answer that is held.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -54,7 +58,11 @@ impl Control {
         let memory_mib = self.memory_mib(tenant, function, &alias).await?;
         let gateway: PathBuf = self.peers.gateway().await.ok_or_else(view::no_gateway)?;
         let (parts, body) = request.into_parts();
-        let mut onward = Request::new(body);
+        let length = http_body::Body::size_hint(&body).exact();
+        let mut onward = Request::new(body::paced(body));
+        if let Some(length) = length {
+            onward.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        }
         *onward.method_mut() = Method::POST;
         // The gateway reads an alias as it stands; what was let through above needs no encoding.
         let path = match asked.alias {
@@ -72,6 +80,9 @@ impl Control {
         // Without it a server may leave trailers out (RFC 9110 §6.5.1), and hyper does.
         onward.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         let lost = |error: wire::Error| {
+            if let Some(refusal) = body::refusal_within(&error) {
+                return refusal.clone();
+            }
             tracing::warn!(%error, "a gateway did not answer an invocation");
             Refusal::new(Code::NodeUnavailable, "the process that runs the function broke off")
                 .hint("whether the function ran is not known: see `rouse logs`")

@@ -1,21 +1,34 @@
 //! Listens and serves: HTTP/1.1 and HTTP/2, on TCP and on a unix socket, within bounds that hold before anyone
 //! has shown a token.
 
-use std::{io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+mod stream;
 
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+use std::{
+    convert::Infallible,
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rouse_types::limits;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::stream::{Protocol, Stream};
 use crate::{control::Control, handle};
 
 /// Connections at once: the API is for people and tools, not for functions' callers.
@@ -24,6 +37,8 @@ const CONNECTIONS_MAX: usize = 1_024;
 const STREAMS_MAX: u32 = 64;
 /// What is waited after an error of accepting, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a connection may be open without a request.
+const IDLE: Duration = Duration::from_secs(60);
 /// How long requests under way may go on after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -83,39 +98,103 @@ pub(crate) async fn serve(
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
+/// Serves one connection until it ends, is idle for long, or the server stops.
 async fn connection(control: Arc<Control>, stream: Box<dyn Stream>, stop: CancellationToken) {
-    // hyper's tasks of one connection end with it.
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEADER_TIMEOUT)
-        .max_headers(limits::HEADERS_MAX)
-        .max_buf_size(limits::HEADER_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(limits::HEADER_BYTES_MAX).unwrap_or(u32::MAX))
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20));
-    let requests = stop.clone();
-    let service = service_fn(move |request| {
-        let answer = handle::handle(Arc::clone(&control), request, requests.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
-    });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+    let sniffed = tokio::time::timeout(limits::HEADER_TIMEOUT, stream::sniff(stream)).await;
+    let Ok(Ok((protocol, stream))) = sniffed else { return };
+    let requests = Arc::new(Requests::default());
+    let service = {
+        let (requests, stop) = (Arc::clone(&requests), stop.clone());
+        service_fn(move |request| {
+            let under_way = requests.begin();
+            let answer = handle::handle(Arc::clone(&control), request, stop.clone());
+            async move {
+                let answer = answer.await;
+                drop(under_way);
+                Ok::<_, Infallible>(answer)
+            }
+        })
+    };
+    match protocol {
+        Protocol::Http1 => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits::HEADER_TIMEOUT)
+                .max_headers(limits::HEADERS_MAX)
+                .max_buf_size(limits::HEADER_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            run(connection, |connection| connection.graceful_shutdown(), &requests, &stop).await;
+        }
+        Protocol::Http2 => {
+            // hyper's tasks of one connection end with it.
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS_MAX)
+                .max_header_list_size(u32::try_from(limits::HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+                .keep_alive_interval(Duration::from_secs(20))
+                .keep_alive_timeout(Duration::from_secs(20))
+                .serve_connection(TokioIo::new(stream), service);
+            run(connection, |connection| connection.graceful_shutdown(), &requests, &stop).await;
+        }
+    }
+}
+
+/// Drives a connection; asks it to end, answers under way left to finish, once it is idle or all is to stop.
+async fn run<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    end: impl Fn(Pin<&mut C>),
+    requests: &Requests,
+    stop: &CancellationToken,
+) {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = requests.idle() => None,
+        () = stop.cancelled() => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
+            end(connection.as_mut());
             connection.await
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// The requests of one connection: none under way for long means that its place is better given to others.
+#[derive(Debug, Default)]
+struct Requests {
+    under_way: AtomicUsize,
+    begun: AtomicU64,
+}
+
+/// One request, until its answer's head is there. A body that is still being sent is left to finish.
+struct UnderWay(Arc<Requests>);
+
+impl Requests {
+    fn begin(self: &Arc<Self>) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Waits for [`IDLE`] without a request.
+    async fn idle(&self) {
+        loop {
+            let begun = self.begun.load(Ordering::SeqCst);
+            tokio::time::sleep(IDLE).await;
+            if self.begun.load(Ordering::SeqCst) == begun && self.under_way.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -13,7 +13,10 @@ use std::{
 use rouse_store::Records;
 use rouse_types::{AppName, AppSnapshot, Code, FunctionRoute, Refusal, TenantId};
 
-use crate::state::{self, App, At, Function, Version};
+use crate::{
+    locks::Locks,
+    state::{self, App, At, Function, Version},
+};
 
 /// The file of an app.
 pub(crate) fn path(state: &Path, tenant: &TenantId, app: &AppName) -> PathBuf {
@@ -65,10 +68,13 @@ fn inconsistent(key: &str) -> Refusal {
 /// disk when this returns.
 pub(crate) async fn write(
     records: &Records,
+    locks: &Locks,
     state: &Path,
     tenant: &TenantId,
     app: &AppName,
 ) -> Result<bool, Refusal> {
+    // What is read under the lock is written under it, so no older state follows a newer one.
+    let _lock = locks.hold(format!("snapshot {tenant}/{app}")).await;
     let path = path(state, tenant, app);
     let wanted = build(records, tenant, app).await?;
     let written = tokio::task::spawn_blocking(move || match wanted {
@@ -114,7 +120,11 @@ fn sync(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes every file what the store says; gives the apps whose files had to be changed.
-pub(crate) async fn reconcile(records: &Records, state: &Path) -> Result<Vec<(TenantId, AppName)>, Refusal> {
+pub(crate) async fn reconcile(
+    records: &Records,
+    locks: &Locks,
+    state: &Path,
+) -> Result<Vec<(TenantId, AppName)>, Refusal> {
     let mut apps: std::collections::BTreeSet<(TenantId, AppName)> = std::collections::BTreeSet::new();
     for at in state::scan::<App>(records, state::APPS, "").await? {
         apps.extend(split(&at.key));
@@ -129,7 +139,7 @@ pub(crate) async fn reconcile(records: &Records, state: &Path) -> Result<Vec<(Te
     }
     let mut changed = Vec::new();
     for (tenant, app) in apps {
-        match write(records, state, &tenant, &app).await {
+        match write(records, locks, state, &tenant, &app).await {
             Ok(true) => changed.push((tenant, app)),
             Ok(false) => {}
             // One app that cannot be put right must not keep the others from it.

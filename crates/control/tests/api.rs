@@ -247,3 +247,46 @@ async fn instances_and_metrics_of_all_processes_are_told() {
     assert!(info.runtimes[2].detail.as_ref().expect("why").contains("wait for it"));
     platform.stop().await;
 }
+
+#[tokio::test]
+async fn clients_that_send_too_slowly_are_cut_off() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let platform = Platform::start().await;
+    let address = platform.url.trim_start_matches("http://").to_owned();
+    // Nothing, half of a preface of HTTP/2, half of a head, one request and then silence.
+    let begins: [&[u8]; 4] = [
+        b"",
+        b"PRI * HT",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n",
+    ];
+    let waits = begins.map(|begin| async {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        stream.write_all(begin).await.expect("sent");
+        let mut all = Vec::new();
+        // The bound is ten seconds; what is asserted is only that there is one.
+        let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut all)).await;
+        ended.expect("it is cut off").expect("in order");
+        all
+    });
+    let answers = futures_util::future::join_all(waits).await;
+    assert!(answers[3].starts_with(b"HTTP/1.1 200"), "what was asked whole was answered");
+    platform.stop().await;
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_too() {
+    let platform = Platform::start().await;
+    let address = platform.url.trim_start_matches("http://").to_owned();
+    let stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, io).await.expect("a handshake");
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(connection);
+    let request = Request::get(format!("{}/healthz", platform.url)).body(Full::new(Bytes::new()));
+    let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    platform.stop().await;
+}
