@@ -8,7 +8,7 @@ use std::{
 
 use rouse_api::DeployedFunction;
 use rouse_store::{Blobs, Records};
-use rouse_types::{AppName, Digest, FunctionName, TenantId};
+use rouse_types::{AppName, Digest, FunctionName, Refusal, TenantId};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,9 @@ use crate::{
 
 /// Disk that uploads leave free, so that journals and records have room.
 const RESERVE_BYTES: u64 = 256 << 20;
+
+/// Disk that must be free for a deployment: the largest compiled component, and records.
+const DEPLOY_BYTES: u64 = 64 << 20;
 
 /// The process' state, shared by all that it does.
 #[derive(Debug)]
@@ -80,6 +83,14 @@ impl Control {
             unwanted: Mutex::default(),
             config,
         }))
+    }
+
+    /// Whether the disk has room for a deployment.
+    pub(crate) fn check_space(&self) -> Result<(), Refusal> {
+        let space = rustix::fs::statvfs(&self.config.state)
+            .map_err(|errno| state::io_refusal("look at the free space", &errno.into()))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < DEPLOY_BYTES { Err(state::full()) } else { Ok(()) }
     }
 
     pub(crate) fn slots(&self) -> MutexGuard<'_, Slots> {

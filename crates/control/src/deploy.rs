@@ -40,6 +40,7 @@ async fn deploy(
     events: &mut Lines<DeployEvent>,
 ) -> Result<DeployEvent, Refusal> {
     check::request(request)?;
+    control.check_space()?;
     let _lock = control.lock(tenant, app).await;
     refuse_taken(control, tenant, app, request).await?;
     for function in &request.functions {
@@ -100,7 +101,9 @@ async fn prepare(
     let event = if contract == Contract::Lambda {
         DeployEvent::Unpacked { function, ms: ms(started), cached }
     } else {
-        let cached = Box::pin(control.compiler.compile(&control.code, &digest)).await?;
+        let compiled = Box::pin(control.compiler.compile(&control.code, &digest)).await;
+        // A compiler that found the disk full can say many things.
+        let cached = compiled.map_err(|refusal| control.check_space().err().unwrap_or(refusal))?;
         DeployEvent::Compiled { function, ms: ms(started), cached }
     };
     events.send(&event).await;

@@ -272,3 +272,6 @@ fn version_of(view: &View, function: &DeployFunction) -> FunctionVersion {
     version.digest = Digest::of(&text);
     version
 }
+
+#[cfg(test)]
+mod tests;
