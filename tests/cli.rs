@@ -313,6 +313,21 @@ fn each_template_begins_an_app_and_never_writes_over_anything() {
 }
 
 #[test]
+fn the_manifests_of_the_examples_read() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut read = 0;
+    for entry in std::fs::read_dir(examples).expect("examples") {
+        let path = entry.expect("an entry").path().join("rouse.toml");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        if let Err(errors) = rouse_manifest::parse(&text) {
+            panic!("{}", errors.render(&path.display().to_string(), &text));
+        }
+        read += 1;
+    }
+    assert!(read > 0, "there are examples");
+}
+
+#[test]
 fn documents_and_completions_are_printed_without_a_platform() {
     let folder = folder();
     let schema: Value = serde_json::from_str(&stdout(&rouse(folder.path(), &["schema"]))).expect("json");

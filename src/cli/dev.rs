@@ -12,7 +12,10 @@ mod platform;
 mod session;
 mod watch;
 
-use std::{path::Path, pin::pin};
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+};
 
 use anyhow::Context as _;
 
@@ -27,10 +30,7 @@ use super::{
 pub(crate) async fn run(global: &Global, args: &DevArgs) -> anyhow::Result<()> {
     // A manifest that is wrong at the start is told before anything runs.
     let app = App::load(&args.dir)?;
-    let state = match &global.state {
-        Some(state) => state.clone(),
-        None => usual_state(&app.folder),
-    };
+    let state = state_of(global, &app.folder);
     // From here on Ctrl-C is ours, in the middle of a build too.
     let mut interrupt = pin!(tokio::signal::ctrl_c());
     let mut platform = tokio::select! {
@@ -40,8 +40,12 @@ pub(crate) async fn run(global: &Global, args: &DevArgs) -> anyhow::Result<()> {
     let client = platform.client()?;
     let follower = Follower::start(client.clone(), global.tenant.clone());
     let mut watcher = Watcher::new(&app.folder)?;
-    let mut session = Session::new(app.folder, state, client, global.tenant.clone());
-    out::note(&Style::stderr().dim("Ctrl-C stops all"));
+    let mut session = Session::new(app.folder, state.clone(), client, global.tenant.clone());
+    out::note(&Style::stderr().dim(&format!(
+        "Ctrl-C stops all; for `rouse` in another terminal: export ROUSE_URL={} ROUSE_STATE={}",
+        platform.url(),
+        state.display()
+    )));
     let ended = {
         let mut work = pin!(async {
             session.begin().await;
@@ -63,10 +67,11 @@ pub(crate) async fn run(global: &Global, args: &DevArgs) -> anyhow::Result<()> {
     ended
 }
 
-/// Each app has a platform of its own, where the processes without privileges can reach it.
-fn usual_state(folder: &Path) -> std::path::PathBuf {
+/// Each app that is worked on has a platform of its own, below the usual state folder: there the processes
+/// without privileges can reach it.
+fn state_of(global: &Global, folder: &Path) -> PathBuf {
     let digest = rouse_types::Digest::of(folder.as_os_str().as_encoded_bytes()).hex();
-    state::usual().join("dev").join(&digest[..16])
+    state::folder(global).join("dev").join(&digest[..16])
 }
 
 /// The error of a platform that ended by itself.

@@ -23,7 +23,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub(super) struct Platform {
     child: Child,
-    /// Held open: when we go, however we go, it ends, and the platform stops.
+    /// Held open: when we go, however we go, it ends, and the platform stops in order. Killing it instead would
+    /// leave its processes behind.
     stdin: Option<ChildStdin>,
     url: String,
     token: String,
@@ -34,9 +35,9 @@ impl Platform {
         std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
         let listen = match args.listen {
             Some(listen) => listen,
-            None => usual_or_free()?,
+            None => usual_or_free(8080)?,
         };
-        let control = SocketAddr::from(([127, 0, 0, 1], super::free_port()?));
+        let control = usual_or_free(8081)?;
         let program = std::env::current_exe().context("find this program")?;
         let mut command = Command::new(program);
         command
@@ -47,8 +48,7 @@ impl Platform {
             .args(["--gateways", &args.gateways.to_string(), "--stop-with-stdin"])
             // The terminal's Ctrl-C goes to us; we stop it in order.
             .process_group(0)
-            .stdin(Stdio::piped())
-            .kill_on_drop(true);
+            .stdin(Stdio::piped());
         // What the functions print is what counts here; of the platform only what went wrong.
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
@@ -76,6 +76,11 @@ impl Platform {
             }
             sleep(START_POLL).await;
         }
+    }
+
+    /// Where its control API answers.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(super) fn client(&self) -> anyhow::Result<Client> {
@@ -109,8 +114,8 @@ impl Platform {
 }
 
 /// The usual port, so that addresses stay the same from day to day; a free one when it is taken.
-fn usual_or_free() -> anyhow::Result<SocketAddr> {
-    let usual = SocketAddr::from(([127, 0, 0, 1], 8080));
+fn usual_or_free(port: u16) -> anyhow::Result<SocketAddr> {
+    let usual = SocketAddr::from(([127, 0, 0, 1], port));
     if std::net::TcpListener::bind(usual).is_ok() {
         return Ok(usual);
     }
