@@ -1,15 +1,226 @@
-//! The processes of the platform: composed here, created and started.
+//! The processes of the platform: composed here, created and started; all else is in the crates.
 
-use std::{ffi::OsString, process::ExitCode};
+mod boot;
+mod compile;
+mod control;
+mod layout;
+mod supervisor;
 
-use crate::cli::args::{Global, ServeArgs};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
-/// `rouse serve`: the supervisor, which starts the other processes.
-pub(crate) fn serve(_global: &Global, _args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build has no platform in it")
+use anyhow::Context;
+use rouse_sandbox::container::ContainerDriver;
+use rouse_types::{Digest, SystemClock};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{
+    args::{Global, ServeArgs},
+    state::folder,
+};
+use layout::{State, Unprivileged};
+use supervisor::Process;
+
+/// The spawner's socket, below `run`.
+const SPAWNER_SOCKET: &str = "spawner.sock";
+/// How long the node's calls may go on after the order to stop: less than the supervisor's patience.
+const NODE_DRAIN: Duration = Duration::from_secs(30);
+/// The first user id of sandboxes: beyond those of people, services and the usual ranges of subordinate ids.
+const SANDBOX_UID_FIRST: u32 = 1_900_000_000;
+/// Sandboxes of one machine at once: some thousands fit a large one, and each takes a user id.
+const SANDBOXES_MAX: u32 = 4_096;
+/// How long the processes may take to get ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One process of the platform, with all that it is told at its start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Takes calls. See `rouse_gateway`.
+    Gateway { state: PathBuf, index: usize, gateways: usize, domain: String },
+    /// Owns the instances that are not components. See `rouse_node`.
+    Node { state: PathBuf, memory_budget_bytes: u64 },
+    /// Deploys, and answers for what is there. See `rouse_control`.
+    Control { state: PathBuf, public_url: String, domain: String, compile: Vec<OsString> },
+    /// Forks and confines. See `rouse_sandbox::container::spawner`.
+    Spawner { state: PathBuf, user: Option<Unprivileged> },
 }
 
-/// `rouse role NAME …`: one of the processes that the supervisor starts.
-pub(crate) fn role(_args: &[OsString]) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build has no platform in it")
+impl Role {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Gateway { .. } => "gateway",
+            Self::Node { .. } => "node",
+            Self::Control { .. } => "control",
+            Self::Spawner { .. } => "spawner",
+        }
+    }
+}
+
+/// `rouse serve`: the supervisor, which starts the other processes and runs until it is told to stop.
+pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    boot::log();
+    let state = State::take(&folder(global))?;
+    // Here and not in the node, which may not change what functions run.
+    rouse_contract::lambda::runtime::install_node_client(&state.path)
+        .context("put the client for Node.js in place")?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let gateways = args.gateways.map_or(cores, |n| n as usize).min(rouse_gateway::GATEWAYS_MAX);
+    let listeners = supervisor::gateway_listeners(args.listen, gateways)?;
+    let listen = listeners[0].local_addr().context("ask for the gateways' address")?;
+    let control = supervisor::control_listener(args.control)?;
+    let control_address = control.local_addr().context("ask for control's address")?;
+    rouse_gateway::Counters::create(&state.run("counters"))?;
+    state.give(&state.run("counters"))?;
+
+    let path = state.path.clone();
+    let gateway = |index| Role::Gateway { state: path.clone(), index, gateways, domain: args.domain.clone() };
+    let take_calls = listeners.into_iter().enumerate().map(|(index, listener)| Process {
+        role: gateway(index),
+        listener: Some(listener),
+        privileged: false,
+    });
+    let memory_budget_bytes = args.memory_budget.unwrap_or_else(|| memory_bytes() / 4 * 3);
+    let node = Role::Node { state: path.clone(), memory_budget_bytes };
+    let compile = ["/proc/self/exe", "role", "compile"].map(OsString::from).to_vec();
+    let public_url = format!("http://{listen}");
+    let deploy = Role::Control { state: path.clone(), public_url, domain: args.domain.clone(), compile };
+    let spawner = Role::Spawner { state: path.clone(), user: state.unprivileged };
+    let unprivileged = |role, listener| vec![Process { role, listener, privileged: false }];
+    let processes = vec![
+        take_calls.collect(),
+        unprivileged(node, None),
+        unprivileged(deploy, Some(control)),
+        vec![Process { role: spawner, listener: None, privileged: true }],
+    ];
+    let mut sockets: Vec<PathBuf> = (0..gateways).map(|i| state.run(&format!("gateway-{i}.sock"))).collect();
+    sockets.extend([state.run("node.sock"), state.run("control.sock")]);
+    // What a predecessor left would look like readiness.
+    for socket in &sockets {
+        let _ = std::fs::remove_file(socket);
+    }
+    let addresses = serde_json::json!({ "functions": listen, "control": control_address });
+    std::fs::write(state.run("addresses.json"), addresses.to_string()).context("write the addresses")?;
+    boot::run(|stop| async move {
+        let ready = announce(sockets, listen, control_address, path, stop.clone());
+        let ((), ready) = tokio::join!(supervisor::supervise(state, processes, stop), ready);
+        ready
+    })
+}
+
+/// Says that the platform is ready, or stops it when it does not get so.
+async fn announce(
+    sockets: Vec<PathBuf>,
+    listen: SocketAddr,
+    control: SocketAddr,
+    state: PathBuf,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        ready = supervisor::wait_for(&sockets, READY_TIMEOUT) => if let Err(error) = ready {
+            stop.cancel();
+            return Err(error);
+        },
+    }
+    #[expect(clippy::print_stdout, reason = "what a person who starts the platform needs to know")]
+    {
+        println!("rouse {} is ready; Ctrl-C stops it", env!("CARGO_PKG_VERSION"));
+        println!("  functions  http://{listen}/fn/<tenant>/<function>/");
+        println!("  control    http://{control}  (token: {})", state.join("control/token").display());
+    }
+    Ok(())
+}
+
+/// The machine's memory, in bytes.
+fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// `rouse role NAME CONFIG SUPERVISOR`: one of the processes that the supervisor starts; or
+/// `rouse role compile IN OUT`, which control starts.
+pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
+    boot::log();
+    let text = |index: usize| args.get(index).and_then(|arg| arg.to_str()).unwrap_or_default();
+    if text(0) == "compile" {
+        return compile::run(Path::new(text(1)), Path::new(text(2)));
+    }
+    let role: Role =
+        serde_json::from_str(text(1)).context("`rouse role` is started by `rouse serve` only")?;
+    boot::end_with_supervisor(text(2).parse().context("the supervisor's process id")?)?;
+    match role {
+        Role::Gateway { state, index, gateways, domain } => gateway(state, index, gateways, domain),
+        Role::Node { state, memory_budget_bytes } => node(state, memory_budget_bytes),
+        Role::Control { state, public_url, domain, compile } => {
+            control::run(state, public_url, domain, compile)
+        }
+        Role::Spawner { state, user } => spawner(&state, user),
+    }
+}
+
+fn gateway(state: PathBuf, index: usize, gateways: usize, domain: String) -> anyhow::Result<ExitCode> {
+    let config = rouse_gateway::Config {
+        state,
+        index,
+        gateways,
+        domain,
+        pool: rouse_wasm::Pool::default(),
+        clock: Arc::new(SystemClock),
+        // Only to measure what metering costs: see `cargo xtask bench meter`.
+        metering: std::env::var_os("ROUSE_BENCH_NO_METERING").is_none(),
+    };
+    let listener = boot::listener()?;
+    boot::run(|stop| async move { Ok(rouse_gateway::serve(config, listener, stop).await?) })
+}
+
+fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {
+    let run = state.join("run");
+    let config = rouse_node::Config {
+        socket: run.join("node.sock"),
+        driver: ContainerDriver::new(&run.join(SPAWNER_SOCKET)),
+        clock: Arc::new(SystemClock),
+        memory_budget_bytes,
+        drain: NODE_DRAIN,
+        state,
+    };
+    boot::run(|stop| async move { Ok(rouse_node::serve(config, stop.cancelled_owned()).await?) })
+}
+
+/// Runs without a runtime: the process that forks has one thread.
+fn spawner(state: &Path, user: Option<Unprivileged>) -> anyhow::Result<ExitCode> {
+    let own = rustix::process::geteuid().as_raw();
+    rouse_sandbox::container::spawner::run(rouse_sandbox::container::spawner::Config {
+        socket: state.join("run").join(SPAWNER_SOCKET),
+        owner: user.map_or((own, rustix::process::getegid().as_raw()), |user| (user.uid, user.gid)),
+        instance: instance_name(state),
+        mount_roots: ["code", "runtimes"].map(|folder| state.join(folder)).to_vec(),
+        first_uid: SANDBOX_UID_FIRST,
+        sandboxes_max: SANDBOXES_MAX,
+    })
+    .context("run the spawner")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Names this installation on its host: two state folders are two platforms.
+fn instance_name(state: &Path) -> String {
+    Digest::of(state.as_os_str().as_encoded_bytes()).hex()[..12].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_state_folders_are_two_installations() {
+        assert_eq!(instance_name(Path::new("/a")), instance_name(Path::new("/a")));
+        assert_ne!(instance_name(Path::new("/a")), instance_name(Path::new("/b")));
+    }
 }

@@ -69,7 +69,8 @@ impl State {
         // Others may pass through the folder, since each process reaches its own; they may list nothing.
         make(path, 0o711, None)?;
         let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
-        let lock = File::create(path.join("lock")).with_context(|| format!("make a lock in {}", path.display()))?;
+        let lock =
+            File::create(path.join("lock")).with_context(|| format!("make a lock in {}", path.display()))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             bail!(
                 "another platform runs on {}\nhint: stop it, or name another folder with --state",
@@ -111,7 +112,8 @@ fn give(path: &Path, owner: Option<Unprivileged>) -> anyhow::Result<()> {
     if (now.uid(), now.gid()) == (owner.uid, owner.gid) {
         return Ok(());
     }
-    chown(path, Some(owner.uid), Some(owner.gid)).with_context(|| format!("give {} to another user", path.display()))
+    chown(path, Some(owner.uid), Some(owner.gid))
+        .with_context(|| format!("give {} to another user", path.display()))
 }
 
 #[cfg(test)]

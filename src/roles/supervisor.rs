@@ -84,7 +84,10 @@ impl Process {
         };
         // Not the path of the binary: the user without privileges may not be able to reach it.
         let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg("role").arg(self.role.name()).arg(serde_json::to_string(&self.role).context("encode a role")?);
+        command
+            .arg("role")
+            .arg(self.role.name())
+            .arg(serde_json::to_string(&self.role).context("encode a role")?);
         command.arg(std::process::id().to_string());
         // A group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
         command.stdin(stdin).current_dir("/").process_group(0);
@@ -101,9 +104,13 @@ impl Process {
         while !stop.is_cancelled() {
             let started = Instant::now();
             match self.command(state).and_then(|mut command| command.spawn().context("start it")) {
-                Err(error) => tracing::error!(process = name, error = format!("{error:#}"), "a process did not start"),
+                Err(error) => {
+                    tracing::error!(process = name, error = format!("{error:#}"), "a process did not start")
+                }
                 Ok(mut child) => match watch(&mut child, &stop).await {
-                    Some(status) => tracing::warn!(process = name, %status, "a process ended; it is started again"),
+                    Some(status) => {
+                        tracing::warn!(process = name, %status, "a process ended; it is started again")
+                    }
                     None => return,
                 },
             }

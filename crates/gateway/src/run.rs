@@ -190,9 +190,9 @@ async fn drive(mut open: Open, deadline: tokio::time::Instant, mut tell: oneshot
         finished = tokio::time::timeout_at(deadline, &mut open.running) => finished.map(|finished| finished.result),
         () = tell.closed() => Ok(Ok(())),
     };
-    let (outcome, said) = match (open.sent.failure.get(), result) {
+    let (outcome, said) = match (open.sent.failure.get(), &result) {
         // It is we who broke the body off; that the guest then ended well means nothing.
-        (Some(failure), _) | (None, Ok(Err(ref failure))) => {
+        (Some(failure), _) | (None, Ok(Err(failure))) => {
             let (outcome, refusal) = explain(failure, &open.version);
             (outcome, Some(refusal.message))
         }

@@ -1,0 +1,142 @@
+//! The role `control`: what the binary alone knows, handed to `rouse_control`.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use rouse_api::IsolationInfo;
+use rouse_control::{CODE_GRACE_DEFAULT, Config, Retention};
+use rouse_metering::PriceSheet;
+use rouse_sandbox::container::{ContainerDriver, Enforced, Report};
+use rouse_types::{Isolation, Refusal, Runtime, SystemClock};
+use tokio::time::{sleep, timeout};
+
+use super::{SPAWNER_SOCKET, boot};
+
+/// How long to wait for the spawner, which starts at the same time.
+const SPAWNER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Python's minor versions and Node's major ones that are looked for.
+const PYTHONS: std::ops::RangeInclusive<u8> = 9..=15;
+const NODES: std::ops::RangeInclusive<u8> = 18..=26;
+
+pub(super) fn run(
+    state: PathBuf,
+    public_url: String,
+    domain: String,
+    compile_command: Vec<OsString>,
+) -> anyhow::Result<ExitCode> {
+    let listener = boot::listener()?;
+    boot::run(|stop| async move {
+        let driver = ContainerDriver::new(&state.join("run").join(SPAWNER_SOCKET));
+        let isolations = vec![
+            IsolationInfo { isolation: Isolation::Wasm, available: true, unenforced: Vec::new() },
+            container(report(&driver).await),
+        ];
+        let prices = prices(&state.join("prices.toml"))?;
+        let config = Config {
+            state,
+            listener,
+            public_url,
+            domain,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            compile_command,
+            engine_tag: rouse_wasm::engine_tag(),
+            runtimes: runtimes(),
+            runtime_check: check,
+            isolations,
+            prices,
+            retention: Retention::default(),
+            code_grace: CODE_GRACE_DEFAULT,
+            clock: Arc::new(SystemClock),
+        };
+        Ok(Box::pin(rouse_control::serve(config, stop)).await?)
+    })
+}
+
+/// The operator's price sheet, or the default one where there is none. One with an error is an error.
+fn prices(path: &Path) -> anyhow::Result<PriceSheet> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => PriceSheet::parse(&text).with_context(|| format!("read {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(PriceSheet::default()),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+fn runtimes() -> Vec<Runtime> {
+    let mut runtimes = vec![Runtime::Component, Runtime::Provided];
+    runtimes.extend(PYTHONS.map(|minor| Runtime::Python { minor }));
+    runtimes.extend(NODES.map(|major| Runtime::Node { major }));
+    runtimes
+}
+
+fn check(runtime: &Runtime, state: &Path) -> Result<(), Refusal> {
+    match runtime {
+        Runtime::Component => Ok(()),
+        other => rouse_contract::lambda::available(other, state).map(|_| ()),
+    }
+}
+
+async fn report(driver: &ContainerDriver) -> Option<Report> {
+    let asked = async {
+        loop {
+            match driver.report().await {
+                Ok(report) => return report,
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(SPAWNER_TIMEOUT, asked).await.ok()
+}
+
+/// What a report of the host means for those who deploy.
+fn container(report: Option<Report>) -> IsolationInfo {
+    let mut info =
+        IsolationInfo { isolation: Isolation::Container, available: false, unenforced: Vec::new() };
+    let Some(report) = report else {
+        let text = "the spawner did not answer; its messages stand in the log of `rouse serve`";
+        info.unenforced.push(text.to_owned());
+        return info;
+    };
+    info.available = report.unavailable.is_none();
+    info.unenforced.extend(report.unavailable);
+    let limits = [
+        ("memory", report.memory),
+        ("CPU time", report.cpu),
+        ("the number of processes", report.processes),
+        ("freezing between calls", report.freezer),
+        ("the measure of CPU time", report.cpu_usage),
+    ];
+    let missing = limits.into_iter().filter(|(_, enforced)| *enforced == Enforced::No);
+    info.unenforced.extend(missing.map(|(what, _)| format!("this host has no control group for {what}")));
+    info
+}
+
+#[cfg(test)]
+mod tests {
+    use rouse_metering::PriceSheet;
+    use rouse_sandbox::container::Version;
+
+    use super::*;
+
+    #[test]
+    fn what_a_host_cannot_enforce_is_said() {
+        let by = Enforced::By(Version::V2);
+        let report = Report {
+            unavailable: None,
+            memory: Enforced::No,
+            cpu: by,
+            processes: by,
+            freezer: by,
+            cpu_usage: by,
+        };
+        let info = container(Some(report));
+        assert!(info.available);
+        assert_eq!(info.unenforced, ["this host has no control group for memory"]);
+        assert!(!container(None).available);
+    }
+}
