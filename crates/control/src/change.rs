@@ -24,6 +24,9 @@ use crate::{
 /// Deployments of one app that are kept: what one can go back to.
 pub(crate) const DEPLOYMENTS_KEPT: usize = 10;
 
+/// Aliases of one function: bounds its record, and the versions that a snapshot holds.
+const ALIASES_MAX: usize = 100;
+
 fn no_app(app: &AppName) -> Refusal {
     Refusal::new(Code::AppNotFound, format!("there is no app '{app}'"))
         .hint("`rouse list` shows what is deployed")
@@ -112,6 +115,13 @@ impl Control {
                     )
                     .hint(format!("`rouse versions {function}` shows which there are")));
                 }
+            }
+            if record.aliases.len() >= ALIASES_MAX && !record.aliases.contains_key(&name) {
+                return Err(Refusal::new(
+                    Code::BadRequest,
+                    format!("function '{function}' has {ALIASES_MAX} aliases already"),
+                )
+                .hint("delete one that is no longer needed"));
             }
             record.aliases.insert(name.clone(), alias.clone());
             Ok(())

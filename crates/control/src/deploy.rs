@@ -81,9 +81,6 @@ async fn prepare(
         return Err(code::missing(&digest));
     }
     let contract = function.runtime.contract();
-    if contract != Contract::Component {
-        (control.config.runtime_check)(&function.runtime, &control.config.state)?;
-    }
     // The same code may be in two apps that are deployed at the same time.
     let _lock = control.locks.hold(format!("code {digest}")).await;
     control.in_use(digest);
@@ -94,7 +91,15 @@ async fn prepare(
         events.send(&DeployEvent::Compiling { function: name.clone() }).await;
     }
     let (store, blobs, runtime) = (control.code.clone(), control.blobs.clone(), function.runtime.clone());
-    let installed = tokio::task::spawn_blocking(move || store.install(&blobs, &digest, &runtime)).await;
+    let (check, state) = (control.config.runtime_check, control.config.state.clone());
+    let installed = tokio::task::spawn_blocking(move || {
+        // It may run an interpreter to ask for its version.
+        if contract != Contract::Component {
+            check(&runtime, &state)?;
+        }
+        store.install(&blobs, &digest, &runtime)
+    });
+    let installed = installed.await;
     let cached =
         installed.map_err(|error| state::io_refusal("unpack code", &std::io::Error::other(error)))??;
     let function = name.clone();
