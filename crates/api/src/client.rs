@@ -417,3 +417,6 @@ fn json<T: Serialize>(value: &T) -> Result<RequestBody, Refusal> {
         .map_err(|error| Refusal::new(Code::BadRequest, format!("cannot write the request: {error}")))?;
     Ok(full(bytes.into()))
 }
+
+#[cfg(test)]
+mod tests;

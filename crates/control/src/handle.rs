@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     body::{self, Body},
     control::Control,
-    deploy, invoke, logs, state,
+    deploy, invoke, logs, metrics, state,
 };
 
 /// Answers one request.
@@ -110,7 +110,7 @@ async fn act(
         }
         Id::Metrics => {
             let others = control.peers.metrics().await;
-            Ok(body::bytes("text/plain; version=0.0.4", control.metrics.all(others)))
+            Ok(body::bytes(metrics::CONTENT_TYPE, control.metrics.all(others)))
         }
         Id::Health => Ok(body::bytes("text/plain", "ok\n")),
         Id::Ready => control.ready().await.map(|()| body::bytes("text/plain", "ready\n")),

@@ -1,5 +1,5 @@
-//! Metrics: those of control itself, and those of all processes as one Prometheus text (exposition format
-//! 0.0.4), each sample with the label `process`.
+//! Metrics: those of control itself, and those of all processes as one text that Prometheus reads
+//! (OpenMetrics 1.0), each sample with the label `process`.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,9 @@ use std::{
 };
 
 use crate::peers::Told;
+
+/// What the text is.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What control counts of itself.
 #[derive(Debug, Default)]
@@ -34,15 +37,15 @@ impl Metrics {
     fn text(&self) -> String {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         format!(
-            "# HELP rouse_control_deployments_total Deployments that ended.\n\
-             # TYPE rouse_control_deployments_total counter\n\
+            "# HELP rouse_control_deployments Deployments that ended.\n\
+             # TYPE rouse_control_deployments counter\n\
              rouse_control_deployments_total{{result=\"live\"}} {}\n\
              rouse_control_deployments_total{{result=\"failed\"}} {}\n\
-             # HELP rouse_control_requests_total Requests to the API.\n\
-             # TYPE rouse_control_requests_total counter\n\
+             # HELP rouse_control_requests Requests to the API.\n\
+             # TYPE rouse_control_requests counter\n\
              rouse_control_requests_total {}\n\
-             # HELP rouse_control_refused_total Requests to the API that were refused.\n\
-             # TYPE rouse_control_refused_total counter\n\
+             # HELP rouse_control_refused Requests to the API that were refused.\n\
+             # TYPE rouse_control_refused counter\n\
              rouse_control_refused_total {}\n",
             of(&self.deployed),
             of(&self.failed),
@@ -74,7 +77,7 @@ fn merge(told: impl Iterator<Item = Told>) -> String {
             if let Some(comment) = line.strip_prefix('#') {
                 let mut words = comment.split_whitespace();
                 let (kind, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-                if !matches!(kind, "HELP" | "TYPE") {
+                if !matches!(kind, "HELP" | "TYPE" | "UNIT") {
                     continue;
                 }
                 name.clone_into(&mut current);
@@ -102,7 +105,7 @@ fn merge(told: impl Iterator<Item = Told>) -> String {
         let comments: String = family.comments.iter().map(|line| format!("{line}\n")).collect();
         comments + &family.samples
     });
-    texts.collect()
+    texts.chain(["# EOF\n".to_owned()]).collect()
 }
 
 #[cfg(test)]
@@ -121,7 +124,7 @@ mod tests {
             merge([told("gateway-0", one), told("node", two)].into_iter()),
             "# HELP calls Calls.\n# TYPE calls counter\n\
              calls_total{process=\"gateway-0\",f=\"a b\"} 1\ncalls_total{process=\"node\"} 2\n\
-             up{process=\"gateway-0\"} 1\n"
+             up{process=\"gateway-0\"} 1\n# EOF\n"
         );
     }
 }

@@ -100,7 +100,10 @@ pub(crate) async fn serve(
 
 /// Serves one connection until it ends, is idle for long, or the server stops.
 async fn connection(control: Arc<Control>, stream: Box<dyn Stream>, stop: CancellationToken) {
-    let sniffed = tokio::time::timeout(limits::HEADER_TIMEOUT, stream::sniff(stream)).await;
+    let sniffed = tokio::select! {
+        sniffed = tokio::time::timeout(limits::HEADER_TIMEOUT, stream::sniff(stream)) => sniffed,
+        () = stop.cancelled() => return,
+    };
     let Ok(Ok((protocol, stream))) = sniffed else { return };
     let requests = Arc::new(Requests::default());
     let service = {

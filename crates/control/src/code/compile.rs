@@ -17,7 +17,7 @@ use crate::state;
 /// The largest component of an interpreted language takes half a minute on one slow core.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Address space of the child: a component of 30 MiB takes 2 GiB.
-const ADDRESS_SPACE_BYTES_MAX: u64 = 8 << 30;
+const MEMORY_BYTES_MAX: u64 = 8 << 30;
 /// The largest file that it may write.
 const OUTPUT_BYTES_MAX: u64 = 1 << 30;
 /// Compiles at once. Each uses all cores by itself, so more would only take memory.
@@ -102,7 +102,7 @@ impl Compiler {
 fn bound(pid: Pid) {
     let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
     for (resource, bytes) in
-        [(Resource::As, ADDRESS_SPACE_BYTES_MAX), (Resource::Fsize, OUTPUT_BYTES_MAX), (Resource::Core, 0)]
+        [(Resource::Data, MEMORY_BYTES_MAX), (Resource::Fsize, OUTPUT_BYTES_MAX), (Resource::Core, 0)]
     {
         if let Err(error) = prlimit(Some(pid), resource, limit(bytes)) {
             tracing::warn!(?resource, %error, "the compiler runs without a limit");

@@ -143,11 +143,12 @@ impl Platform {
         Arc::clone(&self.state)
     }
 
+    /// Ends control as its supervisor does: it must end by itself, and soon.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
-        while let Some(task) = self.tasks.try_join_next() {
-            task.expect("no task panicked");
-        }
+        // The other task is the gateway's, which never ends.
+        let ended = tokio::time::timeout(Duration::from_secs(8), self.tasks.join_next()).await;
+        ended.expect("control ends when it is told to").expect("a task").expect("no task panicked");
         self.tasks.shutdown().await;
     }
 
