@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Seconds of each round.
     #[arg(long, env = "ROUSE_BENCH_SECONDS", default_value_t = 3)]
     seconds: u64,
+    /// Measure this binary instead of building one. Nothing is written to docs/benchmarks.md.
+    #[arg(long)]
+    binary: Option<std::path::PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -43,13 +46,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let tools = setup::run()?;
     setup::apt(&["wrk"])?;
-    let binary = suite::binary()?;
+    let binary = args.binary.clone().map_or_else(suite::binary, Ok)?;
     let effort = Effort { rounds: args.rounds, seconds: args.seconds };
     let bench = Bench { binary: &binary, tools: &tools, effort };
     for name in names {
         let Some(measure) = suite::by_name(name) else { continue };
         let rows = measure(&bench)?;
-        let short = args.rounds < ROUNDS_MIN;
+        let short = args.rounds < ROUNDS_MIN || args.binary.is_some();
         for row in &rows {
             let mut json = row.json();
             if short {

@@ -96,7 +96,8 @@ fn show(platform: &Platform) -> Result<()> {
         bail!("processes of functions are left after {IDLE_MAX:?}: {left:?}");
     }
     println!("  all functions are gone {:.1} s after the last call", begun.elapsed().as_secs_f64());
-    indent(&sh::output(&mut platform.rouse(&["ps"]))?);
+    let instances = sh::output(&mut platform.rouse(&["ps"]))?;
+    indent(if instances.trim().is_empty() { "rouse ps: no instances" } else { &instances });
     println!("  the platform's own processes:");
     for (pid, command) in platform.processes() {
         println!("    {pid:>8}  {}", role(&command));
@@ -134,7 +135,7 @@ fn call_quietly(platform: &Platform, function: &str, body: Option<&str>) -> Resu
 fn call(platform: &Platform, function: &str, which: &str, body: Option<&str>) -> Result<()> {
     let answer = call_quietly(platform, function, body)?;
     println!(
-        "  {function:<13} {which:<6} {:<44} billed {} ms",
+        "  {function:<13} {which:<6} {:<52} billed {} ms",
         timing(answer.header("server-timing")),
         answer.header("x-rouse-billed-ms"),
     );

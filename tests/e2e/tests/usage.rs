@@ -37,7 +37,9 @@ async fn every_call_is_on_the_bill_once_and_the_sums_reconcile() {
     let report = platform.json(&["usage"]).await;
     assert_eq!(report["total"]["billed_ms"], billed, "the bill says what the answers said: {report}");
     assert_eq!(report["total"]["errors"], 5, "{report}");
-    assert!(report["total"]["cold"].as_u64().expect("cold calls") >= 15, "{report}");
+    // The handler's first, and the component's first in each of the two gateways that was asked.
+    let cold = report["total"]["cold"].as_u64().expect("cold calls");
+    assert!((2..=3).contains(&cold), "{report}");
     for by in ["function", "hour", "tenant"] {
         let other = platform.json(&["usage", "--by", by]).await;
         assert_eq!(other["total"], report["total"], "by {by}");
