@@ -118,7 +118,6 @@ fn container(report: Option<Report>) -> IsolationInfo {
 
 #[cfg(test)]
 mod tests {
-    use rouse_metering::PriceSheet;
     use rouse_sandbox::container::Version;
 
     use super::*;

@@ -91,6 +91,8 @@ impl Node {
         if let Some(host) = host {
             headers.entry(header::HOST).or_insert(host);
         }
+        // Without it the outcome of a streamed answer would not be sent (RFC 9110 §10.1.4).
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
         let json = serde_json::to_string(&invocation).expect("plain data");
         headers.insert(INVOCATION_HEADER, HeaderValue::try_from(json).expect("names and digits in ASCII"));
         match self.client.request(request).await {

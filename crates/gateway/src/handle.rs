@@ -74,7 +74,8 @@ impl Gateway {
             table: Table::new(&config.state),
             admission: Admission::new(counters, config.pool.instances, config.gateways),
             components: Components::new(engine, &config.state),
-            node: Node::new(run.join("node.sock"), Executor(tasks.clone())),
+            // Connections to the node idle for a while; the end of the gateway does not wait for that.
+            node: Node::new(run.join("node.sock"), Executor(TaskTracker::new())),
             journals: Journals::open(&config.state, &writer, config.metering)?,
             metrics: Metrics::new(),
             tasks,

@@ -95,6 +95,13 @@ impl Open {
         sink(Stream::Platform, text);
     }
 
+    /// Logs the stack of a trap: its owner can use it, its callers have no business with it.
+    fn say_where(&self, failure: &Failure) {
+        if let Failure::Trap { backtrace, .. } = failure {
+            backtrace.lines().for_each(|line| self.say(line));
+        }
+    }
+
     /// Ends a call that has no answer of its own.
     fn fail(&mut self, outcome: Outcome, refusal: &Refusal) -> Response<Body> {
         self.say(&refusal.message);
@@ -170,6 +177,7 @@ pub(crate) async fn run(
         Answer::Failed(finished) => {
             let failure = finished.result.err().unwrap_or(Failure::NoAnswer);
             let (outcome, refusal) = explain(&failure, &open.version);
+            open.say_where(&failure);
             open.fail(outcome, &refusal)
         }
         Answer::Streaming(mut parts, body) => {
@@ -194,6 +202,7 @@ async fn drive(mut open: Open, deadline: tokio::time::Instant, mut tell: oneshot
         // It is we who broke the body off; that the guest then ended well means nothing.
         (Some(failure), _) | (None, Ok(Err(failure))) => {
             let (outcome, refusal) = explain(failure, &open.version);
+            open.say_where(failure);
             (outcome, Some(refusal.message))
         }
         (None, Err(_)) => (Outcome::Timeout, Some(timed_out(&open.version).message)),
@@ -291,7 +300,7 @@ fn explain(failure: &Failure, version: &SharedVersion) -> (Outcome, Refusal) {
             Outcome::FunctionError,
             Refusal::new(Code::InvalidResponse, format!("function '{function}': {failure}")).hint(see_logs()),
         ),
-        Failure::Trap(_) | Failure::Exit(_) => (
+        Failure::Trap { .. } | Failure::Exit(_) => (
             Outcome::FunctionError,
             Refusal::new(Code::FunctionError, format!("function '{function}' failed: {failure}"))
                 .hint(see_logs()),

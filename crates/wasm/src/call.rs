@@ -47,8 +47,13 @@ pub struct Call {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The code trapped: an `unreachable`, a panic, an access out of bounds.
-    #[error("the component trapped: {0}")]
-    Trap(String),
+    #[error("the component trapped: {reason}")]
+    Trap {
+        /// What it did.
+        reason: String,
+        /// Where: the functions on its stack, innermost first. For its owner, not for its callers.
+        backtrace: String,
+    },
     /// It wanted more memory than it may have.
     #[error("the component wanted more memory than its limit")]
     OutOfMemory,
@@ -234,8 +239,16 @@ fn classify(error: &wasmtime::Error, state: &State) -> Failure {
     if state.limiter.refused {
         return Failure::OutOfMemory;
     }
-    // The chain ends with the trap; before it stands the guest's backtrace, which tells where.
-    Failure::Trap(format!("{error:?}").chars().take(4_096).collect())
+    let backtrace =
+        error.downcast_ref::<wasmtime::WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
+    // The chain ends with the trap itself, unless all there is stands at its head.
+    let reason = error.root_cause().to_string();
+    Failure::Trap { reason: cut(&reason, 500), backtrace: cut(&backtrace, 4_096) }
+}
+
+/// Guests choose function names, and so how long a backtrace is.
+fn cut(text: &str, chars_max: usize) -> String {
+    text.chars().take(chars_max).collect()
 }
 
 impl Running {

@@ -16,7 +16,8 @@ use crate::state;
 
 /// The largest component of an interpreted language takes half a minute on one slow core.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// Address space of the child: a component of 30 MiB takes 2 GiB.
+/// Memory that the child may write to: a component of 30 MiB takes 2 GiB. Not its address space, of which the
+/// engine reserves far more than it uses.
 const MEMORY_BYTES_MAX: u64 = 8 << 30;
 /// The largest file that it may write.
 const OUTPUT_BYTES_MAX: u64 = 1 << 30;

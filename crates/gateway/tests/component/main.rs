@@ -110,6 +110,16 @@ fn a_trap_is_a_clear_error() {
 }
 
 #[test]
+fn where_a_component_trapped_stands_in_its_log_and_not_in_the_answer() {
+    let gateway = gateway!(|_| {});
+    let answer = gateway.get("/fn/t/probe/panic").text();
+    assert!(answer.contains("unreachable") && !answer.contains("wasm function"), "{answer}");
+    let log = gateway.log();
+    assert!(log.iter().any(|line| line.text.contains("asked to panic")), "what it printed: {log:?}");
+    assert!(log.iter().any(|line| line.text.contains("wasm function")), "its stack: {log:?}");
+}
+
+#[test]
 fn an_exit_is_a_clear_error() {
     fails("/exit", 502, "function-error", Outcome::FunctionError);
 }
