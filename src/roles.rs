@@ -108,9 +108,16 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     }
     let addresses = serde_json::json!({ "functions": listen, "control": control_address });
     std::fs::write(state.run("addresses.json"), addresses.to_string()).context("write the addresses")?;
+    let with_stdin = args.stop_with_stdin;
     boot::run(|stop| async move {
         let ready = announce(sockets, listen, control_address, path, stop.clone());
-        let ((), ready) = tokio::join!(supervisor::supervise(state, processes, stop), ready);
+        let orphaned = async {
+            if with_stdin && stop.run_until_cancelled(boot::stdin_ends()).await.is_some() {
+                stop.cancel();
+            }
+        };
+        let supervised = supervisor::supervise(state, processes, stop.clone());
+        let ((), (), ready) = tokio::join!(supervised, orphaned, ready);
         ready
     })
 }

@@ -4,13 +4,16 @@ use std::{future::Future, net::TcpListener, os::fd::AsFd, process::ExitCode};
 
 use anyhow::Context;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::unix::pipe,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-/// Logs to standard error, as much as `ROUSE_LOG` asks for.
+/// Logs to standard error, as much as `RUST_LOG` asks for; as JSON where `ROUSE_LOG_FORMAT` is `json`.
 pub(crate) fn log() {
-    let filter = EnvFilter::try_from_env("ROUSE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let json = std::env::var("ROUSE_LOG_FORMAT").is_ok_and(|format| format == "json");
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber would be refused: in tests the first stays.
@@ -30,6 +33,15 @@ pub(crate) fn end_with_supervisor(supervisor: u32) -> anyhow::Result<()> {
 pub(crate) fn listener() -> anyhow::Result<TcpListener> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("take the listening socket")?;
     Ok(TcpListener::from(socket))
+}
+
+/// Waits until standard input ends: whoever started us holds its other end, and is gone then. Never ends where
+/// standard input is no pipe.
+pub(crate) async fn stdin_ends() {
+    let pipe = std::io::stdin().as_fd().try_clone_to_owned().and_then(pipe::Receiver::from_owned_fd);
+    let Ok(mut pipe) = pipe else { return std::future::pending().await };
+    // What is written there means nothing.
+    let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
 }
 
 /// Runs one role on one thread until it is told to stop.

@@ -76,8 +76,8 @@ pub(crate) fn announce_trailers(headers: &mut HeaderMap) {
 
 /// A refusal as an answer: JSON, the status of its code, `Retry-After` where there is one.
 pub(crate) fn refuse(id: InvocationId, refusal: &Refusal, outcome: Option<&OutcomeHead>) -> Response<Body> {
-    let json = serde_json::json!({ "error": refusal });
-    let mut response = Response::new(Body::full(Bytes::from(json.to_string() + "\n")));
+    let json = serde_json::to_string(refusal).expect("plain data");
+    let mut response = Response::new(Body::full(Bytes::from(json + "\n")));
     *response.status_mut() = StatusCode::from_u16(refusal.code.status()).expect("a code's status");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

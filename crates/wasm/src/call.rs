@@ -304,6 +304,7 @@ impl Running {
         buffered: &mut BytesMut,
         end: &mut Option<GuestEnd>,
     ) -> Poll<Result<(), Failure>> {
+        let mut still = 0;
         loop {
             let mut moved = false;
             if end.is_none()
@@ -358,15 +359,17 @@ impl Running {
                     }
                 }
             }
-            let Some((_, body)) = response else {
-                if moved {
-                    continue;
+            still = if moved { 0 } else { still + 1 };
+            match response {
+                // Asking for the body may be what the guest waited for: it is polled once more.
+                Some((_, body)) => {
+                    let whole = body.is_none() && end.is_some();
+                    if whole || still > 1 || buffered.len() > BUFFER_BYTES_MAX {
+                        return Poll::Ready(Ok(()));
+                    }
                 }
-                return Poll::Pending;
-            };
-            let whole = body.is_none() && end.is_some();
-            if whole || !moved || buffered.len() > BUFFER_BYTES_MAX {
-                return Poll::Ready(Ok(()));
+                None if moved => {}
+                None => return Poll::Pending,
             }
         }
     }

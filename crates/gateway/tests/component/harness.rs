@@ -2,11 +2,12 @@
 //! the wire.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -19,14 +20,19 @@ use rouse_types::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-/// The tests' component, built by `cargo xtask test`.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+/// The component that most tests call.
 pub(crate) fn probe() -> Option<Vec<u8>> {
+    guest("probe")
+}
+
+/// A component of `tests/guests`, built by `cargo xtask test`.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn guest(name: &str) -> Option<Vec<u8>> {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests");
-    let wasm = std::fs::read(guests.join("probe/target/wasm32-wasip2/release/probe.wasm"));
+    let wasm = std::fs::read(guests.join(format!("{name}/target/wasm32-wasip2/release/{name}.wasm")));
     if wasm.is_err() {
         let test = std::thread::current().name().unwrap_or_default().to_owned();
-        eprintln!("SKIPPED {test}: tests/guests/probe is not built; `cargo xtask test` builds it");
+        eprintln!("SKIPPED {test}: tests/guests/{name} is not built; run cargo xtask setup");
     }
     wasm.ok()
 }
@@ -235,10 +241,11 @@ impl Drop for Gateway {
     }
 }
 
-/// Compiles the component once for all tests of this process: in debug builds it takes a while.
+/// Compiles a component once for all tests of this process: in debug builds it takes a while.
 fn compiled_once(wasm: &[u8]) -> Vec<u8> {
-    static COMPILED: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPILED.get_or_init(|| rouse_wasm::compile(wasm).expect("the probe compiles")).clone()
+    static COMPILED: Mutex<BTreeMap<Vec<u8>, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().expect("no test panics in here");
+    compiled.entry(wasm.to_owned()).or_insert_with(|| rouse_wasm::compile(wasm).expect("it compiles")).clone()
 }
 
 fn head(method: &str, path: &str, headers: &[(&str, &str)], framing: &str) -> String {
