@@ -1,4 +1,4 @@
-//! The examples: what there is, and building those that are components, when something has changed.
+//! The examples and the components that only tests call: what there is, and building them when something has changed.
 
 use std::{
     fs,
@@ -57,6 +57,18 @@ pub(crate) fn build(tools: &Tools) -> Result<()> {
                 begun.elapsed().as_secs_f64(),
                 component.display()
             );
+        }
+    }
+    Ok(())
+}
+
+/// Builds the components of tests/guests, which the gateway's tests call.
+pub(crate) fn guests(tools: &Tools) -> Result<()> {
+    let guests = paths::root().join("tests/guests");
+    for guest in fs::read_dir(&guests).with_context(|| format!("list {}", guests.display()))? {
+        let guest = guest?.path();
+        if guest.join("rouse.toml").is_file() {
+            component(&guest, tools)?;
         }
     }
     Ok(())

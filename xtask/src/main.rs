@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Install what the examples and tests need: Debian packages, and tools in a private folder.
+    /// Install what the examples and tests need, and build the components that tests call.
     Setup,
     /// Build the examples' components.
     Examples,
@@ -58,7 +58,7 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let done = match Cli::parse().command {
-        Command::Setup => setup::run().map(drop),
+        Command::Setup => setup::run().and_then(|tools| examples::guests(&tools)),
         Command::Examples => setup::run().and_then(|tools| examples::build(&tools)),
         Command::Demo { exit } => demo::run(exit),
         Command::Test { suites } => suites::run(&suites),

@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{paths, platform, setup, sh, tidy};
+use crate::{examples, paths, platform, setup, sh, tidy};
 use tally::Tally;
 
 /// The suites, in the order in which all of them run: what fails soonest comes first.
@@ -51,7 +51,7 @@ fn one(suite: &str) -> Result<Tally> {
         },
         "clippy" => check("clippy", cargo("clippy").args(["--workspace", "--all-targets"]).args(NO_WARNINGS)),
         "unit" => {
-            setup::run()?;
+            examples::guests(&setup::run()?)?;
             let mut tally = tests("unit", &["--workspace", "--exclude", "rouse-e2e", "--all-targets"])?;
             tally.add(tests("unit-doc", &["--workspace", "--exclude", "rouse-e2e", "--doc"])?);
             Ok(tally)

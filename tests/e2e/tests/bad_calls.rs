@@ -13,7 +13,7 @@ async fn an_unknown_function_is_not_found_and_says_what_was_asked_for() {
     let platform = Platform::shared();
     let answer = platform.get("nobody/x").await;
     assert_eq!((answer.status.as_u16(), answer.code()), (404, "function-not-found"));
-    assert!(answer.json()["error"]["message"].as_str().expect("a message").contains("nobody"));
+    assert!(answer.json()["message"].as_str().expect("a message").contains("nobody"));
     assert_eq!(answer.header("x-rouse-invocation-id").len(), 36);
     for path in
         ["/", "/fn", "/fn/", "/fn/default", "/fn/default/", "/fn/%00/%ff", "/fn/default/a@b@c", "/..//fn"]

@@ -10,7 +10,7 @@ async fn fails(platform: &Platform, function: &str, status: u16, code: &str) -> 
     let (answer, other) = tokio::join!(platform.get(function), platform.get("hello-node/?name=other"));
     assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{}", answer.text());
     assert!(
-        answer.json()["error"]["message"].as_str().expect("a message").contains(function),
+        answer.json()["message"].as_str().expect("a message").contains(function),
         "{}",
         answer.text()
     );
