@@ -79,6 +79,8 @@ struct Instance {
     invocations: u64,
     stats: Stats,
     timer: Option<timers::Id>,
+    /// Since when it is idle, if it is.
+    idle_since: Instant,
     priority: f64,
 }
 
@@ -196,7 +198,7 @@ impl Pool {
         };
         known.history.arrived(now);
         let version = Arc::clone(&known.version);
-        if u64::from(version.limits.memory_mib) << 20 > self.budget_bytes {
+        if memory_bytes(&version) > self.budget_bytes {
             let text =
                 format!("{key} wants {} MiB, more than this node has for all", version.limits.memory_mib);
             return self.refuse(job, Refusal::new(Code::CapacityExhausted, text).hint("lower `memory`"));
@@ -359,7 +361,7 @@ impl Pool {
             return self.end(id);
         }
         let (kept, priority) = self.known.get(key).map_or((Duration::ZERO, 0.0), |known| {
-            let memory = u64::from(known.version.limits.memory_mib) << 20;
+            let memory = memory_bytes(&known.version);
             let history = &known.history;
             (
                 keep_alive(history.cold, &history.arrivals),
@@ -369,25 +371,34 @@ impl Pool {
         let timer = self.timers.set(now + kept, Timer::KeepAlive(id));
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.timer = Some(timer);
+            instance.idle_since = now;
             instance.priority = priority;
         }
-        if self.starved_longer_than(key, own_oldest, now) {
+        if self.gives_way(id, key, own_oldest, now) {
             self.end(id);
             return;
         }
         self.scale(key);
     }
 
-    /// Whether the longest starved version has waited longer than this one's oldest call.
-    fn starved_longer_than(&self, key: &VersionKey, own_oldest: Option<Duration>, now: Instant) -> bool {
-        let starved = self.starved.iter().find(|other| *other != key);
-        let job = starved.and_then(|other| self.groups.get(other)).and_then(|group| group.waiting.front());
+    /// Whether the version that has starved longest has waited longer than this one's oldest call, and the memory
+    /// of this instance would be enough for it: otherwise both would lose.
+    fn gives_way(&self, id: Id, key: &VersionKey, own_oldest: Option<Duration>, now: Instant) -> bool {
+        let (Some(instance), Some(_)) = (self.instances.get(&id), own_oldest) else { return false };
+        let others = self.starved.iter().filter(|other| *other != key);
+        let oldest = others.filter_map(|other| Some((self.oldest(other)?, other))).min();
+        let Some((arrived, other)) = oldest else { return false };
+        let needed = self.known.get(other).map_or(u64::MAX, |known| memory_bytes(&known.version));
+        let free = self.budget_bytes.saturating_sub(self.reserved_bytes);
         // Memory that is being set free already is enough for now.
         self.ending_bytes == 0
-            && own_oldest.is_some()
-            && job.is_some_and(|job| {
-                rouse_scheduler::admit::gives_way(own_oldest, now.saturating_duration_since(job.arrived))
-            })
+            && needed <= free + instance.memory_bytes
+            && rouse_scheduler::admit::gives_way(own_oldest, now.saturating_duration_since(arrived))
+    }
+
+    /// When the oldest of a version's waiting calls arrived.
+    fn oldest(&self, key: &VersionKey) -> Option<Instant> {
+        Some(self.groups.get(key)?.waiting.front()?.arrived)
     }
 
     /// Hands waiting calls to idle instances, and starts what is wanted beyond.
@@ -406,7 +417,7 @@ impl Pool {
             self.hand_over(id, key, job);
         }
         let wanted = starts_wanted(self.group(key).load(), &scaling, 1, u32::MAX);
-        let bytes = u64::from(version.limits.memory_mib) << 20;
+        let bytes = memory_bytes(&version);
         for _ in 0..wanted {
             if self.closing || !self.make_room(bytes) {
                 if !self.starved.contains(key) && !self.closing {
@@ -442,11 +453,17 @@ impl Pool {
         }
         let soon = free + self.ending_bytes;
         if bytes > soon {
-            let idle = self.instances.iter().filter(|(_, instance)| {
-                instance.jobs.is_some()
-                    && matches!(instance.state, InstanceState::Idle | InstanceState::Frozen)
-            });
-            let candidates = idle.map(|(&id, instance)| Candidate {
+            let mut idle: Vec<_> = self
+                .instances
+                .iter()
+                .filter(|(_, instance)| {
+                    instance.jobs.is_some()
+                        && matches!(instance.state, InstanceState::Idle | InstanceState::Frozen)
+                })
+                .collect();
+            // Of equals, the one that was used least recently goes.
+            idle.sort_by_key(|&(&id, instance)| (instance.idle_since, id));
+            let candidates = idle.into_iter().map(|(&id, instance)| Candidate {
                 id,
                 priority: instance.priority,
                 memory_bytes: instance.memory_bytes,
@@ -481,6 +498,7 @@ impl Pool {
                 invocations: 0,
                 stats: Stats::default(),
                 timer: None,
+                idle_since: Instant::now(),
                 priority: 0.0,
             },
         );
@@ -521,16 +539,22 @@ impl Pool {
         self.tidy(key);
     }
 
-    /// Memory may have become free: those who wait for it try again, the first first.
+    /// Memory may have become free, or can be taken from an instance that has become idle: those who wait for it
+    /// try again, the one who has waited longest first.
     fn feed_starved(&mut self) {
-        if self.starved.is_empty() || self.budget_bytes == self.reserved_bytes {
-            return;
-        }
-        let starved = std::mem::take(&mut self.starved);
-        for key in starved {
+        let mut starved = Vec::from(std::mem::take(&mut self.starved));
+        starved.sort_by_key(|key| self.oldest(key));
+        let mut starved = starved.into_iter();
+        for key in starved.by_ref() {
             self.scale(&key);
             self.tidy(&key);
+            let free = self.budget_bytes.saturating_sub(self.reserved_bytes);
+            if free < u64::from(rouse_types::limits::MEMORY_MIB_MIN) << 20 {
+                break;
+            }
         }
+        // Nothing is left for these.
+        self.starved.extend(starved);
     }
 
     /// The one who waited longest is told; so are all, when no instance is left that could serve them: they would
@@ -562,8 +586,9 @@ impl Pool {
     /// Refuses those that have waited as long as they may.
     fn expire(&mut self, key: &VersionKey, now: Instant) {
         let Some(known) = self.known.get(key) else { return };
-        let at_most = Duration::from_millis(known.version.scaling.queue_timeout_ms);
+        let version = Arc::clone(&known.version);
         let group = self.group(key);
+        let at_most = group.wait_max(&version);
         group.queue_timer = None;
         let mut late = Vec::new();
         while group.waiting.front().is_some_and(|job| job.arrived + at_most <= now) {
@@ -580,20 +605,14 @@ impl Pool {
 
     fn set_queue_timer(&mut self, key: &VersionKey) {
         let Some(known) = self.known.get(key) else { return };
-        let at_most = Duration::from_millis(known.version.scaling.queue_timeout_ms);
+        let version = Arc::clone(&known.version);
         let Some(group) = self.groups.get_mut(key) else { return };
-        match (group.waiting.front(), group.queue_timer) {
-            (None, timer) => {
-                self.timers.cancel(timer);
-                group.queue_timer = None;
-            }
-            // An early timer finds nothing to do and is set anew.
-            (Some(_), Some(_)) => {}
-            (Some(job), None) => {
-                let timer = self.timers.set(job.arrived + at_most, Timer::Queue(key.clone()));
-                group.queue_timer = Some(timer);
-            }
+        let due = group.waiting.front().map(|job| job.arrived + group.wait_max(&version));
+        if due == group.queue_timer.map(|(at, _)| at) {
+            return;
         }
+        self.timers.cancel(group.queue_timer.take());
+        group.queue_timer = due.map(|at| self.timers.set(at, Timer::Queue(key.clone())));
     }
 
     fn refuse(&self, job: Job, refusal: Refusal) {
@@ -627,6 +646,14 @@ impl Group {
             starting: self.starting,
             waiting: count(self.waiting.len()),
         }
+    }
+
+    /// How long a call waits at most: as the function says, and while its first instance starts, as long as that
+    /// may take. Who is refused just before is never told what is wrong with the code.
+    fn wait_max(&self, version: &FunctionVersion) -> Duration {
+        let starts_first = self.starting > 0 && self.running == 0;
+        let init = if starts_first { version.limits.init_timeout_ms } else { 0 };
+        Duration::from_millis(version.scaling.queue_timeout_ms.saturating_add(init))
     }
 
     /// Callers that went away wait no more. Only those in front are looked for: the others are met in time.
@@ -667,4 +694,9 @@ impl Instance {
             cpu_us: self.stats.cpu_us,
         }
     }
+}
+
+/// What an instance of a version is counted with.
+fn memory_bytes(version: &FunctionVersion) -> u64 {
+    u64::from(version.limits.memory_mib) << 20
 }

@@ -84,7 +84,7 @@ pub(crate) fn answer(reply: Reply) -> Response<AnswerBody> {
     }
 }
 
-/// A refusal: its status, and `{"error": {…}}`.
+/// A refusal: its status, and the refusal as JSON.
 pub(crate) fn refuse(refusal: &Refusal) -> Response<AnswerBody> {
     #[derive(serde::Serialize)]
     struct Told<'a> {

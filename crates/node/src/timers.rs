@@ -42,9 +42,4 @@ impl<T> Timers<T> {
         let first = self.at.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.at.len()
-    }
 }

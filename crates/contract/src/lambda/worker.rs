@@ -78,15 +78,21 @@ impl<S: Sandbox> Worker<S> {
         let (init_tell, init) = oneshot::channel();
         let init_timeout = options.init_timeout;
         let worker = Self::new(started, options, init_tell);
+        let exited = worker.exited();
+        // The API gives up its end without a word when the sandbox is gone; how it went, its exit says.
+        let init = async {
+            match init.await {
+                Ok(init) => init,
+                Err(_) => std::future::pending().await,
+            }
+        };
         let error = tokio::select! {
             biased;
             init = init => match init {
-                Ok(Init::Ready) => return Ok(Ready { worker, start, init: begun.elapsed() - start }),
-                Ok(Init::Error(error)) => StartError::Init { error, tail: Vec::new() },
-                // The API ends only with the worker.
-                Err(_) => StartError::Sandbox(rouse_sandbox::Error::Gone),
+                Init::Ready => return Ok(Ready { worker, start, init: begun.elapsed() - start }),
+                Init::Error(error) => StartError::Init { error, tail: Vec::new() },
             },
-            exit = ended(worker.exited.clone()) => StartError::Exited { exit, tail: Vec::new() },
+            exit = exited => StartError::Exited { exit, tail: Vec::new() },
             () = sleep_until(begun + start + init_timeout) => {
                 StartError::Timeout { after: init_timeout, tail: Vec::new() }
             }

@@ -1,0 +1,6 @@
+//! The node, whole, with the simulator in place of sandboxes: real sockets, real Runtime API, paused time.
+
+mod calls;
+mod code;
+mod harness;
+mod scaling;
