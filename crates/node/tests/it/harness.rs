@@ -34,7 +34,7 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) struct Node {
     pub(crate) driver: SimDriver,
     state: tempfile::TempDir,
-    shutdown: Option<oneshot::Sender<()>>,
+    shutdown: std::sync::Mutex<Option<oneshot::Sender<()>>>,
     served: JoinSet<()>,
     revision: AtomicU64,
 }
@@ -97,7 +97,8 @@ impl Node {
             let until = async move { drop(told.await) };
             rouse_node::serve(config, until).await.expect("it serves");
         });
-        let node = Self { driver, state, shutdown: Some(shutdown), served, revision: AtomicU64::new(0) };
+        let node =
+            Self { driver, state, shutdown: Some(shutdown).into(), served, revision: AtomicU64::new(0) };
         while !node.socket().exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -180,10 +181,15 @@ impl Node {
         self.send(request(function, 1, Source::Http, payload.to_string())).await
     }
 
+    /// What the supervisor's signal does.
+    pub(crate) fn tell_to_end(&self) {
+        drop(self.shutdown.lock().expect("no panic").take());
+    }
+
     /// Ends the node, and gives what it journalled.
     pub(crate) async fn end(self: Arc<Self>) -> (Vec<Usage>, Vec<LogLine>) {
         let Ok(mut node) = Arc::try_unwrap(self) else { panic!("calls are still under way") };
-        drop(node.shutdown.take());
+        node.tell_to_end();
         while node.served.join_next().await.is_some() {}
         assert_eq!(node.driver.living(), 0, "a node that has ended leaves no sandbox");
         (node.journal("usage"), node.journal("log"))
