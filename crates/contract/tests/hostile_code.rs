@@ -1,0 +1,160 @@
+//! The Runtime API against code that does not keep to it: what AWS answers is answered, and the call that runs is
+//! not hurt.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rouse_contract::lambda::{Answer, Call, Options, Worker};
+use rouse_sandbox::{
+    Exit, Limits, Spec,
+    sim::{Inside, SimDriver, SimSandbox},
+};
+use rouse_types::{InvocationId, Timestamp};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, timeout},
+};
+
+const API: &str = "127.0.0.1:9001";
+
+/// Sends bytes on a connection of its own and gives the first line of the answer, if one comes.
+async fn raw(inside: &Inside, bytes: &[u8]) -> String {
+    let mut stream = inside.dial(API.parse().expect("an address")).await.expect("it listens");
+    let _ = stream.write_all(bytes).await;
+    let mut answer = [0; 1024];
+    let read = timeout(Duration::from_secs(1), stream.read(&mut answer)).await;
+    let read = read.map_or(0, |read| read.unwrap_or(0));
+    String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned()
+}
+
+fn post(path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("POST /2018-06-01/runtime/{path} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into()
+}
+
+const NEXT: &[u8] = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: a\r\n\r\n";
+
+async fn start<F, C>(code: C) -> Worker<SimSandbox>
+where
+    C: Fn(Inside) -> F + Send + Sync + 'static,
+    F: Future<Output = Exit> + Send + 'static,
+{
+    let spec = Spec {
+        id: "i1".into(),
+        argv: vec!["code".into()],
+        env: Vec::new(),
+        cwd: "/".into(),
+        mounts: Vec::new(),
+        limits: Limits { memory_bytes: 1 << 20, cpu_millis: 1, processes: 1, tmp_bytes: 0, open_files: 1 },
+        listeners: vec![API.parse().expect("an address")],
+    };
+    let options = Options {
+        arn: "arn".into(),
+        init_timeout: Duration::from_secs(5),
+        response_bytes_max: 100,
+        log: Arc::new(|_| {}),
+    };
+    let started = Worker::start(&SimDriver::new(code), spec, options).await;
+    started.map_err(|failed| failed.error.to_string()).expect("it starts").worker
+}
+
+fn call() -> Call {
+    Call {
+        id: InvocationId::from_bytes([7; 16]),
+        payload: Bytes::from_static(b"{}"),
+        deadline: Timestamp::from_millis(5_000),
+        timeout: Duration::from_secs(20),
+        trace: String::new(),
+        log_bytes: 0,
+    }
+}
+
+const ID: &str = "07070707-0707-0707-0707-070707070707";
+
+fn whole(answer: &Answer) -> &[u8] {
+    match answer {
+        Answer::Whole(body) => body,
+        other => panic!("no whole answer: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn posts_that_do_not_fit_are_refused_as_aws_refuses_them() {
+    let mut worker = start(|inside| async move {
+        assert_eq!(raw(&inside, NEXT).await, "HTTP/1.1 200 OK");
+        for (bytes, expected) in [
+            (post("invocation/other/response", "1"), "HTTP/1.1 400 Bad Request"),
+            (post("invocation/00000000-0000-0000-0000-000000000000/error", "{}"), "HTTP/1.1 400 Bad Request"),
+            (post("init/error", "{}"), "HTTP/1.1 403 Forbidden"),
+            (NEXT.to_vec(), "HTTP/1.1 403 Forbidden"),
+            (post("invocation/next", ""), "HTTP/1.1 405 Method Not Allowed"),
+            (post("nothing", ""), "HTTP/1.1 404 Not Found"),
+            (b"GET /../../etc/passwd HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), "HTTP/1.1 404 Not Found"),
+            (post(&format!("invocation/{ID}/response"), "1"), "HTTP/1.1 202 Accepted"),
+            (post(&format!("invocation/{ID}/response"), "2"), "HTTP/1.1 403 Forbidden"),
+        ] {
+            assert_eq!(raw(&inside, &bytes).await, expected, "{}", String::from_utf8_lossy(&bytes));
+        }
+        std::future::pending().await
+    })
+    .await;
+    assert_eq!(whole(&worker.invoke(call()).await.expect("an answer")), b"1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_over_the_limit_is_413_for_the_code_and_too_large_for_the_caller() {
+    let mut worker = start(|inside| async move {
+        raw(&inside, NEXT).await;
+        let huge = post(&format!("invocation/{ID}/response"), &"x".repeat(101));
+        assert_eq!(raw(&inside, &huge).await, "HTTP/1.1 413 Payload Too Large");
+        std::future::pending().await
+    })
+    .await;
+    assert!(matches!(worker.invoke(call()).await, Ok(Answer::TooLarge(100))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn junk_floods_and_bodies_that_break_off_do_not_hurt_the_answer() {
+    let mut worker = start(|inside| async move {
+        raw(&inside, NEXT).await;
+        raw(&inside, b"\0\xff junk\r\n\r\n").await;
+        raw(&inside, &[b'A'; 100_000]).await;
+        // An answer that breaks off may be posted again.
+        let path = format!("/2018-06-01/runtime/invocation/{ID}/response");
+        let begun = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 50\r\n\r\nhalf");
+        drop(raw(&inside, begun.as_bytes()).await);
+        // Many idle connections: those too many are closed, and the API still answers.
+        let mut held = Vec::new();
+        for _ in 0..100 {
+            held.push(inside.dial(API.parse().expect("an address")).await.expect("it listens"));
+        }
+        tokio::task::yield_now().await;
+        held.truncate(3);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let answer = post(&format!("invocation/{ID}/response"), "fine");
+        assert_eq!(raw(&inside, &answer).await, "HTTP/1.1 202 Accepted");
+        std::future::pending().await
+    })
+    .await;
+    assert_eq!(whole(&worker.invoke(call()).await.expect("an answer")), b"fine");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_a_byte_a_second_ends_with_the_calls_time() {
+    let mut worker = start(|inside| async move {
+        raw(&inside, NEXT).await;
+        let mut stream = inside.dial(API.parse().expect("an address")).await.expect("it listens");
+        let path = format!("/2018-06-01/runtime/invocation/{ID}/response");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 90\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stream.write_all(b"x").await.expect("it reads");
+        }
+    })
+    .await;
+    let begun = Instant::now();
+    worker.invoke(call()).await.expect_err("its time is up");
+    assert_eq!(begun.elapsed().as_secs(), 20);
+}
