@@ -2,7 +2,7 @@
 //! comes out as orders (to start) and dropped senders (to end).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -45,6 +45,13 @@ struct Known {
     /// Named by the newest snapshot of its app.
     live: bool,
     history: History,
+}
+
+/// The newest snapshot of an app, as far as it is needed to apply the next one.
+#[derive(Default)]
+struct App {
+    revision: u64,
+    live: Vec<VersionKey>,
 }
 
 /// What a function's calls were like: outlives its instances, and goes on with its next version.
@@ -90,8 +97,8 @@ pub(crate) struct Pool {
     reserved_bytes: u64,
     /// Of instances that end.
     ending_bytes: u64,
-    known: HashMap<VersionKey, Known>,
-    revisions: HashMap<(TenantId, AppName), u64>,
+    known: BTreeMap<VersionKey, Known>,
+    apps: HashMap<(TenantId, AppName), App>,
     groups: HashMap<VersionKey, Group>,
     instances: HashMap<Id, Instance>,
     /// Versions with waiting calls that found no memory, in the order in which they asked.
@@ -113,8 +120,8 @@ impl Pool {
             budget_bytes,
             reserved_bytes: 0,
             ending_bytes: 0,
-            known: HashMap::new(),
-            revisions: HashMap::new(),
+            known: BTreeMap::new(),
+            apps: HashMap::new(),
             groups: HashMap::new(),
             instances: HashMap::new(),
             starved: VecDeque::new(),
@@ -139,41 +146,39 @@ impl Pool {
 
     /// Puts a snapshot in force: new versions can be called, those it does not name end when they are idle.
     pub(crate) fn apply(&mut self, snapshot: AppSnapshot) {
-        let app = (snapshot.tenant, snapshot.app);
-        if self.revisions.get(&app).is_some_and(|&known| known > snapshot.revision) {
+        let id = (snapshot.tenant, snapshot.app);
+        let before = self.apps.remove(&id).unwrap_or_default();
+        if before.revision > snapshot.revision {
+            self.apps.insert(id, before);
             return;
         }
         let versions = snapshot.functions.iter().flat_map(|route| route.versions.values());
-        let live: HashMap<_, _> = versions
+        let live: BTreeMap<_, _> = versions
             .filter(|version| version.contract() == Contract::Lambda)
             .map(|version| (version.key(), version))
             .collect();
-        let of_app = |version: &FunctionVersion| version.tenant == app.0 && version.app == app.1;
-        let mut gone = Vec::new();
-        for (key, known) in &mut self.known {
-            if of_app(&known.version) {
-                let was = std::mem::replace(&mut known.live, live.contains_key(key));
-                if was && !known.live {
-                    gone.push(key.clone());
-                }
+        for (key, version) in &live {
+            if let Some(known) = self.known.get_mut(key) {
+                known.live = true;
+                continue;
+            }
+            // It goes on with what is known of the version before it.
+            let mut older = self.known.range(..key).rev();
+            let same = older
+                .next()
+                .filter(|(other, _)| (&other.tenant, &other.function) == (&key.tenant, &key.function));
+            let history = same.map(|(_, known)| known.history.clone()).unwrap_or_default();
+            self.known.insert(key.clone(), Known { version: Arc::clone(version), live: true, history });
+        }
+        let gone: Vec<_> = before.live.into_iter().filter(|key| !live.contains_key(key)).collect();
+        for key in &gone {
+            if let Some(known) = self.known.get_mut(key) {
+                known.live = false;
             }
         }
-        for (key, version) in live {
-            if !self.known.contains_key(&key) {
-                let newest = self
-                    .known
-                    .iter()
-                    .filter(|(other, _)| (&other.tenant, &other.function) == (&key.tenant, &key.function));
-                let history =
-                    newest.max_by_key(|(other, _)| other.number).map(|(_, known)| known.history.clone());
-                let history = history.unwrap_or_default();
-                self.known.insert(key, Known { version: Arc::clone(version), live: true, history });
-            }
-        }
-        if snapshot.functions.is_empty() {
-            self.revisions.remove(&app);
-        } else {
-            self.revisions.insert(app, snapshot.revision);
+        if !snapshot.functions.is_empty() {
+            let live = live.into_keys().collect();
+            self.apps.insert(id, App { revision: snapshot.revision, live });
         }
         for key in gone {
             self.timers.set(Instant::now() + RETIRE, Timer::Retire(key.clone()));
