@@ -62,28 +62,32 @@ impl Peers {
 
     fn all(&self) -> Vec<(String, PathBuf)> {
         let mut found = self.gateways();
-        found.push(("node".to_owned(), self.run.join("node.sock")));
+        found.push(self.node());
         found
+    }
+
+    fn node(&self) -> (String, PathBuf) {
+        ("node".to_owned(), self.run.join("node.sock"))
     }
 
     /// Tells every process that an app has changed, and waits until it is in force there. Gives one warning
     /// for each that is there and could not be told.
     pub(crate) async fn notify(&self, tenant: &TenantId, app: &AppName) -> Vec<String> {
         let path = format!("/apps/{tenant}/{app}");
-        let told = self.all().into_iter().map(|(process, socket)| {
+        let tell = async |(process, socket): (String, PathBuf)| {
             let request = request(Method::PUT, &path);
-            async move {
-                let answer = match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
-                    Ok(answer) => answer,
-                    Err(error) if absent(&error) => return None,
-                    Err(error) => return Some(format!("{process} was not told of the change: {error}")),
-                };
-                let status = answer.status();
-                (!status.is_success())
-                    .then(|| format!("{process} did not take the change: it answered {status}"))
-            }
-        });
-        let warnings: Vec<String> = join_all(told).await.into_iter().flatten().collect();
+            let answer = match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
+                Ok(answer) => answer,
+                Err(error) if absent(&error) => return None,
+                Err(error) => return Some(format!("{process} was not told of the change: {error}")),
+            };
+            let status = answer.status();
+            (!status.is_success()).then(|| format!("{process} did not take the change: it answered {status}"))
+        };
+        // The node first: a gateway that knows a version sends calls for it at once. What is gone the node knows
+        // for a while longer, for calls that are on their way.
+        let mut warnings: Vec<String> = tell(self.node()).await.into_iter().collect();
+        warnings.extend(join_all(self.gateways().into_iter().map(tell)).await.into_iter().flatten());
         for warning in &warnings {
             tracing::warn!(%tenant, %app, warning, "a process may still answer with what was live before");
         }

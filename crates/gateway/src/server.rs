@@ -1,6 +1,14 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 on them, within bounds.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
@@ -84,8 +92,10 @@ async fn connection(
     caller: Caller,
 ) {
     gateway.metrics.connections.inc();
+    let spoken = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         let gateway = Arc::clone(&gateway);
+        spoken.store(true, Ordering::Relaxed);
         async move {
             Ok::<_, Infallible>(match caller {
                 Caller::Outside(peer) => gateway.handle(request, peer).await,
@@ -109,8 +119,16 @@ async fn connection(
         .keep_alive_interval(Duration::from_secs(20));
     let connection = builder.serve_connection(io, service);
     tokio::pin!(connection);
+    // HTTP/1's own time limit begins once it is known that HTTP/1 is spoken, which a client may never show.
+    let silent = async {
+        sleep(HEADER_TIMEOUT).await;
+        if spoken.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = silent => Ok(()),
         () = gateway.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -96,6 +96,14 @@ pub async fn call_on(
         .unwrap_or_else(|_| panic!("{what} took longer than {CALL_MAX:?}"))
 }
 
+/// `GET` of a path at an address, on a connection of its own.
+///
+/// # Errors
+/// The connection failed before the answer was whole.
+pub async fn get(to: SocketAddr, path: &str) -> Result<Answer, String> {
+    call_on(&client(), request(to, path, None)).await
+}
+
 pub(crate) fn client() -> Client<HttpConnector, Full<Bytes>> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);

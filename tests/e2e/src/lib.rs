@@ -13,10 +13,11 @@ mod processes;
 mod tools;
 
 pub use app::{App, example, fixture, folder};
-pub use call::{Answer, call_on, wait_for};
+pub use call::{Answer, call_on, get, wait_for};
 pub use load::Load;
-pub use platform::{Cli, Platform};
-pub use processes::{Process, alive, descendants};
+pub use platform::{Cli, Platform, free_address, program, state_folder};
+pub use processes::{Process, alive, descendants, kill};
+pub use rustix::process::Signal;
 
 /// Says that a test was skipped, and why: in the form that the summary of `cargo xtask test` collects.
 pub fn skipped(test: &str, reason: &str) {

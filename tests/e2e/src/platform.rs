@@ -18,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
@@ -40,7 +41,9 @@ static SHARED: Mutex<Weak<Platform>> = Mutex::new(Weak::new());
 #[derive(Debug)]
 pub struct Platform {
     child: Child,
-    state: TempDir,
+    state: PathBuf,
+    /// The state folder when it is one of its own, gone with the platform.
+    _folder: Option<TempDir>,
     /// Where functions answer.
     pub gateway: SocketAddr,
     /// Where the control API answers.
@@ -82,6 +85,18 @@ impl Platform {
     /// When it does not start.
     #[must_use]
     pub fn start() -> Self {
+        let folder = state_folder();
+        let mut platform = Self::start_in(folder.path());
+        platform._folder = Some(folder);
+        platform
+    }
+
+    /// Starts one in a state folder that is there, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_in(state: &Path) -> Self {
         WATCH_FAILURES.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -89,12 +104,8 @@ impl Platform {
                 before(panic);
             }));
         });
-        // Not below a home: the platform's unprivileged processes have to reach it.
-        let state =
-            tempfile::Builder::new().prefix("rouse-e2e-").tempdir_in("/var/tmp").expect("a state folder");
-        fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).expect("open the state folder");
         let (gateway, control) = (free_address(), free_address());
-        let log = File::create(state.path().join("serve.log")).expect("a log");
+        let log = File::create(state.join("serve.log")).expect("a log");
         let child = Command::new(binary())
             .args([
                 "serve",
@@ -106,14 +117,21 @@ impl Platform {
                 "2",
             ])
             .arg("--state")
-            .arg(state.path())
+            .arg(state)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn()
             .expect("start rouse");
-        let mut platform =
-            Self { child, state, gateway, control, deployed: Mutex::default(), python: Mutex::default() };
+        let mut platform = Self {
+            child,
+            state: state.to_owned(),
+            _folder: None,
+            gateway,
+            control,
+            deployed: Mutex::default(),
+            python: Mutex::default(),
+        };
         platform.wait_ready();
         platform
     }
@@ -132,7 +150,7 @@ impl Platform {
     /// The end of what it logged.
     #[must_use]
     pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.state.path().join("serve.log")).unwrap_or_default();
+        let text = fs::read_to_string(self.state.join("serve.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
@@ -140,7 +158,21 @@ impl Platform {
     /// Its state folder.
     #[must_use]
     pub fn state(&self) -> &Path {
-        self.state.path()
+        &self.state
+    }
+
+    /// The metrics of all of its processes, as text.
+    ///
+    /// # Panics
+    /// When control does not tell them.
+    pub async fn metrics(&self) -> String {
+        let token = fs::read_to_string(self.state.join("control/token")).expect("the token");
+        let mut request = call::request(self.control, "/metrics", None);
+        let token = format!("Bearer {}", token.trim()).parse().expect("a header's value");
+        request.headers_mut().insert("authorization", token);
+        let answer = self.send(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text()
     }
 
     /// A request to a path of the gateway, with a body when it is a POST.
@@ -194,10 +226,9 @@ impl Platform {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = program();
         command.args(args).arg("--url").arg(format!("http://{}", self.control));
-        command.arg("--state").arg(self.state.path()).stdin(Stdio::null());
-        tools::apply(&mut command);
+        command.arg("--state").arg(&self.state).stdin(Stdio::null());
         command
     }
 
@@ -280,14 +311,14 @@ impl Platform {
     pub fn kill(&self, role: &str) {
         let found = self.role(role);
         assert!(!found.is_empty(), "no {role} among {:?}", self.processes());
-        found.iter().for_each(|process| kill(process.pid, rustix::process::Signal::KILL));
+        found.iter().for_each(|process| processes::kill(process.pid, Signal::KILL));
     }
 }
 
 impl Drop for Platform {
     fn drop(&mut self) {
         let all = self.processes();
-        kill(self.child.id(), rustix::process::Signal::TERM);
+        processes::kill(self.child.id(), Signal::TERM);
         let end = Instant::now() + STOP_MAX;
         while self.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
             thread::sleep(Duration::from_millis(20));
@@ -298,7 +329,7 @@ impl Drop for Platform {
         // The kernel may take a moment to end what was killed.
         thread::sleep(Duration::from_millis(200));
         let left: Vec<&Process> = all.iter().filter(|process| processes::alive(process.pid)).collect();
-        left.iter().for_each(|process| kill(process.pid, rustix::process::Signal::KILL));
+        left.iter().for_each(|process| processes::kill(process.pid, Signal::KILL));
         if FAILED.load(Ordering::Relaxed) {
             eprintln!("--- the platform's log ends so:\n{}\n---", self.log());
         } else {
@@ -308,10 +339,26 @@ impl Drop for Platform {
     }
 }
 
-fn kill(pid: u32, signal: rustix::process::Signal) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-    // It may have ended by itself.
-    let _ = rustix::process::kill_process(pid, signal);
+/// `rouse`, able to find what `cargo xtask setup` installed.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+pub fn program() -> Command {
+    let mut command = Command::new(binary());
+    tools::apply(&mut command);
+    command
+}
+
+/// A state folder, not below a home: the platform's unprivileged processes have to reach it.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn state_folder() -> TempDir {
+    let state = tempfile::Builder::new().prefix("rouse-e2e-").tempdir_in("/var/tmp").expect("a state folder");
+    fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).expect("open the state folder");
+    state
 }
 
 /// The binary beside the tests: cargo puts them into `deps/` of the same folder.
@@ -323,7 +370,12 @@ fn binary() -> PathBuf {
     binary
 }
 
-fn free_address() -> SocketAddr {
+/// An address of the loopback that is free now.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// One process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -42,6 +44,15 @@ pub fn descendants(root: u32) -> Vec<Process> {
         next += 1;
     }
     found.into_iter().skip(1).map(|pid| Process { pid, command: command(pid) }).collect()
+}
+
+/// Sends a signal to a process, which may have ended by itself.
+///
+/// # Panics
+/// When that is no process' id.
+pub fn kill(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    let _ = kill_process(pid, signal);
 }
 
 fn command(pid: u32) -> String {

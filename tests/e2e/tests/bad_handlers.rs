@@ -9,11 +9,7 @@ async fn fails(platform: &Platform, function: &str, status: u16, code: &str) -> 
     platform.deploy_once(&example("hello-node")).await;
     let (answer, other) = tokio::join!(platform.get(function), platform.get("hello-node/?name=other"));
     assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{}", answer.text());
-    assert!(
-        answer.json()["message"].as_str().expect("a message").contains(function),
-        "{}",
-        answer.text()
-    );
+    assert!(answer.json()["message"].as_str().expect("a message").contains(function), "{}", answer.text());
     assert_eq!(other.status, 200, "another function was hurt: {}", other.text());
     answer.text()
 }

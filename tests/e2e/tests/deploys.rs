@@ -72,6 +72,31 @@ async fn an_alias_shares_calls_by_weight_and_names_one_version_exactly() {
 }
 
 #[tokio::test]
+async fn a_caller_with_an_affinity_stays_with_one_version() {
+    let platform = Platform::shared();
+    need!(platform, "a_caller_with_an_affinity_stays_with_one_version", "python");
+    platform.deploy(versions("sticky", "first").path()).await;
+    platform.deploy(versions("sticky", "second").path()).await;
+    assert!(platform.rouse(&["alias", "set", "sticky", "canary", "1=50", "2=50"]).await.ok);
+    let mut seen = std::collections::BTreeSet::new();
+    for caller in 0..16 {
+        let mut answers = std::collections::BTreeSet::new();
+        // Each on a connection of its own, so that both gateways are asked.
+        for _ in 0..6 {
+            let mut request = platform.request("/fn/default/sticky@canary", None);
+            let key = format!("caller-{caller}").parse().expect("a header's value");
+            request.headers_mut().insert("x-rouse-affinity", key);
+            let answer = platform.send(request).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            answers.insert(answer.text());
+        }
+        assert_eq!(answers.len(), 1, "caller {caller} was answered by more than one version: {answers:?}");
+        seen.extend(answers);
+    }
+    assert_eq!(seen.len(), 2, "the callers are spread over the versions: {seen:?}");
+}
+
+#[tokio::test]
 async fn an_app_goes_live_whole_or_not_at_all() {
     let platform = Platform::shared();
     need!(platform, "an_app_goes_live_whole_or_not_at_all", "python");
