@@ -91,6 +91,9 @@ impl Process {
         command.arg(std::process::id().to_string());
         // A group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
         command.stdin(stdin).current_dir("/").process_group(0);
+        // The engine would record where each error was made: errors are everyday values there, and that costs a
+        // quarter of a call. Panics are still traced where `RUST_BACKTRACE` asks for it.
+        command.env("RUST_LIB_BACKTRACE", "0");
         if let Some(user) = state.unprivileged.filter(|_| !self.privileged) {
             command.uid(user.uid).gid(user.gid);
         }

@@ -211,6 +211,7 @@ async fn usage_sums_exactly_what_was_recorded() {
             bytes_in: 1,
             bytes_out: 2,
             outcome,
+            caller: None,
         };
         writer.append(usage.started, &postcard::to_stdvec(&usage).expect("bytes")).expect("appended");
     }

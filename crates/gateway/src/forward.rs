@@ -19,7 +19,7 @@ use hyper_util::{
     rt::TokioIo,
 };
 use rouse_types::{
-    Code, Invocation, OutcomeHead, Refusal, Source,
+    Code, Invocation, Outcome, OutcomeHead, Refusal, Source,
     invocation::{INVOCATION_HEADER, OUTCOME_HEADER},
 };
 use tokio::net::UnixStream;
@@ -75,7 +75,7 @@ impl Node {
             source,
             received: arrived.at,
             attempt: 1,
-            traceparent: arrived.trace.to_string(),
+            caller: arrived.caller,
             peer: arrived.peer,
         };
         // The host is what the caller asked for: a function may look at it. Over HTTP/2 it stands in the URI.
@@ -160,9 +160,12 @@ impl HttpBody for NodeBody {
         let frame = match frame.into_trailers() {
             Err(data) => data,
             Ok(mut trailers) => {
-                if let Some(outcome) = trailers.remove(OUTCOME_HEADER).and_then(|value| read_outcome(&value))
-                {
-                    answer::put_outcome(&mut trailers, &outcome);
+                if let Some(head) = trailers.remove(OUTCOME_HEADER).and_then(|value| read_outcome(&value)) {
+                    if head.outcome != Outcome::Ok {
+                        // The code failed after its head: nobody may take what came for the whole.
+                        return Poll::Ready(Some(Err(head.outcome.as_str().into())));
+                    }
+                    answer::put_outcome(&mut trailers, &head);
                 }
                 Frame::trailers(trailers)
             }

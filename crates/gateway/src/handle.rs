@@ -134,7 +134,7 @@ impl Gateway {
             at: self.config.clock.now(),
             started,
             peer,
-            trace: trace(request.headers(), id),
+            caller: caller(request.headers()),
             path: path_and_query(target.path, request.uri().query()),
         };
         let (parts, body) = request.into_parts();
@@ -200,11 +200,9 @@ fn said_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The caller's trace, with this invocation as its newest span; or a trace that begins here.
-fn trace(headers: &HeaderMap, id: InvocationId) -> TraceContext {
-    let given =
-        headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse::<TraceContext>().ok());
-    given.map_or_else(|| TraceContext::begin(id), |trace| trace.child(id))
+/// The caller's span. One that is malformed is as none: the specification says to begin anew then.
+fn caller(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get("traceparent")?.to_str().ok()?.parse().ok()
 }
 
 fn path_and_query(path: &str, query: Option<&str>) -> PathAndQuery {
@@ -235,15 +233,12 @@ mod tests {
     fn a_trace_is_taken_on_or_begun() {
         let id = InvocationId::new();
         let mut headers = HeaderMap::new();
-        assert_eq!(trace(&headers, id), TraceContext::begin(id));
+        assert_eq!(caller(&headers), None);
         let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         headers.insert("traceparent", given.parse().expect("a header"));
-        let trace = trace(&headers, id).to_string();
-        assert!(
-            trace.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && trace.ends_with("-01"),
-            "{trace}"
-        );
-        assert_ne!(trace, given, "the function's calls hang below this invocation");
+        let span = TraceContext::of(caller(&headers), id).to_string();
+        assert!(span.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && span.ends_with("-01"), "{span}");
+        assert_ne!(span, given, "the function's calls hang below this invocation");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) struct Arrived {
     pub(crate) at: Timestamp,
     pub(crate) started: Instant,
     pub(crate) peer: Option<IpAddr>,
-    pub(crate) trace: TraceContext,
+    pub(crate) caller: Option<TraceContext>,
     /// The path and query that the function sees.
     pub(crate) path: PathAndQuery,
 }
@@ -41,6 +41,7 @@ struct Open {
     gateway: Arc<Gateway>,
     version: SharedVersion,
     id: InvocationId,
+    caller: Option<TraceContext>,
     at: Timestamp,
     admitted_after_us: u64,
     admitted: Instant,
@@ -86,6 +87,7 @@ impl Open {
             bytes_in: self.bytes_in.get(),
             bytes_out: self.sent.bytes.load(Ordering::Relaxed),
             outcome,
+            caller: self.caller,
         });
         head
     }
@@ -143,6 +145,7 @@ pub(crate) async fn run(
     let mut open = Open {
         gateway: Arc::clone(gateway),
         id,
+        caller: arrived.caller,
         at: arrived.at,
         admitted_after_us: u64::try_from((admitted - arrived.started).as_micros()).unwrap_or(u64::MAX),
         admitted,
@@ -228,7 +231,8 @@ fn prepare(arrived: &Arrived, mut request: Request<RequestBody>) -> Request<Requ
     let headers = request.headers_mut();
     answer::strip(headers);
     answer::put_id(headers, arrived.id);
-    let trace = HeaderValue::try_from(arrived.trace.to_string()).expect("hexadecimal digits");
+    let trace = HeaderValue::try_from(TraceContext::of(arrived.caller, arrived.id).to_string())
+        .expect("hexadecimal digits");
     headers.insert("traceparent", trace);
     if let Some(peer) = arrived.peer {
         headers.append("x-forwarded-for", HeaderValue::try_from(peer.to_string()).expect("an address"));

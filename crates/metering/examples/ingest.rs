@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bytes_in: 512,
         bytes_out: 2_048,
         outcome: Outcome::Ok,
+        caller: None,
     };
     let begin = Instant::now();
     let mut buffer = [0; 512];

@@ -34,6 +34,7 @@ fn usage(number: u64) -> Usage {
         bytes_in: 0,
         bytes_out: 0,
         outcome: Outcome::Ok,
+        caller: None,
     }
 }
 

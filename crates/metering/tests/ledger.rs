@@ -31,6 +31,7 @@ fn usage(function: &str, hour: u64, billed_ms: u64) -> Usage {
         bytes_in: 10,
         bytes_out: 20,
         outcome: Outcome::Ok,
+        caller: None,
     }
 }
 

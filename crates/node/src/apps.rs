@@ -7,16 +7,21 @@ use std::{
 
 use rouse_types::{AppName, AppSnapshot, Code, Refusal, TenantId};
 
-/// Reads one snapshot.
+/// Reads one snapshot. One that is gone is that of an app without functions: it was deleted.
 pub(crate) async fn read(state: &Path, tenant: &TenantId, app: &AppName) -> Result<AppSnapshot, Refusal> {
     let path = state.join("apps").join(tenant.as_str()).join(format!("{app}.json"));
-    let bytes = tokio::fs::read(&path).await.map_err(|error| {
-        if error.kind() == io::ErrorKind::NotFound {
-            return Refusal::new(Code::AppNotFound, format!("there is no snapshot of {tenant}/{app}"));
+    let bytes = match tokio::fs::read(&path).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (tenant, app) = (tenant.clone(), app.clone());
+            return Ok(AppSnapshot { tenant, app, revision: u64::MAX, functions: Vec::new() });
         }
-        tracing::error!(path = %path.display(), %error, "cannot read a snapshot");
-        Refusal::new(Code::Internal, format!("the snapshot of {tenant}/{app} cannot be read"))
-    })?;
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "cannot read a snapshot");
+            let told = format!("the snapshot of {tenant}/{app} cannot be read");
+            return Err(Refusal::new(Code::Internal, told));
+        }
+    };
     parse(&bytes).map_err(|error| {
         tracing::error!(path = %path.display(), %error, "a snapshot is not one");
         Refusal::new(Code::Internal, format!("the snapshot of {tenant}/{app} is not one"))

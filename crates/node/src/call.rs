@@ -12,9 +12,7 @@ use rouse_contract::lambda::{
     http_event, prelude,
 };
 use rouse_sandbox::{Exit, Sandbox};
-use rouse_types::{
-    Code, FunctionVersion, Outcome, OutcomeHead, Refusal, Source, Timing, TraceContext, Usage,
-};
+use rouse_types::{Code, FunctionVersion, Outcome, OutcomeHead, Refusal, Source, Timing, Usage};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
@@ -102,6 +100,7 @@ pub(crate) fn usage(job: &Job, version: &FunctionVersion, timing: Timing) -> Usa
         bytes_in: job.request.body.len() as u64,
         bytes_out: 0,
         outcome: Outcome::PlatformError,
+        caller: job.invocation.caller,
     }
 }
 
@@ -163,8 +162,7 @@ pub(crate) async fn run<S: Sandbox>(
 /// The call as the code is to see it.
 fn call(job: &Job, version: &FunctionVersion, around: &Around) -> Call {
     let invocation = &job.invocation;
-    let trace = invocation.traceparent.parse::<TraceContext>();
-    let trace = environment::xray(&trace.unwrap_or_else(|_| TraceContext::begin(invocation.id)));
+    let trace = environment::xray(&invocation.traceparent());
     let request = &job.request;
     let payload = match invocation.source {
         // A call without a payload gets an empty object, as from AWS' own tools.

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use rouse_contract::lambda::http_answer::Head;
-use rouse_types::{Code, OutcomeHead, Refusal, invocation::OUTCOME_HEADER};
+use rouse_types::{
+    Code, OutcomeHead, Refusal,
+    invocation::{ERROR_HEADER, OUTCOME_HEADER},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::job::Reply;
@@ -86,12 +89,10 @@ pub(crate) fn answer(reply: Reply) -> Response<AnswerBody> {
 
 /// A refusal: its status, and the refusal as JSON.
 pub(crate) fn refuse(refusal: &Refusal) -> Response<AnswerBody> {
-    #[derive(serde::Serialize)]
-    struct Told<'a> {
-        error: &'a Refusal,
-    }
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_body(status, &Told { error: refusal });
+    let mut response = json_body(status, refusal);
+    let code = HeaderValue::from_static(refusal.code.as_str());
+    response.headers_mut().insert(HeaderName::from_static(ERROR_HEADER), code);
     if let Some(seconds) = refusal.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
@@ -104,7 +105,7 @@ pub(crate) fn json_body(status: StatusCode, body: &impl serde::Serialize) -> Res
         Ok(bytes) => with_type(status, "application/json", bytes.into()),
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as JSON");
-            let told = format!("{{\"error\":{{\"code\":\"{}\",\"message\":\"\"}}}}", Code::Internal);
+            let told = format!("{{\"code\":\"{}\",\"message\":\"\"}}", Code::Internal);
             with_type(StatusCode::INTERNAL_SERVER_ERROR, "application/json", told.into())
         }
     }

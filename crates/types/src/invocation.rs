@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, InvocationId, Outcome, TenantId, Timestamp, Timing};
+use crate::{FunctionName, InvocationId, Outcome, TenantId, Timestamp, Timing, TraceContext};
 
 /// Where an invocation comes from: decides the shape in which the code sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,10 +31,18 @@ pub struct Invocation {
     pub received: Timestamp,
     /// 1 for the first attempt.
     pub attempt: u32,
-    /// The trace, as `traceparent`.
-    pub traceparent: String,
+    /// The span that called, if the caller told.
+    pub caller: Option<TraceContext>,
     /// The caller's address, for HTTP.
     pub peer: Option<std::net::IpAddr>,
+}
+
+impl Invocation {
+    /// What the code is told of its trace, as `traceparent`: its own span.
+    #[must_use]
+    pub fn traceparent(&self) -> TraceContext {
+        TraceContext::of(self.caller, self.id)
+    }
 }
 
 /// What came of an invocation, as far as it is known when the answer's head is sent: what a node tells a

@@ -2,8 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// A `traceparent`: which trace, which span called us, whether it is sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TraceContext {
     /// 16 bytes, not all zero.
     pub trace_id: u128,
@@ -26,6 +28,12 @@ impl TraceContext {
         #[expect(clippy::cast_possible_truncation, reason = "the low half is the random one")]
         let span_id = trace_id as u64;
         Self { trace_id, span_id: span_id.max(1), flags: 0 }
+    }
+
+    /// The span of an invocation: in its caller's trace, or in one that begins with it.
+    #[must_use]
+    pub fn of(caller: Option<Self>, id: crate::InvocationId) -> Self {
+        caller.map_or_else(|| Self::begin(id), |caller| caller.child(id))
     }
 
     /// The same trace, with the span of this invocation as parent of what the function does.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, FunctionName, InvocationId, TenantId, Timestamp};
+use crate::{AppName, FunctionName, InvocationId, TenantId, Timestamp, TraceContext};
 
 /// How an invocation ended.
 #[derive(
@@ -101,6 +101,9 @@ pub struct Usage {
     pub bytes_out: u64,
     /// How it ended.
     pub outcome: Outcome,
+    /// The span that called, if the caller told. Without it the invocation began a trace:
+    /// [`TraceContext::begin`] tells which.
+    pub caller: Option<TraceContext>,
 }
 
 impl Usage {

@@ -49,7 +49,7 @@ async fn what_a_handler_raises_is_told_to_its_developer_and_not_to_strangers() {
     let node = Node::with(&[version("f", 1)]).await;
     let told = node.invoke("f", 1, json!({ "raise": "secret" })).await;
     assert_eq!((told.status.as_u16(), told.code().as_str()), (502, "function-error"));
-    assert!(told.json()["error"]["message"].as_str().expect("text").contains("ValueError: secret"));
+    assert!(told.json()["message"].as_str().expect("text").contains("ValueError: secret"));
     let stranger = node.http("f", json!({ "raise": "secret" })).await;
     assert_eq!(stranger.outcome().outcome, Outcome::FunctionError);
     assert!(!String::from_utf8_lossy(&stranger.body).contains("secret"));
@@ -95,7 +95,7 @@ async fn a_handler_that_exits_fails_its_call_and_names_the_exit() {
     let node = Node::with(&[version("f", 1)]).await;
     let gone = node.invoke("f", 1, json!({ "exit": 3 })).await;
     assert_eq!(gone.outcome().outcome, Outcome::FunctionError);
-    assert!(gone.json()["error"]["message"].as_str().expect("text").contains("exited with status 3"));
+    assert!(gone.json()["message"].as_str().expect("text").contains("exited with status 3"));
     assert_eq!(node.invoke("f", 1, answer("fine")).await.json(), json!("fine"));
 }
 
@@ -124,7 +124,7 @@ async fn a_start_that_fails_says_why_and_is_recorded_once() {
             (failed.code().as_str(), failed.outcome().outcome),
             ("start-failed", Outcome::StartFailed)
         );
-        let message = failed.json()["error"]["message"].as_str().expect("text").to_owned();
+        let message = failed.json()["message"].as_str().expect("text").to_owned();
         assert!(message.contains(expected), "{message}");
         assert!(node.ps().await.is_empty());
         let (usage, _) = node.end().await;

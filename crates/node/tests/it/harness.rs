@@ -58,7 +58,7 @@ impl Answer {
     }
 
     pub(crate) fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().expect("a refusal").to_owned()
+        self.json()["code"].as_str().expect("a refusal").to_owned()
     }
 }
 
@@ -213,7 +213,7 @@ pub(crate) fn request(function: &str, number: u64, source: Source, payload: Stri
         source,
         received: ManualClock::at(Timestamp::from_millis(1_000_000)).now(),
         attempt: 1,
-        traceparent: rouse_types::TraceContext::begin(id).to_string(),
+        caller: None,
         peer: "192.0.2.7".parse().ok(),
     };
     Request::post("/some/path?x=1")
