@@ -47,8 +47,8 @@ pub(crate) struct Options {
 
 /// Builds the binary and gives its path.
 pub(crate) fn build(release: bool) -> Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--package", "rouse", "--bin", "rouse"]).current_dir(paths::root());
+    let mut cargo = sh::cargo("build");
+    cargo.args(["--package", "rouse", "--bin", "rouse"]);
     if release {
         cargo.arg("--release");
     }

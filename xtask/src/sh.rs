@@ -12,8 +12,25 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::paths;
+
 /// Lines of a failed program's output that are shown.
 const SHOWN_MAX: usize = 60;
+
+/// A command of cargo's, in the repository. It is not told what cargo told us about our own package: build scripts
+/// that look would run again each time, and with them what depends on them.
+pub(crate) fn cargo(command: &str) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.arg(command).current_dir(paths::root());
+    let ours =
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| ours.iter().any(|ours| name.starts_with(ours))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
 
 /// How a command reads.
 pub(crate) fn show(command: &Command) -> String {

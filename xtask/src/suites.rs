@@ -44,12 +44,14 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
 
 fn one(suite: &str) -> Result<Tally> {
     match suite {
-        "fmt" => check("fmt", cargo("fmt").args(["--all", "--check"])),
+        "fmt" => check("fmt", sh::cargo("fmt").args(["--all", "--check"])),
         "tidy" => match tidy::run() {
             Ok(()) => Ok(Tally::one_passed()),
             Err(error) => Ok(Tally::one_failed(format!("tidy: {error:#}"))),
         },
-        "clippy" => check("clippy", cargo("clippy").args(["--workspace", "--all-targets"]).args(NO_WARNINGS)),
+        "clippy" => {
+            check("clippy", sh::cargo("clippy").args(["--workspace", "--all-targets"]).args(NO_WARNINGS))
+        }
         "unit" => {
             examples::guests(&setup::run()?)?;
             let mut tally = tests("unit", &["--workspace", "--exclude", "rouse-e2e", "--all-targets"])?;
@@ -57,7 +59,7 @@ fn one(suite: &str) -> Result<Tally> {
             Ok(tally)
         }
         "doc" => {
-            let mut doc = cargo("doc");
+            let mut doc = sh::cargo("doc");
             doc.args(["--workspace", "--no-deps", "--document-private-items"]);
             check("doc", doc.env("RUSTDOCFLAGS", "-D warnings"))
         }
@@ -68,12 +70,6 @@ fn one(suite: &str) -> Result<Tally> {
         }
         _ => bail!("no suite is called {suite}"),
     }
-}
-
-fn cargo(command: &str) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.arg(command).current_dir(paths::root());
-    cargo
 }
 
 fn log(suite: &str) -> std::path::PathBuf {
@@ -94,7 +90,7 @@ fn check(suite: &str, command: &mut Command) -> Result<Tally> {
 /// share a platform.
 fn tests(suite: &str, args: &[&str]) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut command = cargo("test");
+    let mut command = sh::cargo("test");
     // A test says that it was skipped on its standard error, which the runner shows only when told to.
     command.args(["--no-fail-fast"]).args(args);
     if !args.contains(&"--doc") {

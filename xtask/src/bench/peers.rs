@@ -130,9 +130,7 @@ pub(super) fn functions_framework() -> Result<Peer> {
 
 /// Nothing but hyper.
 pub(super) fn bare_hyper() -> Result<Peer> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--package", "rouse-bench"]).current_dir(paths::root());
-    sh::open(&mut cargo)?;
+    sh::open(sh::cargo("build").args(["--release", "--package", "rouse-bench"]))?;
     let address = address()?;
     let mut command = Command::new(paths::target().join("release/bare-hyper"));
     let cores = thread::available_parallelism().map_or(1, usize::from);
