@@ -107,15 +107,14 @@ async fn http_2_is_spoken_with_who_begins_with_it() {
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .http2_only(true)
         .build_http();
-    let calls = (0..50).map(|number| {
+    // Tasks of one connection: many streams at once.
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..50 {
         let request = platform.request(&format!("/fn/default/hello-rust?name=n{number}"), None);
         let client = client.clone();
-        async move { rouse_e2e::call_on(&client, request).await.expect("an answer") }
-    });
-    // Tasks of one connection: many streams at once.
-    let calls: Vec<_> = calls.map(tokio::task::spawn).collect();
-    for (number, call) in calls.into_iter().enumerate() {
-        let answer = call.await.expect("a task");
+        calls.spawn(async move { (number, rouse_e2e::call_on(&client, request).await.expect("an answer")) });
+    }
+    for (number, answer) in calls.join_all().await {
         assert_eq!(answer.json()["greeting"], format!("Hello, n{number}!"));
         assert_eq!(answer.header("x-rouse-invocation-id").len(), 36);
     }
