@@ -91,7 +91,7 @@ impl Admission {
                 Code::TooManyRequests,
                 format!("function '{}' already has {} calls waiting", version.function, scaling.queue_max),
             )
-            .hint("call again later, or raise `queue` or `concurrency` of the function")
+            .hint("call again later, or raise `queue_max` or `concurrency_max` of the function")
             .retry_after(Duration::from_secs(1)));
         }
         let until = Instant::now() + Duration::from_millis(scaling.queue_timeout_ms);
@@ -118,7 +118,7 @@ impl Admission {
                     version.function, scaling.queue_timeout_ms
                 ),
             )
-            .hint("call again later, or raise `concurrency` of the function")
+            .hint("call again later, or raise `concurrency_max` of the function")
             .retry_after(Duration::from_secs(1))
         });
         drop(place);

@@ -264,7 +264,7 @@ pub(crate) fn request_refusal(error: body::Error, version: &SharedVersion) -> Re
             Code::PayloadTooLarge,
             format!("function '{}' takes request bodies of at most {bytes} bytes", version.function),
         )
-        .hint("send less, or raise `request-body` of the function"),
+        .hint("send less, or raise `request_body_max` of the function"),
         body::Error::Timeout | body::Error::Broken => {
             Refusal::new(Code::RequestTimeout, "the request's body did not arrive in time")
                 .hint("send the body without long pauses")
@@ -298,7 +298,7 @@ fn explain(failure: &Failure, version: &SharedVersion) -> (Outcome, Refusal) {
                 Code::ResponseTooLarge,
                 format!("the answer of function '{function}' is larger than {bytes} bytes"),
             )
-            .hint("send less, or raise `response-body` of the function"),
+            .hint("send less, or raise `response_body_max` of the function"),
         ),
         Failure::NoAnswer | Failure::ErrorCode(_) | Failure::BrokenOff(_) => (
             Outcome::FunctionError,
