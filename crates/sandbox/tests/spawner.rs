@@ -60,7 +60,10 @@ fn without_root_every_start_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
     let socket = folder.path().join("spawner.sock");
-    let mut spawner = std::process::Command::new(env!("CARGO_BIN_EXE_rouse-test-spawner"))
+    // Copied to where it may be run from: cargo's folder may be below a home that is closed to others.
+    let program = folder.path().join("spawner");
+    std::fs::copy(env!("CARGO_BIN_EXE_rouse-test-spawner"), &program).expect("a copy");
+    let mut spawner = std::process::Command::new(&program)
         .arg(&socket)
         .args(["powerless", &NODE_UID.to_string(), "1"])
         .uid(NODE_UID)
