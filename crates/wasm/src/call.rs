@@ -28,7 +28,7 @@ use wasmtime_wasi_http::{
     p3::{self},
 };
 
-use crate::{component::Component, cpu::Metered, epoch::Ticking, log::LogSink, state::State};
+use crate::{component::Component, cpu::Meter, epoch::Ticking, log::LogSink, state::State};
 
 /// How much of an answer is held back while the guest still runs without waiting.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -105,7 +105,8 @@ struct GuestEnd {
 
 /// A guest that runs. Dropping it ends it at once.
 pub struct Running {
-    guest: Metered<GuestEnd>,
+    guest: Pin<Box<dyn Future<Output = GuestEnd> + Send>>,
+    meter: Meter,
     head: Option<oneshot::Receiver<Result<http::Response<WasiBody>, Failure>>>,
     instantiated: Arc<Mutex<Option<Instant>>>,
     response_bytes_max: u64,
@@ -131,8 +132,15 @@ impl Component {
         let instantiated = Arc::new(Mutex::new(None));
         let response_bytes_max = call.version.limits.response_body_bytes;
         let _ticking = self.engine.ticker.begin();
-        let guest = Metered::new(run(Arc::clone(self), call, head_tx, Arc::clone(&instantiated)));
-        Running { guest, head: Some(head), instantiated, response_bytes_max, _ticking }
+        let guest = Box::pin(run(Arc::clone(self), call, head_tx, Arc::clone(&instantiated)));
+        Running {
+            guest,
+            meter: Meter::default(),
+            head: Some(head),
+            instantiated,
+            response_bytes_max,
+            _ticking,
+        }
     }
 
     /// Drops warm instances that have waited since before `then`; says how many are left.
@@ -261,7 +269,7 @@ impl Running {
     /// CPU time so far, in microseconds.
     #[must_use]
     pub fn cpu_us(&self) -> u64 {
-        self.guest.cpu_us()
+        self.meter.us()
     }
 
     /// Runs the guest until its answer is whole, or until it waits with its head sent.
@@ -271,7 +279,13 @@ impl Running {
         let mut response = None;
         let mut buffered = BytesMut::new();
         let mut end = None;
-        let ended = poll_fn(|cx| self.poll_answer(cx, &mut response, &mut buffered, &mut end)).await;
+        let ended = poll_fn(|cx| {
+            let mut meter = self.meter;
+            let poll = meter.count(|| self.poll_answer(cx, &mut response, &mut buffered, &mut end));
+            self.meter = meter;
+            poll
+        })
+        .await;
         match (ended, response, end) {
             (Err(failure), _, end) => {
                 let memory_bytes = end.as_ref().map_or(0, |end: &GuestEnd| end.memory_bytes);
@@ -288,7 +302,7 @@ impl Running {
                 let body =
                     Body { first: Some(buffered.freeze()), rest: body, left, max: self.response_bytes_max };
                 if let Some(end) = end {
-                    self.guest = Metered::resumed(std::future::ready(end), &self.guest);
+                    self.guest = Box::pin(std::future::ready(end));
                 }
                 Answer::Streaming(parts, body)
             }
@@ -308,7 +322,7 @@ impl Running {
         loop {
             let mut moved = false;
             if end.is_none()
-                && let Poll::Ready(ended) = Pin::new(&mut self.guest).poll(cx)
+                && let Poll::Ready(ended) = self.guest.as_mut().poll(cx)
             {
                 moved = true;
                 let failure = ended.result.clone().err();
@@ -384,7 +398,8 @@ impl Future for Running {
 
     /// Drives a guest whose answer streams to its end.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
-        Pin::new(&mut self.guest).poll(cx).map(|end| self.finished(end))
+        let this = &mut *self;
+        this.meter.count(|| this.guest.as_mut().poll(cx)).map(|end| self.finished(end))
     }
 }
 

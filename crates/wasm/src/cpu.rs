@@ -1,10 +1,4 @@
-//! Counts the CPU time that a future takes, poll by poll, by the kernel's clock of this thread.
-
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-};
+//! Counts the CPU time of polls, by the kernel's clock of this thread.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -14,57 +8,46 @@ fn thread_cpu_ns() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// A boxed future and the CPU time that its polls took.
-pub(crate) struct Metered<T> {
-    future: Pin<Box<dyn Future<Output = T> + Send>>,
+/// CPU time that was counted so far. Reading the clock is a system call of a quarter of a microsecond, so what
+/// is polled together is counted together.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Meter {
     ns: u64,
 }
 
-impl<T> Metered<T> {
-    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
-        Self { future: Box::pin(future), ns: 0 }
-    }
-
-    /// Another future that goes on counting where `before` stands.
-    pub(crate) fn resumed(future: impl Future<Output = T> + Send + 'static, before: &Self) -> Self {
-        Self { future: Box::pin(future), ns: before.ns }
+impl Meter {
+    /// Counts what `work` takes.
+    pub(crate) fn count<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let before = thread_cpu_ns();
+        let result = work();
+        self.ns += thread_cpu_ns().saturating_sub(before);
+        result
     }
 
     /// CPU time so far, in microseconds, rounded up: what ran took at least one.
-    pub(crate) fn cpu_us(&self) -> u64 {
+    pub(crate) fn us(self) -> u64 {
         self.ns.div_ceil(1_000)
-    }
-}
-
-impl<T> Future for Metered<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let before = thread_cpu_ns();
-        let poll = self.future.as_mut().poll(cx);
-        self.ns += thread_cpu_ns().saturating_sub(before);
-        poll
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{thread::sleep, time::Duration};
+
     use super::*;
 
     #[test]
-    fn a_future_that_computes_is_counted_and_one_that_waits_is_not() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let mut waits =
-            Metered::new(async { tokio::time::sleep(std::time::Duration::from_millis(50)).await });
-        runtime.block_on(&mut waits);
-        let mut computes = Metered::new(async {
+    fn computing_is_counted_and_waiting_is_not() {
+        let mut waits = Meter::default();
+        waits.count(|| sleep(Duration::from_millis(50)));
+        let mut computes = Meter::default();
+        computes.count(|| {
             let start = thread_cpu_ns();
             while thread_cpu_ns() - start < 20_000_000 {
                 std::hint::spin_loop();
             }
         });
-        runtime.block_on(&mut computes);
-        assert!(computes.cpu_us() >= 20_000, "{}", computes.cpu_us());
-        assert!(waits.cpu_us() < computes.cpu_us(), "{}", waits.cpu_us());
+        assert!(computes.us() >= 20_000, "{computes:?}");
+        assert!(waits.us() < computes.us(), "{waits:?}");
     }
 }
