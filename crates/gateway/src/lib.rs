@@ -1,6 +1,6 @@
 //! The way in: HTTP requests become invocations, and their outcomes become answers.
 //!
-//! One gateway is one process with one thread. The request path stands in [`handle`]; the rest of the crate
+//! One gateway is one process with one thread. The request path stands in `handle`; the rest of the crate
 //! is its steps:
 //!
 //! ```text

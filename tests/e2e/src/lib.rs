@@ -15,7 +15,7 @@ mod tools;
 pub use app::{App, example, fixture, folder};
 pub use call::{Answer, call_on, get, wait_for};
 pub use load::Load;
-pub use platform::{Cli, Platform, free_address, program, state_folder};
+pub use platform::{Cli, Platform, free_address, program, python, state_folder};
 pub use processes::{Process, alive, descendants, kill};
 pub use rustix::process::Signal;
 

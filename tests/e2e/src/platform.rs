@@ -269,11 +269,8 @@ impl Platform {
     fn install_python(&self) -> Option<String> {
         let mut python = self.python.lock().unwrap_or_else(PoisonError::into_inner);
         let installed = python.get_or_insert_with(|| {
-            let mut version = Command::new("/usr/bin/python3");
-            version.args(["-c", "import sys; print('python3.%d' % sys.version_info.minor)"]);
             let version =
-                version.output().map_err(|error| format!("no python3, run `cargo xtask setup`: {error}"))?;
-            let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+                python().map_err(|error| format!("no python3, run `cargo xtask setup`: {error}"))?;
             let output = self.command(&["runtime", "install", &version]).output().expect("run rouse");
             match output.status.success() {
                 true => Ok(()),
@@ -348,6 +345,16 @@ pub fn program() -> Command {
     let mut command = Command::new(binary());
     tools::apply(&mut command);
     command
+}
+
+/// The runtime of this machine's Python, such as `python3.11`.
+///
+/// # Errors
+/// There is none.
+pub fn python() -> std::io::Result<String> {
+    let mut version = Command::new("/usr/bin/python3");
+    version.args(["-c", "import sys; print('python3.%d' % sys.version_info.minor)"]);
+    Ok(String::from_utf8_lossy(&version.output()?.stdout).trim().to_owned())
 }
 
 /// A state folder, not below a home: the platform's unprivileged processes have to reach it.

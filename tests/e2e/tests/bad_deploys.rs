@@ -30,9 +30,9 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn python_zip(bytes: &[u8]) -> App {
-    App::new("zipped")
-        .file("code.zip", bytes)
-        .function("zipped", "source = \"code.zip\"\nruntime = \"python3.11\"\nhandler = \"app.handler\"")
+    let runtime = rouse_e2e::python().expect("a Python, as the test has made sure");
+    let lines = format!("source = \"code.zip\"\nruntime = \"{runtime}\"\nhandler = \"app.handler\"");
+    App::new("zipped").file("code.zip", bytes).function("zipped", &lines)
 }
 
 fn component(bytes: &[u8]) -> App {
@@ -58,6 +58,7 @@ async fn a_broken_component_is_refused() {
 #[tokio::test]
 async fn an_archive_that_would_write_outside_of_its_folder_is_refused() {
     let platform = Platform::shared();
+    need!(platform, "an_archive_that_would_write_outside_of_its_folder_is_refused", "python");
     for name in ["../escape.py", "/etc/escape.py", "a/../../escape.py"] {
         says(&refused(&platform, &python_zip(&zip(&[(name, b"x")]))).await, &["escape.py"]);
     }
@@ -77,6 +78,7 @@ async fn a_link_out_of_an_archive_is_refused() {
 #[tokio::test]
 async fn a_zip_bomb_is_refused() {
     let platform = Platform::shared();
+    need!(platform, "a_zip_bomb_is_refused", "python");
     // 600 MiB of nothing, in less than one.
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     zip.start_file("app.py", SimpleFileOptions::default().large_file(true)).expect("begin a file");
@@ -91,6 +93,7 @@ async fn a_zip_bomb_is_refused() {
 #[tokio::test]
 async fn a_file_that_is_no_archive_is_refused() {
     let platform = Platform::shared();
+    need!(platform, "a_file_that_is_no_archive_is_refused", "python");
     let whole = zip(&[("app.py", b"def handler(event, context): pass")]);
     for bytes in [&b"not a zip"[..], &whole[..whole.len() / 2]] {
         refused(&platform, &python_zip(bytes)).await;
