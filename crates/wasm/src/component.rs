@@ -20,7 +20,7 @@ impl std::fmt::Debug for Component {
 }
 
 impl Component {
-    /// Maps a file that [`crate::compile`] wrote, and links it.
+    /// Maps a file that [`crate::compile()`] wrote, and links it.
     ///
     /// # Errors
     /// The file is missing, was compiled for another engine, or imports what no one offers.
