@@ -267,8 +267,8 @@ impl Platform {
     }
 
     fn install_python(&self) -> Option<String> {
-        let mut python = self.python.lock().unwrap_or_else(PoisonError::into_inner);
-        let installed = python.get_or_insert_with(|| {
+        let mut installed = self.python.lock().unwrap_or_else(PoisonError::into_inner);
+        let installed = installed.get_or_insert_with(|| {
             let version =
                 python().map_err(|error| format!("no python3, run `cargo xtask setup`: {error}"))?;
             let output = self.command(&["runtime", "install", &version]).output().expect("run rouse");
