@@ -217,10 +217,13 @@ fn a_body_over_the_limit_is_refused_whether_its_length_is_said_or_not() {
 
 #[test]
 fn calls_over_the_concurrency_wait_and_over_the_queue_are_refused() {
-    let gateway = gateway!(|version| version.scaling =
-        Scaling { concurrency_max: 1, queue_max: 1, queue_timeout_ms: 10_000, ..Scaling::default() });
+    let gateway = gateway!(|version| {
+        version.limits.timeout_ms = 60_000;
+        version.scaling =
+            Scaling { concurrency_max: 1, queue_max: 1, queue_timeout_ms: 60_000, ..Scaling::default() };
+    });
     std::thread::scope(|scope| {
-        let call = || gateway.get("/fn/t/probe/sleep?700");
+        let call = || gateway.get("/fn/t/probe/sleep?3000");
         let first = scope.spawn(call);
         std::thread::sleep(Duration::from_millis(200));
         let second = scope.spawn(call);
