@@ -1,0 +1,168 @@
+//! The steps of an instance's life as the pool sees them: started, at rest, handed a call, wished to end, gone.
+
+use std::{sync::Arc, time::Duration};
+
+use rouse_sandbox::Stats;
+use rouse_scheduler::{keep_alive, starts_wanted};
+use rouse_types::{FunctionVersion, InstanceState, function::VersionKey};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Instance, Pool, Timer, memory_bytes};
+use crate::{
+    instance::{Id, Order},
+    job::{Job, Milestones},
+};
+
+impl Pool {
+    pub(super) fn ready(&mut self, id: Id, key: &VersionKey, milestones: &Milestones) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.jobs.is_none() {
+            return;
+        }
+        if let Some(known) = self.known.get_mut(key) {
+            known.history.started(milestones.ready.saturating_duration_since(milestones.begun));
+        }
+        self.group(key).starting -= 1;
+        self.rest(id, key);
+    }
+
+    /// An instance has nothing to do: it serves who waits, gives way, or is kept for a while.
+    pub(super) fn rest(&mut self, id: Id, key: &VersionKey) {
+        let now = Instant::now();
+        let live = self.known.get(key).is_some_and(|known| known.live) && !self.closing;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.state = InstanceState::Idle;
+        let group = self.groups.entry(key.clone()).or_default();
+        group.drop_cancelled();
+        let own_oldest = group.waiting.front().map(|job| now.saturating_duration_since(job.arrived));
+        group.idle.push(id);
+        if own_oldest.is_none() && !live {
+            return self.end(id);
+        }
+        let (kept, priority) = self.known.get(key).map_or((Duration::ZERO, 0.0), |known| {
+            let memory = memory_bytes(&known.version);
+            let history = &known.history;
+            (
+                keep_alive(history.cold, &history.arrivals),
+                self.evictions.priority(history.calls, history.cold, memory),
+            )
+        });
+        let timer = self.timers.set(now + kept, Timer::KeepAlive(id));
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.timer = Some(timer);
+            instance.idle_since = now;
+            instance.priority = priority;
+        }
+        if self.gives_way(id, key, own_oldest, now) {
+            self.end(id);
+            return;
+        }
+        self.scale(key);
+    }
+
+    /// Hands waiting calls to idle instances, and starts what is wanted beyond.
+    pub(super) fn scale(&mut self, key: &VersionKey) {
+        let Some(known) = self.known.get(key) else { return };
+        let (version, scaling) = (Arc::clone(&known.version), known.version.scaling.clone());
+        loop {
+            let group = self.groups.entry(key.clone()).or_default();
+            group.drop_cancelled();
+            if group.waiting.is_empty() || group.running >= scaling.concurrency_max {
+                break;
+            }
+            let Some(id) = group.idle.pop() else { break };
+            let Some(job) = group.waiting.pop_front() else { break };
+            group.running += 1;
+            self.hand_over(id, key, job);
+        }
+        let wanted = starts_wanted(self.group(key).load(), &scaling, 1, u32::MAX);
+        let bytes = memory_bytes(&version);
+        for _ in 0..wanted {
+            if self.closing || !self.make_room(bytes) {
+                if !self.starved.contains(key) && !self.closing {
+                    self.starved.push_back(key.clone());
+                }
+                break;
+            }
+            self.start(key, &version, bytes);
+        }
+        self.set_queue_timer(key);
+    }
+
+    pub(super) fn hand_over(&mut self, id: Id, key: &VersionKey, job: Job) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        self.timers.cancel(instance.timer.take());
+        instance.state = InstanceState::Busy;
+        let sent = match &instance.jobs {
+            Some(jobs) => jobs.try_send(job).map_err(mpsc::error::TrySendError::into_inner),
+            None => Err(job),
+        };
+        if let Err(job) = sent {
+            // Its task is about to tell that it ends; the call waits for another.
+            self.group(key).waiting.push_front(job);
+            self.end(id);
+        }
+    }
+
+    pub(super) fn start(&mut self, key: &VersionKey, version: &Arc<FunctionVersion>, memory_bytes: u64) {
+        self.next += 1;
+        let id = self.next;
+        let name = format!("{}-{id:x}", self.prefix);
+        // One job at a time: the next is sent only after the one before is done.
+        let (jobs, receiver) = mpsc::channel(1);
+        self.reserved_bytes += memory_bytes;
+        self.group(key).starting += 1;
+        self.instances.insert(
+            id,
+            Instance {
+                key: key.clone(),
+                version: Arc::clone(version),
+                name: name.clone(),
+                state: InstanceState::Starting,
+                jobs: Some(jobs),
+                started: self.around.clock.now(),
+                memory_bytes,
+                invocations: 0,
+                stats: Stats::default(),
+                timer: None,
+                idle_since: Instant::now(),
+                priority: 0.0,
+            },
+        );
+        self.orders.push(Order { id, name, version: Arc::clone(version), jobs: receiver });
+    }
+
+    /// Wishes an instance to end. Its memory is free when it is gone.
+    pub(super) fn end(&mut self, id: Id) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.jobs.take().is_none() {
+            return;
+        }
+        self.timers.cancel(instance.timer.take());
+        self.ending_bytes += instance.memory_bytes;
+        let (key, state) = (instance.key.clone(), instance.state);
+        let group = self.group(&key);
+        match state {
+            InstanceState::Starting => group.starting -= 1,
+            InstanceState::Busy => group.running -= 1,
+            InstanceState::Idle | InstanceState::Frozen => group.idle.retain(|&idle| idle != id),
+        }
+    }
+
+    /// Forgets an instance that is gone.
+    pub(super) fn remove(&mut self, id: Id) {
+        self.end(id);
+        if let Some(instance) = self.instances.remove(&id) {
+            self.reserved_bytes -= instance.memory_bytes;
+            self.ending_bytes -= instance.memory_bytes;
+        }
+    }
+
+    pub(super) fn end_idle(&mut self, key: &VersionKey) {
+        let idle = self.groups.get(key).map(|group| group.idle.clone()).unwrap_or_default();
+        for id in idle {
+            self.end(id);
+        }
+        self.tidy(key);
+    }
+}

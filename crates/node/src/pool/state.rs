@@ -1,0 +1,126 @@
+//! What the pool knows of a version, of its calls and of each of its instances.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use rouse_sandbox::Stats;
+use rouse_scheduler::{Arrivals, Load};
+use rouse_types::{FunctionVersion, InstanceInfo, InstanceState, Timestamp, function::VersionKey};
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{instance::Id, job::Job, timers};
+
+/// A version that callers may ask for.
+pub(super) struct Known {
+    pub(super) version: Arc<FunctionVersion>,
+    /// Named by the newest snapshot of its app.
+    pub(super) live: bool,
+    pub(super) history: History,
+}
+
+/// The newest snapshot of an app, as far as it is needed to apply the next one.
+#[derive(Default)]
+pub(super) struct App {
+    pub(super) revision: u64,
+    pub(super) live: Vec<VersionKey>,
+}
+
+/// What a function's calls were like: outlives its instances, and goes on with its next version.
+#[derive(Clone, Default)]
+pub(super) struct History {
+    pub(super) arrivals: Box<Arrivals>,
+    pub(super) last: Option<Instant>,
+    pub(super) calls: u64,
+    pub(super) cold: Duration,
+}
+
+/// What a version has while it has instances or waiting calls; otherwise there is none.
+#[derive(Default)]
+pub(super) struct Group {
+    /// The last one used is the last one here, and is used first: the others grow old and go.
+    pub(super) idle: Vec<Id>,
+    pub(super) starting: u32,
+    pub(super) running: u32,
+    pub(super) waiting: VecDeque<Job>,
+    pub(super) queue_timer: Option<timers::Id>,
+}
+
+pub(super) struct Instance {
+    pub(super) key: VersionKey,
+    pub(super) version: Arc<FunctionVersion>,
+    pub(super) name: String,
+    pub(super) state: InstanceState,
+    /// Dropped to end it.
+    pub(super) jobs: Option<mpsc::Sender<Job>>,
+    pub(super) started: Timestamp,
+    pub(super) memory_bytes: u64,
+    pub(super) invocations: u64,
+    pub(super) stats: Stats,
+    pub(super) timer: Option<timers::Id>,
+    /// Since when it is idle, if it is.
+    pub(super) idle_since: Instant,
+    pub(super) priority: f64,
+}
+
+impl Group {
+    pub(super) fn load(&self) -> Load {
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        Load {
+            running: self.running,
+            free: count(self.idle.len()),
+            starting: self.starting,
+            waiting: count(self.waiting.len()),
+        }
+    }
+
+    /// How long a call waits at most: as the function says, and while its first instance starts, as long as that
+    /// may take. Who is refused just before is never told what is wrong with the code.
+    pub(super) fn wait_max(&self, version: &FunctionVersion) -> Duration {
+        let starts_first = self.starting > 0 && self.running == 0;
+        let init = if starts_first { version.limits.init_timeout_ms } else { 0 };
+        Duration::from_millis(version.scaling.queue_timeout_ms.saturating_add(init))
+    }
+
+    /// Callers that went away wait no more. Only those in front are looked for: the others are met in time.
+    pub(super) fn drop_cancelled(&mut self) {
+        while self.waiting.front().is_some_and(|job| job.reply.is_closed()) {
+            self.waiting.pop_front();
+        }
+    }
+}
+
+impl History {
+    pub(super) fn arrived(&mut self, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            self.arrivals.count(now.saturating_duration_since(last));
+        }
+        self.calls += 1;
+    }
+
+    /// The mean of cold starts, in which a new one counts for a quarter.
+    pub(super) fn started(&mut self, cold: Duration) {
+        self.cold = if self.cold.is_zero() { cold } else { (self.cold * 3 + cold) / 4 };
+    }
+}
+
+impl Instance {
+    pub(super) fn info(&self) -> InstanceInfo {
+        InstanceInfo {
+            tenant: self.key.tenant.clone(),
+            app: self.version.app.clone(),
+            function: self.key.function.clone(),
+            version: self.key.number,
+            id: self.name.clone(),
+            isolation: self.version.isolation,
+            state: self.state,
+            started: self.started,
+            invocations: self.invocations,
+            memory_bytes: self.stats.memory_peak_bytes,
+            cpu_us: self.stats.cpu_us,
+        }
+    }
+}
+
+/// What an instance of a version is counted with.
+pub(super) fn memory_bytes(version: &FunctionVersion) -> u64 {
+    u64::from(version.limits.memory_mib) << 20
+}
