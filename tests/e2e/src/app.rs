@@ -70,7 +70,9 @@ impl App {
 /// When the repository has gone.
 #[must_use]
 pub fn folder(path: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // As cargo says now, not as it said when it built: two clones may share a target folder.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = Path::new(&here).join("../..");
     root.join(path).canonicalize().unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
