@@ -35,6 +35,8 @@ pub(crate) enum Timer {
     KeepAlive(Id),
     /// The oldest call of a version has waited for long enough.
     Queue(VersionKey),
+    /// A version that did not start may be tried again.
+    Retry(VersionKey),
     /// A version is forgotten.
     Retire(VersionKey),
 }
@@ -195,6 +197,10 @@ impl Pool {
                     }
                 }
                 Timer::Queue(key) => self.expire(&key, now),
+                Timer::Retry(key) => {
+                    self.scale(&key);
+                    self.tidy(&key);
+                }
                 Timer::Retire(key) => {
                     let forgotten = self.known.get(&key).is_some_and(|known| !known.live);
                     if forgotten && !self.groups.contains_key(&key) {

@@ -5,10 +5,12 @@
 
 pub mod admit;
 pub mod arrivals;
+pub mod backoff;
 pub mod evict;
 pub mod keepalive;
 
 pub use admit::{Admission, Load, Reason, admit, starts_wanted};
 pub use arrivals::Arrivals;
+pub use backoff::backoff;
 pub use evict::{Candidate, GreedyDual};
 pub use keepalive::{FREEZE_GRACE, keep_alive};

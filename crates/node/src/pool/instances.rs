@@ -20,6 +20,7 @@ impl Pool {
             return;
         }
         if let Some(known) = self.known.get_mut(key) {
+            known.broken = None;
             known.history.started(milestones.ready.saturating_duration_since(milestones.begun));
         }
         self.group(key).starting -= 1;
@@ -74,6 +75,10 @@ impl Pool {
             let Some(job) = group.waiting.pop_front() else { break };
             group.running += 1;
             self.hand_over(id, key, job);
+        }
+        if let Some(refusal) = self.known.get(key).and_then(|known| known.refusal(Instant::now())) {
+            self.refuse_hopeless(key, &refusal);
+            return self.set_queue_timer(key);
         }
         let wanted = starts_wanted(self.group(key).load(), &scaling, 1, u32::MAX);
         let bytes = memory_bytes(&version);

@@ -1,9 +1,10 @@
 //! The node's memory: what is taken of it, who gives some up, and who has waited longest for it.
 
-use tokio::time::{Duration, Instant};
+use std::time::Duration;
 
 use rouse_scheduler::Candidate;
 use rouse_types::{InstanceState, function::VersionKey};
+use tokio::time::Instant;
 
 use super::{Pool, memory_bytes};
 use crate::instance::Id;

@@ -35,7 +35,10 @@ impl Pool {
                 .next()
                 .filter(|(other, _)| (&other.tenant, &other.function) == (&key.tenant, &key.function));
             let history = same.map(|(_, known)| known.history.clone()).unwrap_or_default();
-            self.known.insert(key.clone(), Known { version: Arc::clone(version), live: true, history });
+            self.known.insert(
+                key.clone(),
+                Known { version: Arc::clone(version), live: true, history, broken: None },
+            );
         }
         let gone: Vec<_> = before.live.into_iter().filter(|key| !live.contains_key(key)).collect();
         for key in &gone {

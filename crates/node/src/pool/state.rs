@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rouse_sandbox::Stats;
-use rouse_scheduler::{Arrivals, Load};
-use rouse_types::{FunctionVersion, InstanceInfo, InstanceState, Timestamp, function::VersionKey};
+use rouse_scheduler::{Arrivals, Load, admit::RETRY_AFTER_MIN, backoff};
+use rouse_types::{FunctionVersion, InstanceInfo, InstanceState, Refusal, Timestamp, function::VersionKey};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{instance::Id, job::Job, timers};
@@ -15,6 +15,16 @@ pub(super) struct Known {
     /// Named by the newest snapshot of its app.
     pub(super) live: bool,
     pub(super) history: History,
+    /// Its last start has failed.
+    pub(super) broken: Option<Broken>,
+}
+
+/// The starts of a version that failed since the last that did not.
+pub(super) struct Broken {
+    pub(super) in_a_row: u32,
+    pub(super) last: Instant,
+    /// What went wrong last.
+    pub(super) refusal: Refusal,
 }
 
 /// The newest snapshot of an app, as far as it is needed to apply the next one.
@@ -61,7 +71,33 @@ pub(super) struct Instance {
     pub(super) priority: f64,
 }
 
+impl Known {
+    /// Counts a failed start that began then. Those that were under way together count as one: they say no more
+    /// than one of them. Until when no other is tried.
+    pub(super) fn start_failed(&mut self, begun: Instant, now: Instant, refusal: Refusal) -> Instant {
+        let in_a_row = match &self.broken {
+            Some(broken) if begun < broken.last => broken.in_a_row,
+            Some(broken) => broken.in_a_row.saturating_add(1),
+            None => 1,
+        };
+        self.broken = Some(Broken { in_a_row, last: now, refusal });
+        now + backoff(in_a_row)
+    }
+
+    /// The refusal for who would need a start that is not tried yet.
+    pub(super) fn refusal(&self, now: Instant) -> Option<Refusal> {
+        let broken = self.broken.as_ref()?;
+        let left = (broken.last + backoff(broken.in_a_row)).saturating_duration_since(now);
+        (!left.is_zero()).then(|| broken.refusal.clone().retry_after(left.max(RETRY_AFTER_MIN)))
+    }
+}
+
 impl Group {
+    /// Whether no instance is there or comes that could serve who waits.
+    pub(super) fn is_alone(&self) -> bool {
+        self.idle.is_empty() && self.starting == 0 && self.running == 0
+    }
+
     pub(super) fn load(&self) -> Load {
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         Load {

@@ -17,9 +17,14 @@ impl Pool {
     /// only start the same code in vain.
     pub(super) fn start_failed(&mut self, key: &VersionKey, failure: StartFailure) {
         let Some(version) = self.known.get(key).map(|known| Arc::clone(&known.version)) else { return };
+        let now = Instant::now();
+        if let Some(known) = self.known.get_mut(key) {
+            let retry = known.start_failed(failure.milestones.begun, now, failure.refusal.clone());
+            self.timers.set(retry, Timer::Retry(key.clone()));
+        }
         let group = self.group(key);
         group.drop_cancelled();
-        let alone = group.idle.is_empty() && group.starting == 0 && group.running == 0;
+        let alone = group.is_alone();
         let first = group.waiting.pop_front();
         let others = if alone { std::mem::take(&mut group.waiting) } else { VecDeque::new() };
         if let Some(job) = first {
@@ -36,6 +41,16 @@ impl Pool {
         }
         for job in others {
             self.refuse(job, failure.refusal.clone());
+        }
+    }
+
+    /// Refuses all that wait for a version that is not tried again yet, unless an instance of it is there.
+    pub(super) fn refuse_hopeless(&mut self, key: &VersionKey, refusal: &Refusal) {
+        let group = self.group(key);
+        if group.is_alone() {
+            for job in std::mem::take(&mut group.waiting) {
+                self.refuse(job, refusal.clone());
+            }
         }
     }
 

@@ -201,6 +201,26 @@ async fn one_broken_version_fails_all_that_wait_for_it_with_one_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broken_version_is_left_alone_for_a_while_and_a_new_one_is_not() {
+    let mut broken = version("f", 1);
+    broken.env.insert("INIT".into(), "exit".into());
+    let node = Node::with(&[broken]).await;
+    for _ in 0..50 {
+        assert_eq!(node.invoke("f", 1, answer("never")).await.code(), "start-failed");
+    }
+    let tried = node.driver.started();
+    assert!(tried < 5, "{tried} starts for 50 calls that came at once");
+    let refused = node.invoke("f", 1, answer("never")).await;
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(refused.json()["message"].as_str().expect("text").contains("cannot find my module"));
+    tokio::time::sleep(rouse_scheduler::backoff::BACKOFF_MAX).await;
+    node.invoke("f", 1, answer("never")).await;
+    assert_eq!(node.driver.started(), tried + 1);
+    node.deploy(&[version("f", 2)]).await;
+    assert_eq!(node.invoke("f", 2, answer("fine")).await.json(), json!("fine"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_is_told_to_end_lets_calls_end_first() {
     let node = Node::with(&[version("f", 1)]).await;
     let mut calls = JoinSet::new();
