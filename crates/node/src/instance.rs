@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rouse_contract::lambda::{self, Launch, LogSink, StartFailed, Worker, environment};
+use rouse_contract::lambda::{self, Launch, LogSink, StartError, StartFailed, Worker, environment};
 use rouse_sandbox::{Driver, Sandbox, Stats};
 use rouse_types::{
     Clock, Code, FunctionVersion, InvocationId, LogLine, Refusal, Runtime, Usage, log::Stream,
@@ -193,21 +193,33 @@ async fn start<D: Driver>(
         let (around, version) = (shared.around.clone(), Arc::clone(version));
         Arc::new(move |line| around.line(&version, line))
     };
-    let options = lambda::Options {
-        arn: environment::arn(version),
-        init_timeout: std::time::Duration::from_millis(version.limits.init_timeout_ms),
-        response_bytes_max: version.limits.response_body_bytes,
-        log,
-    };
-    let looked_up = begun.elapsed();
-    let spec = launch.spec(version, &code, name);
-    let milestones = |start, init| {
-        let made = begun + looked_up + start;
-        Milestones { begun, made, ready: made + init }
-    };
-    match Box::pin(Worker::start(&shared.driver, spec, options)).await {
-        Ok(ready) => Ok((ready.worker, milestones(ready.start, ready.init))),
-        Err(failed) => Err(failure(shared, version, &failed, milestones(failed.start, failed.init))),
+    let mut may_retry = true;
+    loop {
+        let options = lambda::Options {
+            arn: environment::arn(version),
+            init_timeout: std::time::Duration::from_millis(version.limits.init_timeout_ms),
+            response_bytes_max: version.limits.response_body_bytes,
+            log: Arc::clone(&log),
+        };
+        let before = begun.elapsed();
+        let spec = launch.spec(version, &code, name);
+        let milestones = |start, init| {
+            let made = begun + before + start;
+            Milestones { begun, made, ready: made + init }
+        };
+        match Box::pin(Worker::start(&shared.driver, spec, options)).await {
+            Ok(ready) => return Ok((ready.worker, milestones(ready.start, ready.init))),
+            // No code ran, and the driver waits for a spawner that is coming back. Once: then it is not coming.
+            Err(StartFailed { error: StartError::Sandbox(rouse_sandbox::Error::Spawner(error)), .. })
+                if may_retry =>
+            {
+                tracing::warn!(%error, version = %version.key(), "the spawner went away; the start is retried");
+                may_retry = false;
+            }
+            Err(failed) => {
+                return Err(failure(shared, version, &failed, milestones(failed.start, failed.init)));
+            }
+        }
     }
 }
 
@@ -217,7 +229,6 @@ fn failure<D>(
     failed: &StartFailed,
     milestones: Milestones,
 ) -> StartFailure {
-    use rouse_contract::lambda::StartError;
     let key = version.key();
     let ran = !matches!(failed.error, StartError::Sandbox(_));
     let out_of_memory =

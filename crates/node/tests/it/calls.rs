@@ -144,6 +144,22 @@ async fn a_host_that_cannot_make_a_sandbox_bills_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_spawner_that_is_away_for_one_start_fails_no_call() {
+    let node = Node::with(&[version("f", 1)]).await;
+    node.away.store(1, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(node.invoke("f", 1, answer("fine")).await.json(), json!("fine"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spawner_that_stays_away_fails_the_call_and_bills_nothing() {
+    let node = Node::with(&[version("f", 1)]).await;
+    node.away.store(2, std::sync::atomic::Ordering::Relaxed);
+    let failed = node.invoke("f", 1, answer("never")).await;
+    assert_eq!((failed.code().as_str(), failed.outcome().billed_ms), ("start-failed", 0));
+    assert_eq!(failed.outcome().outcome, Outcome::PlatformError);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_away_ends_its_call_and_the_instance() {
     let node = Node::with(&[version("f", 1)]).await;
     let gone = tokio::time::timeout(

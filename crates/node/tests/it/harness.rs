@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,10 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rouse_sandbox::sim::SimDriver;
+use rouse_sandbox::{
+    Driver, Error, Spec, Started,
+    sim::{SimDriver, SimSandbox},
+};
 use rouse_store::journal::{Cursor, Reader};
 use rouse_types::{
     Alias, AppSnapshot, Clock, Digest, FunctionRoute, FunctionVersion, InstanceInfo, Invocation,
@@ -33,10 +36,30 @@ pub(crate) const MIB: u64 = 1 << 20;
 
 pub(crate) struct Node {
     pub(crate) driver: SimDriver,
+    /// How many of the next starts find no spawner.
+    pub(crate) away: Arc<AtomicU32>,
     state: tempfile::TempDir,
     shutdown: std::sync::Mutex<Option<oneshot::Sender<()>>>,
     served: JoinSet<()>,
     revision: AtomicU64,
+}
+
+/// The simulator behind a spawner that can be away.
+struct Spawned {
+    sim: SimDriver,
+    away: Arc<AtomicU32>,
+}
+
+impl Driver for Spawned {
+    type Sandbox = SimSandbox;
+
+    async fn start(&self, spec: Spec) -> Result<Started<SimSandbox>, Error> {
+        let away = self.away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if away.is_ok() {
+            return Err(Error::Spawner(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.sim.start(spec).await
+    }
 }
 
 #[derive(Debug)]
@@ -84,10 +107,11 @@ impl Node {
     pub(crate) async fn start(driver: SimDriver, memory_mib: u64) -> Arc<Self> {
         let state = tempfile::tempdir().expect("a folder");
         let (shutdown, told) = oneshot::channel();
+        let away = Arc::new(AtomicU32::new(0));
         let config = rouse_node::Config {
             state: state.path().to_owned(),
             socket: state.path().join("run/node.sock"),
-            driver: driver.clone(),
+            driver: Spawned { sim: driver.clone(), away: Arc::clone(&away) },
             clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000))),
             memory_budget_bytes: memory_mib * MIB,
             drain: Duration::from_secs(10),
@@ -97,8 +121,14 @@ impl Node {
             let until = async move { drop(told.await) };
             rouse_node::serve(config, until).await.expect("it serves");
         });
-        let node =
-            Self { driver, state, shutdown: Some(shutdown).into(), served, revision: AtomicU64::new(0) };
+        let node = Self {
+            driver,
+            away,
+            state,
+            shutdown: Some(shutdown).into(),
+            served,
+            revision: AtomicU64::new(0),
+        };
         while !node.socket().exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
