@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use rouse_api::IsolationInfo;
-use rouse_control::{CODE_GRACE_DEFAULT, Config, Retention};
+use rouse_control::{CODE_GRACE_DEFAULT, Config, Otlp, Retention};
 use rouse_metering::PriceSheet;
 use rouse_sandbox::container::{ContainerDriver, Enforced, Report};
 use rouse_types::{Isolation, Refusal, Runtime, SystemClock};
@@ -51,6 +51,7 @@ pub(super) fn run(
             isolations,
             prices,
             retention: Retention::default(),
+            otlp: otlp()?,
             code_grace: CODE_GRACE_DEFAULT,
             clock: Arc::new(SystemClock),
         };
@@ -65,6 +66,14 @@ fn prices(path: &Path) -> anyhow::Result<PriceSheet> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(PriceSheet::default()),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
+}
+
+/// Where traces go, by the variables that OpenTelemetry specifies.
+fn otlp() -> anyhow::Result<Option<Otlp>> {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let Ok(endpoint) = std::env::var(ENDPOINT) else { return Ok(None) };
+    let headers = std::env::var("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
+    Otlp::new(&endpoint, &headers).map(Some).map_err(|wrong| anyhow::anyhow!("{ENDPOINT}: {wrong}"))
 }
 
 fn runtimes() -> Vec<Runtime> {

@@ -21,6 +21,7 @@ mod invoke;
 mod locks;
 mod logs;
 mod metrics;
+mod otlp;
 mod peers;
 mod plan;
 mod server;
@@ -45,6 +46,8 @@ use rouse_metering::PriceSheet;
 use rouse_store::journal;
 use rouse_types::{Clock, Refusal, Runtime};
 use tokio_util::sync::CancellationToken;
+
+pub use otlp::Otlp;
 
 /// Whether a runtime can be used here, given the state folder; else why not and what to do.
 pub type RuntimeCheck = fn(&Runtime, &Path) -> Result<(), Refusal>;
@@ -76,6 +79,8 @@ pub struct Config {
     pub prices: PriceSheet,
     /// What is kept of the journals.
     pub retention: Retention,
+    /// Where traces are sent to; nowhere when there is none.
+    pub otlp: Option<Otlp>,
     /// How long code that nothing names is kept.
     pub code_grace: Duration,
     /// Where time comes from.
@@ -158,6 +163,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     tasks.spawn(collect::reconcile(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::ingest(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::collect(Arc::clone(&control), stop.clone()));
+    if let Some(otlp) = control.config.otlp.clone() {
+        tasks.spawn(otlp::follow(Arc::clone(&control), otlp, stop.clone()));
+    }
     server::serve(control, tcp, unix, stop).await;
     // A deployment that is under way is ended: it is either live or told to have failed.
     tasks.close();

@@ -19,6 +19,8 @@ pub(crate) struct Metrics {
     failed: AtomicU64,
     requests: AtomicU64,
     refused: AtomicU64,
+    traced: AtomicU64,
+    untraced: AtomicU64,
 }
 
 impl Metrics {
@@ -34,6 +36,12 @@ impl Metrics {
         }
     }
 
+    /// Invocations whose spans were taken by the collector, or dropped.
+    pub(crate) fn exported(&self, well: bool, invocations: usize) {
+        let counter = if well { &self.traced } else { &self.untraced };
+        counter.fetch_add(invocations as u64, Ordering::Relaxed);
+    }
+
     fn text(&self) -> String {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         format!(
@@ -46,11 +54,17 @@ impl Metrics {
              rouse_control_requests_total {}\n\
              # HELP rouse_control_refused Requests to the API that were refused.\n\
              # TYPE rouse_control_refused counter\n\
-             rouse_control_refused_total {}\n",
+             rouse_control_refused_total {}\n\
+             # HELP rouse_control_traces Invocations whose spans were exported.\n\
+             # TYPE rouse_control_traces counter\n\
+             rouse_control_traces_total{{result=\"sent\"}} {}\n\
+             rouse_control_traces_total{{result=\"dropped\"}} {}\n",
             of(&self.deployed),
             of(&self.failed),
             of(&self.requests),
             of(&self.refused),
+            of(&self.traced),
+            of(&self.untraced),
         )
     }
 

@@ -291,3 +291,71 @@ async fn http_2_is_spoken_too() {
     assert_eq!(answer.status(), 200);
     platform.stop().await;
 }
+
+/// A collector of traces that is away once, then takes what comes and passes it on.
+async fn collector() -> (String, tokio::sync::mpsc::Receiver<serde_json::Value>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
+    let (send, received) = tokio::sync::mpsc::channel(10);
+    let serve = async move {
+        for status in std::iter::once(503).chain(std::iter::repeat(200)) {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let send = send.clone();
+            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+                let send = send.clone();
+                async move {
+                    assert_eq!(request.uri().path(), "/v1/traces");
+                    assert_eq!(request.headers()["x-key"], "secret");
+                    let body = request.into_body().collect().await.expect("a body").to_bytes();
+                    if status == 200 {
+                        let json = serde_json::from_slice(&body).expect("JSON");
+                        send.send(json).await.expect("the test waits");
+                    }
+                    let answer = http::Response::builder().status(status).body(Full::<Bytes>::default());
+                    Ok::<_, std::convert::Infallible>(answer.expect("an answer"))
+                }
+            });
+            let io = hyper_util::rt::TokioIo::new(stream);
+            // The exporter closes its connection after each request.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(serve);
+    tasks.detach_all();
+    (endpoint, received)
+}
+
+#[tokio::test]
+async fn calls_become_spans_at_a_collector_that_was_away_for_a_moment() {
+    let (endpoint, mut received) = collector().await;
+    let otlp = rouse_control::Otlp::new(&endpoint, "x-key=secret").expect("an endpoint");
+    let state = std::sync::Arc::new(tempfile::tempdir().expect("a folder"));
+    let platform = Platform::start_with(state, Duration::from_secs(3_600), Some(otlp)).await;
+    let mut writer =
+        Writer::open(&platform.path("journal/usage"), Options::new("gateway-0")).expect("a writer");
+    let usage = Usage {
+        id: InvocationId::new(),
+        tenant: tenant(),
+        app: app("shop"),
+        function: function("cart"),
+        version: 1,
+        started: Timestamp(1_000),
+        timing: Timing { run_us: 7, ..Timing::default() },
+        billed_ms: 1,
+        memory_mib: 128,
+        cpu_us: 5,
+        cold: false,
+        bytes_in: 0,
+        bytes_out: 0,
+        outcome: Outcome::Ok,
+        caller: None,
+    };
+    writer.append(usage.started, &postcard::to_stdvec(&usage).expect("bytes")).expect("appended");
+    let sent = tokio::time::timeout(Duration::from_secs(30), received.recv()).await.expect("it comes");
+    let spans = sent.expect("a batch")["resourceSpans"][0]["scopeSpans"][0]["spans"].clone();
+    let id = usage.id.to_string().replace('-', "");
+    assert_eq!(spans[0]["traceId"], id, "a trace that begins here is found by the invocation's id");
+    assert_eq!((spans[0]["name"].as_str(), spans[1]["name"].as_str()), (Some("cart"), Some("run")));
+    platform.stop().await;
+}

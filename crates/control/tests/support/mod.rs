@@ -96,6 +96,14 @@ impl Platform {
     }
 
     pub(crate) async fn start_in(state: Arc<tempfile::TempDir>, code_grace: Duration) -> Self {
+        Self::start_with(state, code_grace, None).await
+    }
+
+    pub(crate) async fn start_with(
+        state: Arc<tempfile::TempDir>,
+        code_grace: Duration,
+        otlp: Option<rouse_control::Otlp>,
+    ) -> Self {
         let path = state.path().to_owned();
         std::fs::create_dir_all(path.join("run")).expect("a folder");
         let compiler = path.join("compiler.sh");
@@ -117,6 +125,7 @@ impl Platform {
             isolations: Vec::new(),
             prices: rouse_metering::PriceSheet::default(),
             retention: Retention::default(),
+            otlp,
             code_grace,
             clock: Arc::new(SystemClock),
         };
