@@ -42,6 +42,8 @@ pub(crate) async fn package(app: &App, name: &FunctionName, function: &Function)
         name: name.clone(),
         code: digest,
         runtime: built.runtime,
+        contract: function.contract,
+        http: function.http(),
         handler: built.handler,
         isolation: built.isolation,
         env: function.env.clone(),

@@ -114,6 +114,8 @@ impl Function {
             digest: Digest::of(b"version"),
             code: Digest::of(b"code"),
             runtime: runtime.parse().expect("a runtime"),
+            contract: rouse_types::Contract::Lambda,
+            http: rouse_types::HttpSettings::default(),
             handler: Some("app.handler".into()),
             isolation: Isolation::Container,
             env: std::collections::BTreeMap::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rouse_api::{DeployFunction, DeployRequest};
-use rouse_types::{Code, Isolation, LIVE, Refusal, Runtime, limits};
+use rouse_types::{Code, Contract, HttpSettings, Isolation, LIVE, Refusal, Runtime, limits};
 
 /// The longest message of a deployment, in characters.
 const MESSAGE_MAX: usize = 1_000;
@@ -11,6 +11,9 @@ const MESSAGE_MAX: usize = 1_000;
 const HANDLER_BYTES_MAX: usize = 256;
 /// Destinations of one function: each is a listener in its sandbox.
 const EGRESS_MAX: usize = 64;
+/// Words and bytes of a server's command.
+const COMMAND_WORDS_MAX: usize = 64;
+const COMMAND_BYTES_MAX: usize = 8 << 10;
 /// Aliases that a deployment moves, for one function.
 const ALIASES_MAX: usize = 16;
 
@@ -53,8 +56,15 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     if *isolation != fitting {
         return Err(format!("runtime {runtime} does not run with the isolation that was asked for"));
     }
+    let contract = function.contract.unwrap_or_else(|| runtime.default_contract());
+    if !runtime.speaks(contract) {
+        return Err(format!("runtime {runtime} does not speak the contract {contract}"));
+    }
+    http(contract, &function.http)?;
     match (runtime, handler.as_deref()) {
-        (Runtime::Python { .. } | Runtime::Node { .. }, None | Some("")) => {
+        (Runtime::Python { .. } | Runtime::Node { .. }, None | Some(""))
+            if function.http.command.is_empty() =>
+        {
             return Err(format!("runtime {runtime} needs a handler, such as app.handler"));
         }
         (_, Some(handler)) if handler.len() > HANDLER_BYTES_MAX || handler.chars().any(char::is_control) => {
@@ -87,6 +97,34 @@ fn function(function: &DeployFunction) -> Result<(), String> {
         return Err(format!("'{alias}' is a version's number, not an alias"));
     }
     environment(function)
+}
+
+/// What an HTTP server is started with.
+fn http(contract: Contract, http: &HttpSettings) -> Result<(), String> {
+    if contract != Contract::Http && *http != HttpSettings::default() {
+        return Err(format!("its settings of the contract http do not go with the contract {contract}"));
+    }
+    let bytes: usize = http.command.iter().map(String::len).sum();
+    if http.command.len() > COMMAND_WORDS_MAX || bytes > COMMAND_BYTES_MAX {
+        return Err(format!(
+            "its command is longer than {COMMAND_WORDS_MAX} words or {COMMAND_BYTES_MAX} bytes"
+        ));
+    }
+    if http.command.iter().any(|word| word.contains('\0'))
+        || http.command.first().is_some_and(String::is_empty)
+    {
+        return Err("its command has no program, or a NUL character".to_owned());
+    }
+    match &http.health {
+        Some(path) if !health_allowed(path) => {
+            Err("its health path is not one: write an absolute path, such as /healthz".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn health_allowed(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= 256 && path.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn within(what: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
@@ -134,6 +172,8 @@ mod tests {
             name: FunctionName::new("hello").expect("a name"),
             code: Digest::of(b"code"),
             runtime: Runtime::Python { minor: 11 },
+            contract: None,
+            http: rouse_types::HttpSettings::default(),
             handler: Some("app.handler".to_owned()),
             isolation: Isolation::Container,
             env: [("KEY".to_owned(), "value".to_owned())].into(),

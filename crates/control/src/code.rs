@@ -12,7 +12,7 @@ use std::{
 };
 
 use rouse_store::Blobs;
-use rouse_types::{Code, Contract, Digest, Refusal, Runtime};
+use rouse_types::{Code, Digest, Refusal, Runtime};
 
 pub(crate) use compile::Compiler;
 
@@ -43,23 +43,24 @@ fn sniff(head: &[u8]) -> Kind {
 /// Checks that the code is of the kind that its runtime takes.
 fn check(head: &[u8], runtime: &Runtime) -> Result<(), Refusal> {
     let invalid = |what: &str| Refusal::new(Code::CodeInvalid, what);
-    match (runtime.contract(), sniff(head)) {
-        (Contract::Component, Kind::Component) | (Contract::Lambda, Kind::Zip) => Ok(()),
-        (Contract::Component, Kind::CoreModule) => {
+    match (runtime, sniff(head)) {
+        (Runtime::Component, Kind::Component) => Ok(()),
+        (Runtime::Component, Kind::CoreModule) => {
             Err(invalid("the code is a core WebAssembly module, not a component")
                 .hint("make a component of it: `wasm-tools component new module.wasm -o component.wasm`"))
         }
-        (Contract::Component, Kind::Zip) => {
+        (Runtime::Component, Kind::Zip) => {
             Err(invalid("the code is a zip archive, but the runtime 'component' takes a .wasm component")
                 .hint("name the .wasm file itself as the source, or set another runtime"))
         }
-        (Contract::Component, Kind::Unknown) => Err(invalid("the code is not a WebAssembly component")
+        (Runtime::Component, Kind::Unknown) => Err(invalid("the code is not a WebAssembly component")
             .hint("name the .wasm file that the build makes as the source")),
-        (Contract::Lambda, Kind::Component | Kind::CoreModule) => {
+        (_, Kind::Zip) => Ok(()),
+        (_, Kind::Component | Kind::CoreModule) => {
             Err(invalid(&format!("the code is WebAssembly, but the runtime '{runtime}' takes a zip archive"))
                 .hint("set runtime = \"component\""))
         }
-        (Contract::Lambda, Kind::Unknown) => {
+        (_, Kind::Unknown) => {
             Err(invalid("the code is not a zip archive")
                 .hint("`rouse deploy` packs a source folder by itself"))
         }
@@ -118,16 +119,15 @@ impl Store {
         file.by_ref().take(8).read_to_end(&mut head).map_err(failed)?;
         check(&head, runtime)?;
         let place = self.place(digest);
-        let is_there = match runtime.contract() {
-            Contract::Component => place.is_file(),
-            Contract::Lambda => place.is_dir(),
-        };
+        let is_component = *runtime == Runtime::Component;
+        let is_there = if is_component { place.is_file() } else { place.is_dir() };
         if is_there {
             return Ok(true);
         }
-        match runtime.contract() {
-            Contract::Component => self.install_component(&blob, &place).map_err(failed)?,
-            Contract::Lambda => self.install_archive(file, &place)?,
+        if is_component {
+            self.install_component(&blob, &place).map_err(failed)?;
+        } else {
+            self.install_archive(file, &place)?;
         }
         File::open(&self.code).and_then(|dir| dir.sync_all()).map_err(failed)?;
         Ok(false)

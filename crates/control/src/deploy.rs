@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rouse_api::{DeployEvent, DeployFunction, DeployRequest};
-use rouse_types::{AppName, Code, Contract, Refusal, TenantId};
+use rouse_types::{AppName, Code, Refusal, Runtime, TenantId};
 
 use crate::{body::Lines, check, code, control::Control, state};
 
@@ -80,12 +80,12 @@ async fn prepare(
     if control.blobs.path(&digest).is_none() {
         return Err(code::missing(&digest));
     }
-    let contract = function.runtime.contract();
+    let is_component = function.runtime == Runtime::Component;
     // The same code may be in two apps that are deployed at the same time.
     let _lock = control.locks.hold(format!("code {digest}")).await;
     control.in_use(digest);
     let started = Instant::now();
-    if contract == Contract::Lambda {
+    if !is_component {
         events.send(&DeployEvent::Unpacking { function: name.clone() }).await;
     } else {
         events.send(&DeployEvent::Compiling { function: name.clone() }).await;
@@ -94,7 +94,7 @@ async fn prepare(
     let (check, state) = (control.config.runtime_check, control.config.state.clone());
     let installed = tokio::task::spawn_blocking(move || {
         // It may run an interpreter to ask for its version.
-        if contract != Contract::Component {
+        if !is_component {
             check(&runtime, &state)?;
         }
         store.install(&blobs, &digest, &runtime)
@@ -103,7 +103,7 @@ async fn prepare(
     let cached =
         installed.map_err(|error| state::io_refusal("unpack code", &std::io::Error::other(error)))??;
     let function = name.clone();
-    let event = if contract == Contract::Lambda {
+    let event = if !is_component {
         DeployEvent::Unpacked { function, ms: ms(started), cached }
     } else {
         let compiled = Box::pin(control.compiler.compile(&control.code, &digest)).await;

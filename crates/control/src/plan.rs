@@ -260,6 +260,8 @@ fn version_of(view: &View, function: &DeployFunction) -> FunctionVersion {
         digest: Digest::of(b""),
         code: function.code,
         runtime: function.runtime.clone(),
+        contract: function.contract.unwrap_or_else(|| function.runtime.default_contract()),
+        http: function.http.clone(),
         handler: function.handler.clone(),
         isolation: function.isolation,
         env: function.env.clone(),

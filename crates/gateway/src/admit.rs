@@ -150,7 +150,7 @@ mod tests {
         let json = serde_json::json!({
             "tenant": "t", "app": "a", "function": "f", "number": 1,
             "digest": rouse_types::Digest::of(b""), "code": rouse_types::Digest::of(b""),
-            "runtime": "component", "handler": null, "isolation": "wasm", "env": {},
+            "runtime": "component", "contract": "component", "handler": null, "isolation": "wasm", "env": {},
             "limits": rouse_types::Limits::default(),
             "scaling": rouse_types::Scaling {
                 concurrency_max, queue_max, queue_timeout_ms: 5_000, ..Default::default()

@@ -140,9 +140,11 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let (body, bytes_in) = RequestBody::new(body, bytes_max);
         let request = Request::from_parts(parts, body);
-        match picked.version.contract() {
+        match picked.version.contract {
             Contract::Component => run::run(self, picked, arrived, request, bytes_in).await,
-            Contract::Lambda => self.node.forward(&picked, &arrived, source, request, &bytes_in).await,
+            Contract::Lambda | Contract::Http => {
+                self.node.forward(&picked, &arrived, source, request, &bytes_in).await
+            }
         }
     }
 

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rouse_types::{AppName, Destination, FunctionName, Isolation, Limits, Runtime, Scaling};
+use rouse_types::{
+    AppName, Contract, Destination, FunctionName, HttpSettings, Isolation, Limits, Protocol, Runtime,
+    Scaling, Signature,
+};
 use schemars::JsonSchema;
 
 /// A whole manifest: an app and its functions, which are deployed together.
@@ -34,6 +37,24 @@ pub struct Function {
     /// out.
     #[schemars(with = "Runtime")]
     pub runtime: Option<Runtime>,
+    /// How the platform talks to the code: `lambda` or `http` (any server on `$PORT`, Functions Framework). As code
+    /// of the runtime usually does, when left out.
+    #[schemars(with = "Contract")]
+    pub contract: Option<Contract>,
+    /// With the contract `http`: the server's program and its arguments. The Functions Framework of the runtime with
+    /// the handler as its target, when left out.
+    #[schemars(default)]
+    pub command: Vec<String>,
+    /// With the contract `http`: how the function under the Functions Framework is called.
+    #[schemars(with = "Signature")]
+    pub signature: Option<Signature>,
+    /// With the contract `http`: what the server speaks, `http1` or `h2c`.
+    #[schemars(with = "Protocol")]
+    pub protocol: Option<Protocol>,
+    /// With the contract `http`: a path that answers 2xx once the server is ready, such as `/healthz`. It is ready
+    /// when its port opens, when left out.
+    #[schemars(with = "String")]
+    pub health: Option<String>,
     /// Where the code begins, such as `app.handler`. Needed for Python and Node unless the file's name
     /// tells it.
     #[schemars(with = "String")]
@@ -180,6 +201,17 @@ impl Function {
             queue_max: self.queue_max.unwrap_or(default.queue_max),
             queue_timeout_ms: self.queue_timeout.map_or(default.queue_timeout_ms, Span::ms),
             instance_reuse: self.instance_reuse.unwrap_or(default.instance_reuse),
+        }
+    }
+
+    /// More of the `http` contract.
+    #[must_use]
+    pub fn http(&self) -> HttpSettings {
+        HttpSettings {
+            command: self.command.clone(),
+            signature: self.signature,
+            protocol: self.protocol.unwrap_or_default(),
+            health: self.health.clone(),
         }
     }
 

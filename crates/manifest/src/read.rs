@@ -7,7 +7,7 @@ use std::{
 };
 
 use rouse_types::{
-    AppName, Destination, FunctionName, Isolation, Runtime,
+    AppName, Contract, Destination, FunctionName, Isolation, Protocol, Runtime, Signature,
     limits::{ENV_BYTES_MAX, FUNCTIONS_PER_APP_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, TIMEOUT_MS_MAX},
     size,
 };
@@ -19,6 +19,17 @@ use crate::{
     hint,
     value::{Report, Table, list, shown, string},
 };
+
+const ISOLATIONS: [(&str, Isolation); 2] = [("wasm", Isolation::Wasm), ("container", Isolation::Container)];
+const CONTRACTS: [(&str, Contract); 3] =
+    [("component", Contract::Component), ("lambda", Contract::Lambda), ("http", Contract::Http)];
+const SIGNATURES: [(&str, Signature); 4] = [
+    ("http", Signature::Http),
+    ("event", Signature::Event),
+    ("cloudevent", Signature::CloudEvent),
+    ("typed", Signature::Typed),
+];
+const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("h2c", Protocol::H2c)];
 
 /// Why a value is refused, and the next step.
 type Wrong = (String, Option<String>);
@@ -118,8 +129,13 @@ fn function(
     let source = table.parsed("source", |text| relative(text).map(str::to_owned));
     let runtime =
         table.parsed("runtime", |text| text.parse::<Runtime>().map_err(|error| runtime_hint(text, &error)));
+    let contract = table.parsed("contract", |text| word(text, "a contract", &CONTRACTS));
+    let signature = table.parsed("signature", |text| word(text, "a signature", &SIGNATURES));
+    let protocol = table.parsed("protocol", |text| word(text, "a protocol", &PROTOCOLS));
+    let health = table.parsed("health", health);
+    let command = table.strings("command").into_iter().map(|(text, _)| text.to_owned()).collect();
     let handler = table.parsed("handler", handler);
-    let isolation = table.parsed("isolation", isolation);
+    let isolation = table.parsed("isolation", |text| word(text, "an isolation", &ISOLATIONS));
     let memory = table.parsed("memory", |text| {
         let bytes = size::parse_bytes(text).map_err(plain)?;
         let range = u64::from(MEMORY_MIB_MIN) << 20..=u64::from(MEMORY_MIB_MAX) << 20;
@@ -132,6 +148,11 @@ fn function(
     let function = Function {
         source: source.unwrap_or_default(),
         runtime,
+        contract,
+        command,
+        signature,
+        protocol,
+        health,
         handler,
         isolation,
         memory,
@@ -156,8 +177,29 @@ fn function(
     {
         report.error(value.span(), message, "leave `isolation` out: the runtime decides it".to_owned());
     }
+    contract_fits(report, &function, &mut table);
     table.finish();
     Some(function)
+}
+
+/// What only the contract `http` knows is an error beside another one.
+fn contract_fits(report: &Report<'_>, function: &Function, table: &mut Table<'_, '_>) {
+    if let (Some(runtime), Some(contract), Some(value)) =
+        (&function.runtime, function.contract, table.get("contract"))
+        && !runtime.speaks(contract)
+    {
+        let message = format!("runtime {runtime} does not speak the contract {contract}");
+        report.error(value.span(), message, format!("it speaks {}", runtime.default_contract()));
+    }
+    if function.contract == Some(Contract::Http) {
+        return;
+    }
+    for key in ["command", "signature", "protocol", "health"] {
+        if let Some(value) = table.get(key) {
+            let message = format!("`{key}` belongs to the contract http");
+            report.error(value.span(), message, "add contract = \"http\"".to_owned());
+        }
+    }
 }
 
 fn build(report: &Report<'_>, name: &str, value: &crate::value::Value<'_>) -> Option<Build> {
@@ -268,19 +310,25 @@ fn handler(text: &str) -> Result<String, Wrong> {
     Err((message, Some("write file.function, such as \"app.handler\" for `handler` in app.py".to_owned())))
 }
 
-fn isolation(text: &str) -> Result<Isolation, Wrong> {
-    const KNOWN: &[&str] = &["wasm", "container"];
-    match text {
-        "wasm" => Ok(Isolation::Wasm),
-        "container" => Ok(Isolation::Container),
-        _ => {
-            let hint = match hint::meant(text, KNOWN) {
-                Some(meant) => format!("did you mean \"{meant}\"?"),
-                None => format!("known are {}", list(KNOWN)),
-            };
-            Err((format!("'{}' is not an isolation", shown(text)), Some(hint)))
-        }
+/// One of a few known words.
+fn word<T: Copy>(text: &str, what: &str, known: &'static [(&'static str, T)]) -> Result<T, Wrong> {
+    if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
     }
+    let names: Vec<&'static str> = known.iter().map(|(name, _)| *name).collect();
+    let hint = match hint::meant(text, &names) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None => format!("known are {}", list(&names)),
+    };
+    Err((format!("'{}' is not {what}", shown(text)), Some(hint)))
+}
+
+fn health(text: &str) -> Result<String, Wrong> {
+    if text.starts_with('/') && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let hint = "write an absolute path, such as \"/healthz\"".to_owned();
+    Err((format!("'{}' is not a health path", shown(text)), Some(hint)))
 }
 
 fn runtime_hint(text: &str, error: &rouse_types::function::RuntimeError) -> Wrong {

@@ -12,7 +12,11 @@
 //! Invariant: a sandbox has no network but the sockets that its spec names. Nothing here knows of
 //! functions, tenants or invocations. This is the only crate, with `rouse-wasm`, that may use `unsafe`.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +43,33 @@ pub struct Spec {
     pub limits: Limits,
     /// Addresses on the sandbox's own loopback where the platform listens.
     pub listeners: Vec<SocketAddr>,
+    /// Names beside `localhost` that its `/etc/hosts` knows.
+    pub hosts: Vec<(IpAddr, String)>,
+    /// What it has of a network.
+    pub network: Network,
+    /// What its files are.
+    pub root: Root,
+}
+
+/// What a sandbox has of a network beside its own loopback.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// Nothing: it reaches the spec's listeners alone.
+    #[default]
+    Sockets,
+    /// All that the host reaches, but not the host itself.
+    Full,
+}
+
+/// What the files of a sandbox are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// The host's `/usr`, read-only, and a minimal `/etc`.
+    #[default]
+    Host,
+    /// An image's layers, the lowest first: folders of the host. What is written to them goes to the sandbox' own
+    /// memory and ends with it.
+    Layers(Vec<PathBuf>),
 }
 
 /// A folder of the host, seen read-only inside. The code runs as a user of its own, so what it shall read must be

@@ -14,6 +14,58 @@ pub enum Contract {
     Component,
     /// The AWS Lambda Runtime API: the code asks for its next invocation.
     Lambda,
+    /// An HTTP server that listens on `$PORT`: Functions Framework, Cloud Run, Knative.
+    Http,
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Component => "component",
+            Self::Lambda => "lambda",
+            Self::Http => "http",
+        })
+    }
+}
+
+/// What the `http` contract needs to know beside the runtime. Nothing of it matters to other contracts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSettings {
+    /// The server's program and arguments. When empty: the Functions Framework of the runtime with the handler as
+    /// its target, `bootstrap` for `provided`, or what an image says.
+    pub command: Vec<String>,
+    /// How the function under the Functions Framework is called.
+    pub signature: Option<Signature>,
+    /// What the server speaks.
+    pub protocol: Protocol,
+    /// A path that answers 2xx once the server is ready. When absent, it is ready when its port opens.
+    pub health: Option<String>,
+}
+
+/// `FUNCTION_SIGNATURE_TYPE` of the Functions Framework contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Signature {
+    /// Takes a request.
+    Http,
+    /// Takes a legacy background event.
+    Event,
+    /// Takes a CloudEvent.
+    CloudEvent,
+    /// Takes a typed value.
+    Typed,
+}
+
+/// What an HTTP server speaks on its port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1 (RFC 9112).
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 §3.3).
+    H2c,
 }
 
 /// How the code is confined, weakest first: a tenant's minimum is compared by this order.
@@ -53,13 +105,19 @@ pub enum Runtime {
 pub struct RuntimeError(String);
 
 impl Runtime {
-    /// The contract that code of this runtime speaks.
+    /// The contract that code of this runtime speaks when nothing else is said.
     #[must_use]
-    pub fn contract(&self) -> Contract {
+    pub fn default_contract(&self) -> Contract {
         match self {
             Self::Component => Contract::Component,
             Self::Python { .. } | Self::Node { .. } | Self::Provided => Contract::Lambda,
         }
+    }
+
+    /// Whether code of this runtime can speak a contract.
+    #[must_use]
+    pub fn speaks(&self, contract: Contract) -> bool {
+        (*self == Self::Component) == (contract == Contract::Component)
     }
 }
 
@@ -248,6 +306,11 @@ pub struct FunctionVersion {
     pub code: Digest,
     /// What runs it.
     pub runtime: Runtime,
+    /// How the platform talks to it; one that the runtime speaks.
+    pub contract: Contract,
+    /// More of the `http` contract.
+    #[serde(default)]
+    pub http: HttpSettings,
     /// Where it begins, such as `app.handler`; nothing for components and `provided`.
     pub handler: Option<String>,
     /// How it is confined.
@@ -263,12 +326,6 @@ pub struct FunctionVersion {
 }
 
 impl FunctionVersion {
-    /// The contract that it speaks.
-    #[must_use]
-    pub fn contract(&self) -> Contract {
-        self.runtime.contract()
-    }
-
     /// A key that is unique among all versions on this platform.
     #[must_use]
     pub fn key(&self) -> VersionKey {

@@ -20,7 +20,9 @@ pub mod usage;
 pub use app::{Alias, AliasWeight, AppSnapshot, FunctionRoute, LIVE};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use error::{Code, Refusal};
-pub use function::{Contract, Destination, FunctionVersion, Isolation, Runtime, Scaling};
+pub use function::{
+    Contract, Destination, FunctionVersion, HttpSettings, Isolation, Protocol, Runtime, Scaling, Signature,
+};
 pub use id::{Digest, InvocationId};
 pub use instance::{InstanceInfo, InstanceState};
 pub use invocation::{Invocation, OutcomeHead, Source};

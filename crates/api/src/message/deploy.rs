@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rouse_types::{
-    AliasName, AppName, Destination, Digest, FunctionName, Isolation, Limits, Refusal, Runtime, Scaling,
-    TenantId, Timestamp,
+    AliasName, AppName, Contract, Destination, Digest, FunctionName, HttpSettings, Isolation, Limits,
+    Refusal, Runtime, Scaling, TenantId, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,12 @@ pub struct DeployFunction {
     pub code: Digest,
     /// What runs it.
     pub runtime: Runtime,
+    /// How the platform talks to it. When absent: as code of this runtime usually does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<Contract>,
+    /// More of the `http` contract.
+    #[serde(default)]
+    pub http: HttpSettings,
     /// Where the code begins, such as `app.handler`; nothing for components and `provided`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,

@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use rouse_sandbox::{Limits, Mount, Spec};
+use rouse_sandbox::{Limits, Mount, Network, Root, Spec};
 use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
 
 use super::environment::{self, RUNTIME_API, RUNTIME_DIR, TASK_ROOT};
@@ -57,6 +57,9 @@ impl Launch {
             mounts,
             limits: limits(&version.limits),
             listeners: RUNTIME_API.parse().into_iter().collect(),
+            hosts: Vec::new(),
+            network: Network::Sockets,
+            root: Root::Host,
         }
     }
 }
@@ -209,6 +212,8 @@ pub(crate) mod tests {
             digest: Digest::of(b"version"),
             code: Digest::of(b"code"),
             runtime: runtime.parse().expect("a runtime"),
+            contract: rouse_types::Contract::Lambda,
+            http: rouse_types::HttpSettings::default(),
             handler: Some("app.handler".into()),
             isolation: Isolation::Container,
             env: std::collections::BTreeMap::new(),

@@ -89,6 +89,8 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
         name: format!("f{name}").parse().expect("a name"),
         code: Digest::of(&[*code]),
         runtime: Runtime::Component,
+        contract: None,
+        http: rouse_types::HttpSettings::default(),
         handler: None,
         isolation: Isolation::Wasm,
         env: BTreeMap::new(),

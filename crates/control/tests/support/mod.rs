@@ -59,6 +59,8 @@ pub(crate) fn wanted(name: &str, code: Digest, runtime: Runtime) -> DeployFuncti
         name: function(name),
         code,
         runtime,
+        contract: None,
+        http: rouse_types::HttpSettings::default(),
         handler: (!component).then(|| "app.handler".to_owned()),
         isolation: if component { Isolation::Wasm } else { Isolation::Container },
         env: [("GREETING".to_owned(), "hello".to_owned())].into(),

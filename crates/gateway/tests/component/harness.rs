@@ -115,6 +115,8 @@ impl Gateway {
             digest: code,
             code,
             runtime: Runtime::Component,
+            contract: rouse_types::Contract::Component,
+            http: rouse_types::HttpSettings::default(),
             handler: None,
             isolation: Isolation::Wasm,
             env: [("GREETING".to_owned(), "hello from the manifest".to_owned())].into(),

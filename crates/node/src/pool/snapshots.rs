@@ -21,7 +21,7 @@ impl Pool {
         }
         let versions = snapshot.functions.iter().flat_map(|route| route.versions.values());
         let live: BTreeMap<_, _> = versions
-            .filter(|version| version.contract() == Contract::Lambda)
+            .filter(|version| version.contract != Contract::Component)
             .map(|version| (version.key(), version))
             .collect();
         for (key, version) in &live {

@@ -94,6 +94,8 @@ pub(crate) fn version(function: &str, number: u64) -> FunctionVersion {
         digest: Digest::of(b"version"),
         code: Digest::of(b"code"),
         runtime: Runtime::Provided,
+        contract: rouse_types::Contract::Lambda,
+        http: rouse_types::HttpSettings::default(),
         handler: None,
         isolation: Isolation::Container,
         env: BTreeMap::new(),

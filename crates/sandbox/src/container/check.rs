@@ -1,12 +1,14 @@
 //! What a spec may ask for. The spawner checks it again although the node made it: the node reads what
 //! strangers send, and has no privileges so that its faults are not the host's.
 
-use crate::Spec;
+use crate::{Network, Root, Spec};
 
 use super::{rootfs, wire};
 
 /// Bounds what one child sets up.
 const MOUNTS_MAX: usize = 32;
+/// The most names of hosts: one for each destination that a function may have.
+const HOSTS_MAX: usize = 256;
 /// Below this no interpreter gets to its first line, and the kernel kills the set-up itself.
 const MEMORY_BYTES_MIN: u64 = 4 << 20;
 
@@ -41,6 +43,13 @@ pub(super) fn spec(spec: &Spec) -> Result<(), String> {
     {
         return Err(format!("the listener {other} is no address and port of the loopback"));
     }
+    hosts(spec)?;
+    if spec.network == Network::Full {
+        return Err("this driver gives no network but sockets".into());
+    }
+    if spec.root != Root::Host {
+        return Err("this driver runs no images".into());
+    }
     let limits = &spec.limits;
     if limits.memory_bytes < MEMORY_BYTES_MIN {
         return Err(format!("{} bytes of memory; at least {MEMORY_BYTES_MIN}", limits.memory_bytes));
@@ -57,6 +66,19 @@ pub(super) fn spec(spec: &Spec) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Names become lines of a file: one must not become two.
+fn hosts(spec: &Spec) -> Result<(), String> {
+    if spec.hosts.len() > HOSTS_MAX {
+        return Err(format!("{} names of hosts; at most {HOSTS_MAX}", spec.hosts.len()));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    match spec.hosts.iter().find(|(_, name)| name.is_empty() || name.len() > 253 || !name.bytes().all(plain))
+    {
+        Some((_, name)) => Err(format!("{name:?} is no name of a host")),
+        None => Ok(()),
+    }
 }
 
 /// Says what is wrong with a name that becomes a folder of a control group.
@@ -84,6 +106,9 @@ mod tests {
             mounts: vec![],
             limits,
             listeners: vec!["127.0.0.1:9001".parse().expect("an address")],
+            hosts: vec![],
+            network: crate::Network::Sockets,
+            root: crate::Root::Host,
         }
     }
 
@@ -104,6 +129,8 @@ mod tests {
             |s| s.listeners[0] = "0.0.0.0:80".parse().expect("an address"),
             |s| s.listeners[0] = "127.0.0.1:0".parse().expect("an address"),
             |s| s.listeners = vec![s.listeners[0]; wire::LISTENERS_MAX + 1],
+            |s| s.hosts = vec![("127.0.0.2".parse().expect("an address"), "a\n1.2.3.4 b".into())],
+            |s| s.hosts = vec![("127.0.0.2".parse().expect("an address"), "a".into()); HOSTS_MAX + 1],
             |s| s.limits.memory_bytes = 1,
             |s| s.limits.cpu_millis = 0,
             |s| s.limits.processes = 0,

@@ -110,7 +110,7 @@ impl Driver for ContainerDriver {
 
     async fn start(&self, spec: Spec) -> Result<Started<Container>, Error> {
         // Dropping this future closes the connection, and so ends what the spawner has begun.
-        match self.ask(&Request::Start(spec)).await? {
+        match self.ask(&Request::Start(Box::new(spec))).await? {
             (socket, Reply::Started(handles), fds) => take_over(socket, handles, fds)
                 .map_err(|source| Error::Host { step: "take over a sandbox".into(), source }),
             (_, Reply::Refused(refused), _) => Err(refused.into()),

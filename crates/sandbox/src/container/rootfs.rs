@@ -4,6 +4,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
 };
@@ -82,7 +83,7 @@ pub(super) fn enter(root: &Path, mount_roots: &[PathBuf], spec: &Spec, uid: u32)
         .map_err(|e| step("mount a root")(e.into()))?;
     chdir(root).map_err(|e| step("enter the root")(e.into()))?;
     system().map_err(step("show the host's programs"))?;
-    etc(uid).map_err(step("make /etc"))?;
+    etc(uid, &spec.hosts).map_err(step("make /etc"))?;
     devices().map_err(step("make /dev"))?;
     tmp(spec.limits.tmp_bytes).map_err(step("mount /tmp"))?;
     proc().map_err(step("mount /proc"))?;
@@ -108,7 +109,7 @@ fn system() -> io::Result<()> {
     Ok(())
 }
 
-fn etc(uid: u32) -> io::Result<()> {
+fn etc(uid: u32, names: &[(IpAddr, String)]) -> io::Result<()> {
     fs::create_dir("etc")?;
     fs::write(
         "etc/passwd",
@@ -117,7 +118,11 @@ fn etc(uid: u32) -> io::Result<()> {
         ),
     )?;
     fs::write("etc/group", format!("root:x:0:\nsandbox:x:{uid}:\n"))?;
-    fs::write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
+    let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+    for (address, name) in names {
+        hosts.push_str(&format!("{address} {name}\n"));
+    }
+    fs::write("etc/hosts", hosts)?;
     fs::write("etc/hostname", "sandbox\n")?;
     fs::write("etc/resolv.conf", "")?;
     fs::write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;

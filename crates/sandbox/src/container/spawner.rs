@@ -254,7 +254,7 @@ impl Spawner {
         }
         match (received, session.child.is_some()) {
             (Ok(Some((Request::Start(spec), _))), false) => {
-                if let Err(refused) = self.start(number, spec) {
+                if let Err(refused) = self.start(number, *spec) {
                     self.end(number, &Reply::Refused(refused));
                 }
             }

@@ -38,7 +38,7 @@ const FDS_MAX: usize = LISTENERS_MAX + 6;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Start a sandbox.
-    Start(Spec),
+    Start(Box<Spec>),
     /// Say what this host can enforce.
     Report,
 }

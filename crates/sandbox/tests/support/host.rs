@@ -197,6 +197,9 @@ pub(crate) fn spec(argv: &[&str]) -> Spec {
             open_files: 256,
         },
         listeners: vec![],
+        hosts: vec![],
+        network: rouse_sandbox::Network::Sockets,
+        root: rouse_sandbox::Root::Host,
     }
 }
 
