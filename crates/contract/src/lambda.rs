@@ -11,6 +11,7 @@
 //! streaming for custom runtimes"; what real clients do, by trial.
 
 mod api;
+mod body;
 pub mod environment;
 mod exchange;
 mod failure;
@@ -21,6 +22,7 @@ pub mod prelude;
 pub mod runtime;
 mod worker;
 
+pub use body::Body;
 pub use exchange::{Answer, Call, RuntimeError, StreamEnd};
 pub use failure::{Failure, StartError, StartFailed, describe};
 pub use logs::{Line, LogSink};

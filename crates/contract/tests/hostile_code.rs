@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rouse_contract::lambda::{Answer, Call, Options, Worker};
+use rouse_contract::lambda::{Answer, Call, Failure, Options, Worker};
 use rouse_sandbox::{
     Exit, Limits, Spec,
     sim::{Inside, SimDriver, SimSandbox},
@@ -40,6 +40,15 @@ where
     C: Fn(Inside) -> F + Send + Sync + 'static,
     F: Future<Output = Exit> + Send + 'static,
 {
+    start_for(1, code).await
+}
+
+/// For so many calls at once.
+async fn start_for<F, C>(concurrency: u32, code: C) -> Worker<SimSandbox>
+where
+    C: Fn(Inside) -> F + Send + Sync + 'static,
+    F: Future<Output = Exit> + Send + 'static,
+{
     let spec = Spec {
         id: "i1".into(),
         argv: vec!["code".into()],
@@ -56,6 +65,7 @@ where
         arn: "arn".into(),
         init_timeout: Duration::from_secs(5),
         response_bytes_max: 100,
+        concurrency,
         log: Arc::new(|_| {}),
     };
     let started = Worker::start(&SimDriver::new(code), spec, options).await;
@@ -69,6 +79,9 @@ fn call() -> Call {
         deadline: Timestamp::from_millis(5_000),
         timeout: Duration::from_secs(20),
         trace: String::new(),
+        client_context: None,
+        cognito_identity: None,
+        tenant_id: None,
         log_bytes: 0,
     }
 }
@@ -84,7 +97,7 @@ fn whole(answer: &Answer) -> &[u8] {
 
 #[tokio::test(start_paused = true)]
 async fn posts_that_do_not_fit_are_refused_as_aws_refuses_them() {
-    let mut worker = start(|inside| async move {
+    let worker = start(|inside| async move {
         assert_eq!(raw(&inside, NEXT).await, "HTTP/1.1 200 OK");
         for (bytes, expected) in [
             (post("invocation/other/response", "1"), "HTTP/1.1 400 Bad Request"),
@@ -107,7 +120,7 @@ async fn posts_that_do_not_fit_are_refused_as_aws_refuses_them() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_over_the_limit_is_413_for_the_code_and_too_large_for_the_caller() {
-    let mut worker = start(|inside| async move {
+    let worker = start(|inside| async move {
         raw(&inside, NEXT).await;
         let huge = post(&format!("invocation/{ID}/response"), &"x".repeat(101));
         assert_eq!(raw(&inside, &huge).await, "HTTP/1.1 413 Payload Too Large");
@@ -119,7 +132,7 @@ async fn an_answer_over_the_limit_is_413_for_the_code_and_too_large_for_the_call
 
 #[tokio::test(start_paused = true)]
 async fn junk_floods_and_bodies_that_break_off_do_not_hurt_the_answer() {
-    let mut worker = start(|inside| async move {
+    let worker = start(|inside| async move {
         raw(&inside, NEXT).await;
         raw(&inside, b"\0\xff junk\r\n\r\n").await;
         raw(&inside, &[b'A'; 100_000]).await;
@@ -145,7 +158,7 @@ async fn junk_floods_and_bodies_that_break_off_do_not_hurt_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_of_a_byte_a_second_ends_with_the_calls_time() {
-    let mut worker = start(|inside| async move {
+    let worker = start(|inside| async move {
         raw(&inside, NEXT).await;
         let mut stream = inside.dial(API.parse().expect("an address")).await.expect("it listens");
         let path = format!("/2018-06-01/runtime/invocation/{ID}/response");
@@ -160,4 +173,46 @@ async fn an_answer_of_a_byte_a_second_ends_with_the_calls_time() {
     let begun = Instant::now();
     worker.invoke(call()).await.expect_err("its time is up");
     assert_eq!(begun.elapsed().as_secs(), 20);
+}
+
+/// Asks for a call, and gives the id of what came.
+async fn take(inside: &Inside) -> String {
+    let mut stream = inside.dial(API.parse().expect("an address")).await.expect("it listens");
+    stream.write_all(NEXT).await.expect("it reads");
+    let mut answer = [0; 1024];
+    let read = stream.read(&mut answer).await.expect("it answers");
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    let id = answer.lines().find_map(|line| line.strip_prefix("lambda-runtime-aws-request-id: "));
+    id.unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_calls_run_at_once_and_are_answered_in_any_order_each_within_its_own_time() {
+    let worker = start_for(3, |inside| async move {
+        let mut ids = [take(&inside).await, take(&inside).await, take(&inside).await];
+        ids.sort();
+        assert_eq!(raw(&inside, NEXT).await, "HTTP/1.1 403 Forbidden", "three run, and no more may");
+        for at in [2, 0] {
+            let answer = post(&format!("invocation/{}/response", ids[at]), &format!("{at}"));
+            assert_eq!(raw(&inside, &answer).await, "HTTP/1.1 202 Accepted");
+            assert_eq!(raw(&inside, &answer).await, "HTTP/1.1 403 Forbidden", "answered already");
+        }
+        let fourth = take(&inside).await;
+        raw(&inside, &post(&format!("invocation/{fourth}/response"), "3")).await;
+        std::future::pending().await
+    })
+    .await;
+    let with = |n, seconds| Call {
+        id: InvocationId::from_bytes([n; 16]),
+        timeout: Duration::from_secs(seconds),
+        ..call()
+    };
+    let begun = Instant::now();
+    let (first, second, third) =
+        tokio::join!(worker.invoke(with(1, 20)), worker.invoke(with(2, 10)), worker.invoke(with(3, 20)));
+    assert_eq!(whole(&first.expect("an answer")), b"0");
+    assert_eq!(second.expect_err("never answered"), Failure::Timeout);
+    assert_eq!(whole(&third.expect("an answer")), b"2");
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert_eq!(whole(&worker.invoke(with(4, 20)).await.expect("an answer")), b"3");
 }

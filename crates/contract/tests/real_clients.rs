@@ -133,6 +133,7 @@ impl Function {
             arn: environment::arn(&self.version),
             init_timeout: Duration::from_secs(30),
             response_bytes_max: 100_000,
+            concurrency: self.version.scaling.concurrency_per_instance,
             log,
         };
         let spec = self.launch.spec(&self.version, self.code.path(), "i1");
@@ -204,6 +205,9 @@ fn call(payload: &str) -> Call {
         deadline: SystemClock.now() + timeout,
         timeout,
         trace: "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1".into(),
+        client_context: None,
+        cognito_identity: None,
+        tenant_id: None,
         log_bytes: 1 << 20,
     }
 }
@@ -241,7 +245,7 @@ async fn a_python_handler_answers_raises_and_is_called_again() {
     let Some(function) = python("a_python_handler_answers_raises_and_is_called_again", PYTHON) else {
         return;
     };
-    let mut worker = function.start().await.expect("it starts");
+    let worker = function.start().await.expect("it starts");
     let first = call(r#"{"n": 1}"#);
     let id = first.id;
     let answer = whole(worker.invoke(first).await.expect("an answer"));
@@ -264,11 +268,11 @@ async fn a_python_handler_that_exits_or_sleeps_fails_its_call_alone() {
     let Some(function) = python("a_python_handler_that_exits_or_sleeps_fails_its_call_alone", PYTHON) else {
         return;
     };
-    let mut worker = function.start().await.expect("it starts");
+    let worker = function.start().await.expect("it starts");
     let failure = worker.invoke(call(r#"{"exit": 1}"#)).await.expect_err("it exits");
     assert_eq!(failure, Failure::Exited(Exit::Code(3)));
 
-    let mut worker = function.start().await.expect("it starts");
+    let worker = function.start().await.expect("it starts");
     let mut short = call(r#"{"sleep": 1}"#);
     short.timeout = Duration::from_millis(200);
     assert_eq!(worker.invoke(short).await.expect_err("it sleeps"), Failure::Timeout);
@@ -277,7 +281,7 @@ async fn a_python_handler_that_exits_or_sleeps_fails_its_call_alone() {
 #[tokio::test]
 async fn an_answer_that_is_too_large_is_told_to_both_sides() {
     let Some(function) = python("an_answer_that_is_too_large_is_told_to_both_sides", PYTHON) else { return };
-    let mut worker = function.start().await.expect("it starts");
+    let worker = function.start().await.expect("it starts");
     let answer = worker.invoke(call(r#"{"huge": 1}"#)).await.expect("an answer");
     assert!(matches!(answer, Answer::TooLarge(100_000)), "{answer:?}");
 }
@@ -305,7 +309,7 @@ async fn a_node_handler_answers_raises_and_is_called_again() {
     let Some(function) = node("a_node_handler_answers_raises_and_is_called_again", "app.js", NODE) else {
         return;
     };
-    let mut worker = function.start().await.expect("it starts");
+    let worker = function.start().await.expect("it starts");
     let first = call(r#"{"n": 1}"#);
     let id = first.id;
     let answer = whole(worker.invoke(first).await.expect("an answer"));
@@ -339,7 +343,7 @@ async fn node_handlers_of_every_style_answer() {
         ),
     ] {
         let Some(function) = node(test, file, source) else { return };
-        let mut worker = function.start().await.expect(source);
+        let worker = function.start().await.expect(source);
         for _ in 0..2 {
             assert_eq!(whole(worker.invoke(call("{}")).await.expect(source)), "hi", "{source}");
         }
@@ -357,19 +361,19 @@ async fn a_node_handler_streams_its_answer_with_a_head() {
     let Some(function) = node("a_node_handler_streams_its_answer_with_a_head", "app.js", source) else {
         return;
     };
-    let mut worker = function.start().await.expect("it starts");
+    let worker = function.start().await.expect("it starts");
     for (payload, raises) in [("{}", false), (r#"{"raise":1}"#, true), ("{}", false)] {
         let answer = worker.invoke(call(payload)).await.expect("an answer");
-        let Answer::Streamed { content_type } = answer else { panic!("not streamed: {answer:?}") };
+        let Answer::Streamed { content_type, mut body } = answer else { panic!("not streamed: {answer:?}") };
         assert_eq!(content_type.as_deref(), Some(prelude::CONTENT_TYPE));
-        let (mut reader, mut head, mut body) = (prelude::Reader::default(), None, Vec::new());
+        let (mut reader, mut head, mut text) = (prelude::Reader::default(), None, Vec::new());
         let end = loop {
-            match worker.chunk().await.expect("it goes on") {
-                Ok(data) if head.is_some() => body.extend_from_slice(&data),
+            match body.chunk().await.expect("it goes on") {
+                Ok(data) if head.is_some() => text.extend_from_slice(&data),
                 Ok(data) => {
                     if let Some((found, first)) = reader.push(&data).expect("a head") {
                         head = Some(found);
-                        body.extend_from_slice(&first);
+                        text.extend_from_slice(&first);
                     }
                 }
                 Err(end) => break end,
@@ -377,11 +381,11 @@ async fn a_node_handler_streams_its_answer_with_a_head() {
         };
         let head: http_answer::Head = head.expect("a head");
         assert_eq!((head.status.as_u16(), &head.headers["x-a"]), (201, &http::HeaderValue::from_static("b")));
-        assert!(body.starts_with(b"part 0;part 1;"), "{body:?}");
+        assert!(text.starts_with(b"part 0;part 1;"), "{text:?}");
         if raises {
             assert!(matches!(end, StreamEnd::Error(error) if error.error_type == "RangeError"));
         } else {
-            assert_eq!((end, body.as_slice()), (StreamEnd::Complete, b"part 0;part 1;part 2;".as_slice()));
+            assert_eq!((end, text.as_slice()), (StreamEnd::Complete, b"part 0;part 1;part 2;".as_slice()));
         }
     }
 }

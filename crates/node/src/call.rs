@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use rouse_contract::lambda::{
-    Answer, Call, Failure, RuntimeError, StreamEnd, Worker, describe, environment,
+    Answer, Body, Call, Failure, RuntimeError, StreamEnd, Worker, describe, environment,
     http_answer::{self, Head, Invalid},
     http_event, prelude,
 };
@@ -106,7 +106,7 @@ pub(crate) fn usage(job: &Job, version: &FunctionVersion, timing: Timing) -> Usa
 
 /// Runs a job to its end.
 pub(crate) async fn run<S: Sandbox>(
-    worker: &mut Worker<S>,
+    worker: &Worker<S>,
     job: Job,
     version: &FunctionVersion,
     milestones: &Milestones,
@@ -125,7 +125,7 @@ pub(crate) async fn run<S: Sandbox>(
         biased;
         answered = worker.invoke(call) => answered,
         () = reply.closed() => {
-            worker.end_log();
+            worker.end_log(account.usage.id);
             account.close(worker, Outcome::Cancelled);
             return Fate::Spent;
         }
@@ -134,22 +134,22 @@ pub(crate) async fn run<S: Sandbox>(
         Ok(Answer::Whole(payload)) => match whole(source, payload) {
             Ok((head, body)) => {
                 account.usage.bytes_out = body.len() as u64;
-                worker.end_log();
+                worker.end_log(account.usage.id);
                 let outcome = account.close(worker, Outcome::Ok);
                 drop(reply.send(Reply::Whole(head, body, outcome)));
                 return Fate::Reusable;
             }
             Err(error) => invalid(version, &error),
         },
-        Ok(Answer::Streamed { content_type }) => {
-            return stream(worker, account, version, source, content_type, reply).await;
+        Ok(Answer::Streamed { content_type, body }) => {
+            return stream(worker, account, version, source, (content_type, body), reply).await;
         }
         Ok(Answer::Error(error)) => raised(version, source, &error),
         Ok(Answer::TooLarge(max)) => too_large(version, max),
         Err(failure) => failed(version, failure),
     };
     say(around, &invocation, version, &end);
-    worker.end_log();
+    worker.end_log(account.usage.id);
     let outcome = account.close(worker, end.outcome);
     let fate = end.fate;
     drop(reply.send(match end.refusal {
@@ -188,6 +188,9 @@ fn call(job: &Job, version: &FunctionVersion, around: &Around) -> Call {
         deadline: around.clock.now() + version.limits.timeout(),
         timeout: version.limits.timeout(),
         trace,
+        client_context: None,
+        cognito_identity: None,
+        tenant_id: None,
         log_bytes: version.limits.log_bytes,
     }
 }
@@ -201,22 +204,22 @@ fn whole(source: Source, payload: Bytes) -> Result<(Head, Bytes), Invalid> {
 
 /// Passes a streamed answer on until it ends, the caller goes, or the time is up.
 async fn stream<S: Sandbox>(
-    worker: &mut Worker<S>,
+    worker: &Worker<S>,
     mut account: Account<'_>,
     version: &FunctionVersion,
     source: Source,
-    content_type: Option<String>,
+    (content_type, mut body): (Option<String>, Body),
     mut reply: oneshot::Sender<Reply>,
 ) -> Fate {
     let around = account.around;
     let begun = tokio::select! {
-        begun = begin(worker, version, source, content_type) => begun,
+        begun = begin(worker, &mut body, version, source, content_type) => begun,
         () = reply.closed() => Err(End::CANCELLED),
     };
     let (head, first) = match begun {
         Ok(begun) => begun,
         Err(end) => {
-            worker.end_log();
+            worker.end_log(account.usage.id);
             let outcome = account.close(worker, end.outcome);
             if let Some(refusal) = end.refusal {
                 drop(reply.send(Reply::Failed(refusal, outcome)));
@@ -228,14 +231,14 @@ async fn stream<S: Sandbox>(
     let (parts, receiver) = mpsc::channel(PARTS_MAX);
     let (tell, told) = oneshot::channel();
     let end = if reply.send(Reply::Streamed(head, receiver, told)).is_ok() {
-        pass(worker, version, first, &parts, &mut account.usage.bytes_out).await
+        pass(worker, &mut body, version, first, &parts, &mut account.usage.bytes_out).await
     } else {
         End::CANCELLED
     };
     if let Some(refusal) = &end.refusal {
         around.say(version, Some(account.usage.id), refusal.message.clone());
     }
-    worker.end_log();
+    worker.end_log(account.usage.id);
     let outcome = account.close(worker, end.outcome);
     drop(tell.send(outcome));
     end.fate
@@ -243,7 +246,8 @@ async fn stream<S: Sandbox>(
 
 /// The head of a streamed answer, and what came of its body with it.
 async fn begin<S: Sandbox>(
-    worker: &mut Worker<S>,
+    worker: &Worker<S>,
+    body: &mut Body,
     version: &FunctionVersion,
     source: Source,
     content_type: Option<String>,
@@ -255,7 +259,7 @@ async fn begin<S: Sandbox>(
     }
     let mut reader = prelude::Reader::default();
     loop {
-        match worker.chunk().await {
+        match body.chunk().await {
             Ok(Ok(data)) => match reader.push(&data) {
                 Ok(Some(begun)) => return Ok(begun),
                 Ok(None) => {}
@@ -273,7 +277,8 @@ async fn begin<S: Sandbox>(
 }
 
 async fn pass<S: Sandbox>(
-    worker: &mut Worker<S>,
+    worker: &Worker<S>,
+    body: &mut Body,
     version: &FunctionVersion,
     first: Bytes,
     parts: &mpsc::Sender<Bytes>,
@@ -286,13 +291,13 @@ async fn pass<S: Sandbox>(
             tokio::select! {
                 biased;
                 sent = parts.send(data) => if sent.is_err() { return End::CANCELLED },
-                () = sleep_until(worker.deadline()) => return failed(version, Failure::Timeout),
+                () = sleep_until(body.deadline()) => return failed(version, Failure::Timeout),
             }
             *bytes_out += bytes;
         }
         data = tokio::select! {
             biased;
-            chunk = worker.chunk() => match chunk {
+            chunk = body.chunk() => match chunk {
                 Ok(Ok(data)) => data,
                 Ok(Err(end)) => return ended(worker, version, end).await,
                 Err(failure) => return failed(version, failure),

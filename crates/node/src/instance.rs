@@ -145,7 +145,7 @@ pub(crate) async fn live<D: Driver>(shared: Arc<Shared<D>>, order: Order, tell: 
         // No job comes before it is ready, so this is the owner's wish to end it.
         _ = jobs.recv() => return tell(Event::Gone).await,
     };
-    let (mut worker, milestones) = match started {
+    let (worker, milestones) = match started {
         Ok(started) => started,
         Err(failure) => return tell(Event::Failed(Box::new(failure))).await,
     };
@@ -159,7 +159,7 @@ pub(crate) async fn live<D: Driver>(shared: Arc<Shared<D>>, order: Order, tell: 
             }
             Next::End => break,
         };
-        let fate = Box::pin(call::run(&mut worker, job, &version, &milestones, &shared.around)).await;
+        let fate = Box::pin(call::run(&worker, job, &version, &milestones, &shared.around)).await;
         match fate {
             Fate::Reusable => tell(Event::Done(worker.sandbox().stats())).await,
             Fate::Spent => break,
@@ -199,6 +199,7 @@ async fn start<D: Driver>(
             arn: environment::arn(version),
             init_timeout: std::time::Duration::from_millis(version.limits.init_timeout_ms),
             response_bytes_max: version.limits.response_body_bytes,
+            concurrency: version.scaling.concurrency_per_instance,
             log: Arc::clone(&log),
         };
         let before = begun.elapsed();

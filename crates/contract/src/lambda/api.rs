@@ -17,10 +17,15 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::exchange::{Answer, Call, Exchange, Piece, Posted, RuntimeError, StreamEnd, Wrong};
+use super::{
+    body::Piece,
+    exchange::{Call, Exchange, Posted, RuntimeError, StreamEnd, Wrong},
+};
 
-/// Connections of one instance at a time. Clients use one or two.
+/// Connections of one instance at a time, and for each call that it runs at once: clients use one to ask and one to
+/// answer.
 const CONNECTIONS_MAX: usize = 16;
+const CONNECTIONS_PER_CALL: usize = 2;
 /// The head of a request, in bytes: clients send a few hundred.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// The body of an error: a message and a stack trace.
@@ -37,10 +42,11 @@ type Reply = Response<Full<Bytes>>;
 /// Serves until it is dropped.
 pub(crate) async fn serve(mut listener: Listener, exchange: Arc<Exchange>) {
     let mut connections = JoinSet::new();
+    let most = CONNECTIONS_MAX + CONNECTIONS_PER_CALL * exchange.concurrency;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(stream) if connections.len() < CONNECTIONS_MAX => {
+                Ok(stream) if connections.len() < most => {
                     let exchange = Arc::clone(&exchange);
                     connections.spawn(async move {
                         let service = service_fn(move |request| {
@@ -85,7 +91,7 @@ async fn answer(exchange: &Exchange, request: Request<Incoming>) -> Reply {
         (&Method::POST, ["invocation", id, "response"]) => response(exchange, id, request).await,
         (&Method::POST, ["invocation", id, "error"]) => match error(request).await {
             Ok(error) => match exchange.take(id) {
-                Ok(posted) => accepted(posted, Answer::Error(error)),
+                Ok(posted) => accepted(posted, Posted::Error(error)),
                 Err(wrong) => wrong_post(wrong),
             },
             Err(reply) => reply,
@@ -105,14 +111,22 @@ async fn answer(exchange: &Exchange, request: Request<Incoming>) -> Reply {
 }
 
 fn next(exchange: &Exchange, call: Call) -> Reply {
-    let reply = Response::builder()
+    let mut reply = Response::builder()
         .header(header::CONTENT_TYPE, "application/json")
         .header("lambda-runtime-aws-request-id", call.id.to_string())
         .header("lambda-runtime-deadline-ms", call.deadline.as_millis())
         .header("lambda-runtime-invoked-function-arn", &exchange.arn)
-        .header("lambda-runtime-trace-id", &call.trace)
-        .body(Full::new(call.payload));
-    reply.unwrap_or_else(|error| {
+        .header("lambda-runtime-trace-id", &call.trace);
+    for (name, value) in [
+        ("lambda-runtime-client-context", &call.client_context),
+        ("lambda-runtime-cognito-identity", &call.cognito_identity),
+        ("lambda-runtime-aws-tenant-id", &call.tenant_id),
+    ] {
+        if let Some(value) = value {
+            reply = reply.header(name, value);
+        }
+    }
+    reply.body(Full::new(call.payload)).unwrap_or_else(|error| {
         tracing::error!(%error, "an invocation cannot be written as headers");
         refuse(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "")
     })
@@ -140,9 +154,9 @@ async fn response(exchange: &Exchange, id: &str, request: Request<Incoming>) -> 
         Err(wrong) => return wrong_post(wrong),
     };
     match whole {
-        Ok(body) => accepted(posted, Answer::Whole(body)),
+        Ok(body) => accepted(posted, Posted::Whole(body)),
         Err(ReadError::TooLarge) => {
-            drop(posted.send(Posted::Answer(Answer::TooLarge(max))));
+            drop(posted.send(Posted::TooLarge(max)));
             too_large(max)
         }
         Err(ReadError::Broken) => {
@@ -161,7 +175,7 @@ async fn stream(
 ) -> Reply {
     let max = exchange.response_bytes_max;
     let (pieces, receiver) = mpsc::channel(PIECES_MAX);
-    if posted.send(Posted::Stream { content_type, body: receiver }).is_err() {
+    if posted.send(Posted::Stream { content_type, pieces: receiver }).is_err() {
         return wrong_post(Wrong::State);
     }
     let mut left = max;
@@ -241,9 +255,9 @@ async fn read(mut body: Incoming, max: u64) -> Result<Bytes, ReadError> {
     if seen > max { Err(ReadError::TooLarge) } else { Ok(whole.freeze()) }
 }
 
-fn accepted(posted: oneshot::Sender<Posted>, answer: Answer) -> Reply {
+fn accepted(posted: oneshot::Sender<Posted>, answer: Posted) -> Reply {
     // If nobody waits any more, the sandbox is about to end; the code need not know.
-    drop(posted.send(Posted::Answer(answer)));
+    drop(posted.send(answer));
     ok()
 }
 

@@ -71,6 +71,11 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
     ];
     env.extend(contract.map(|(name, value)| (name.to_owned(), value)));
+    // Its presence alone makes some clients serve several calls at once, in a process each.
+    if version.scaling.concurrency_per_instance > 1 {
+        let several = version.scaling.concurrency_per_instance.to_string();
+        env.insert("AWS_LAMBDA_MAX_CONCURRENCY".into(), several);
+    }
     env.into_iter().collect()
 }
 

@@ -1,15 +1,22 @@
-//! Where the two sides of one instance meet: the worker puts a call in, the Runtime API hands it to the code and
+//! Where the two sides of one instance meet: the worker puts calls in, the Runtime API hands them to the code and
 //! gives back what the code posts.
 //!
 //! ```text
 //!  starting ──/next──▶ waiting ──call──▶ running ──/response, /error──▶ answered ──/next──▶ waiting
 //! ```
+//!
+//! Code that takes several calls at once goes around this circle once for each, side by side.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use rouse_types::{InvocationId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
+
+use super::body::{Body, Piece};
 
 /// One invocation, as the code is to see it.
 #[derive(Debug, Clone)]
@@ -24,6 +31,12 @@ pub struct Call {
     pub timeout: std::time::Duration,
     /// The trace, as X-Ray writes it: see [`super::environment::xray`].
     pub trace: String,
+    /// What a mobile client says about itself, as JSON: `X-Amz-Client-Context`, decoded.
+    pub client_context: Option<String>,
+    /// Who called through Amazon Cognito, as JSON.
+    pub cognito_identity: Option<String>,
+    /// For which of the function's own tenants it is: `X-Amz-Tenant-Id`.
+    pub tenant_id: Option<String>,
     /// Bytes of log lines that it may write.
     pub log_bytes: u64,
 }
@@ -63,10 +76,12 @@ impl RuntimeError {
 pub enum Answer {
     /// A whole answer.
     Whole(Bytes),
-    /// An answer whose body follows: see [`super::Worker::chunk`].
+    /// An answer whose body follows.
     Streamed {
         /// The content type that the code sent with it.
         content_type: Option<String>,
+        /// The rest.
+        body: Body,
     },
     /// The handler raised.
     Error(RuntimeError),
@@ -90,15 +105,10 @@ pub enum StreamEnd {
 /// Between the API and the worker: an answer, with the rest of it when it is streamed.
 #[derive(Debug)]
 pub(crate) enum Posted {
-    Answer(Answer),
-    Stream { content_type: Option<String>, body: mpsc::Receiver<Piece> },
-}
-
-/// A piece of a streamed answer.
-#[derive(Debug)]
-pub(crate) enum Piece {
-    Data(Bytes),
-    End(StreamEnd),
+    Whole(Bytes),
+    Error(RuntimeError),
+    TooLarge(u64),
+    Stream { content_type: Option<String>, pieces: mpsc::Receiver<Piece> },
 }
 
 #[derive(Debug)]
@@ -123,68 +133,91 @@ pub(crate) enum Wrong {
     State,
 }
 
+/// A call that the code has taken.
+#[derive(Debug)]
+struct Taken {
+    id: InvocationId,
+    /// The right to answer, until it was used.
+    posted: Option<oneshot::Sender<Posted>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    current: Mutex<Option<(InvocationId, Option<oneshot::Sender<Posted>>)>>,
+    /// Oldest first. Some that were answered are kept, so that a second answer is told from one for a call that
+    /// never was; see [`Exchange::next`].
+    taken: Mutex<VecDeque<Taken>>,
     init: Mutex<Option<oneshot::Sender<Init>>>,
     work: tokio::sync::Mutex<mpsc::Receiver<Work>>,
     pub(crate) arn: String,
     pub(crate) response_bytes_max: u64,
+    /// Calls at once.
+    pub(crate) concurrency: usize,
 }
 
 impl Exchange {
     pub(crate) fn new(
         arn: String,
         response_bytes_max: u64,
+        concurrency: usize,
         work: mpsc::Receiver<Work>,
         init: oneshot::Sender<Init>,
     ) -> Self {
         Self {
-            current: Mutex::new(None),
+            taken: Mutex::default(),
             init: Mutex::new(Some(init)),
             work: tokio::sync::Mutex::new(work),
             arn,
             response_bytes_max,
+            concurrency,
         }
     }
 
     /// The code asks for work: waits for it.
     pub(crate) async fn next(&self) -> Result<Call, Wrong> {
-        if matches!(&*lock(&self.current), Some((_, Some(_)))) {
+        let running = lock(&self.taken).iter().filter(|taken| taken.posted.is_some()).count();
+        if running >= self.concurrency {
             return Err(Wrong::State);
         }
         if let Some(init) = lock(&self.init).take() {
             drop(init.send(Init::Ready));
         }
-        // A second asker waits behind the first. Dropping this future, when the asker goes away, loses no
-        // work: nothing is awaited after it was received.
-        let work = self.work.lock().await.recv().await.ok_or(Wrong::State)?;
-        *lock(&self.current) = Some((work.call.id, Some(work.posted)));
+        // Several askers wait in turn. Dropping this future, when the asker goes away, loses no work: nothing is
+        // awaited after it was received.
+        let work = {
+            let mut queue = self.work.lock().await;
+            loop {
+                let work = queue.recv().await.ok_or(Wrong::State)?;
+                // Not if nobody waits for it any more.
+                if !work.posted.is_closed() {
+                    break work;
+                }
+            }
+        };
+        let mut taken = lock(&self.taken);
+        // Room for as many answered calls as may run: the code that asks again forgets its call of before.
+        while taken.len() > self.concurrency {
+            let Some(answered) = taken.iter().position(|taken| taken.posted.is_none()) else { break };
+            taken.remove(answered);
+        }
+        taken.push_back(Taken { id: work.call.id, posted: Some(work.posted) });
         Ok(work.call)
     }
 
     /// Whether an answer for this id would be taken now.
     pub(crate) fn check(&self, id: &str) -> Result<(), Wrong> {
-        match &*lock(&self.current) {
-            Some((current, posted)) if is(*current, id) => posted.as_ref().map(|_| ()).ok_or(Wrong::State),
-            _ => Err(Wrong::RequestId),
-        }
+        let mut taken = lock(&self.taken);
+        find(&mut taken, id)?.posted.as_ref().map(|_| ()).ok_or(Wrong::State)
     }
 
     /// The right to answer, once.
     pub(crate) fn take(&self, id: &str) -> Result<oneshot::Sender<Posted>, Wrong> {
-        match &mut *lock(&self.current) {
-            Some((current, posted)) if is(*current, id) => posted.take().ok_or(Wrong::State),
-            _ => Err(Wrong::RequestId),
-        }
+        find(&mut lock(&self.taken), id)?.posted.take().ok_or(Wrong::State)
     }
 
-    /// Gives the right to answer back, unless another call runs by now.
+    /// Gives the right to answer back.
     pub(crate) fn put_back(&self, id: &str, posted: oneshot::Sender<Posted>) {
-        if let Some((current, empty @ None)) = &mut *lock(&self.current)
-            && is(*current, id)
-        {
-            *empty = Some(posted);
+        if let Ok(taken) = find(&mut lock(&self.taken), id) {
+            taken.posted.get_or_insert(posted);
         }
     }
 
@@ -195,8 +228,9 @@ impl Exchange {
     }
 }
 
-fn is(id: InvocationId, text: &str) -> bool {
-    text.parse() == Ok(id)
+fn find<'a>(taken: &'a mut VecDeque<Taken>, id: &str) -> Result<&'a mut Taken, Wrong> {
+    let id: InvocationId = id.parse().map_err(|_| Wrong::RequestId)?;
+    taken.iter_mut().find(|taken| taken.id == id).ok_or(Wrong::RequestId)
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,6 @@
-//! What the code writes, split into lines and attributed to the call that runs.
+//! What the code writes, split into lines and attributed to calls: to the one that runs or, when none does, that ran
+//! last. When several run at once, a line belongs to the call whose id it holds, as the log formats of AWS' runtimes
+//! have it; a line that holds none belongs to none.
 //!
 //! Bounded three times: a line is cut at [`LINE_BYTES_MAX`], a call writes at most its share of bytes, and of the
 //! standard error the last few lines are kept to explain an exit. What is dropped is counted and told.
@@ -44,10 +46,68 @@ pub(crate) struct Logs {
 }
 
 struct State {
+    /// Those that run.
+    running: Vec<Share>,
+    /// What belongs to none of them: the start, and the call that ended last.
+    rest: Share,
+    tail: VecDeque<String>,
+}
+
+/// What a call may still write.
+#[derive(Debug)]
+struct Share {
     invocation: Option<InvocationId>,
     left: u64,
     dropped: u64,
-    tail: VecDeque<String>,
+}
+
+impl Share {
+    /// Whether so many bytes may be written; counts them.
+    fn take(&mut self, bytes: u64, lost: u64) -> bool {
+        if bytes > self.left {
+            self.left = 0;
+            self.dropped += bytes + lost;
+            return false;
+        }
+        self.left -= bytes;
+        true
+    }
+
+    fn line_of_dropped(&mut self) -> Option<Line> {
+        let dropped = std::mem::take(&mut self.dropped);
+        let text = format!("{dropped} bytes of log were dropped: more than the function's log limit");
+        (dropped > 0).then_some(Line { invocation: self.invocation, stream: Stream::Platform, text })
+    }
+}
+
+impl State {
+    /// Whose this line is.
+    fn owner(&mut self, text: &str) -> &mut Share {
+        match self.running.len() {
+            0 => &mut self.rest,
+            1 => &mut self.running[0],
+            _ => {
+                let named = ids(text)
+                    .find_map(|id| self.running.iter().position(|share| share.invocation == Some(id)));
+                match named {
+                    Some(at) => &mut self.running[at],
+                    None => {
+                        // It would be wrong to name the call that ended last.
+                        self.rest.invocation = None;
+                        &mut self.rest
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What may be a request id in a line: 32 hexadecimal digits in five groups.
+fn ids(text: &str) -> impl Iterator<Item = InvocationId> {
+    const LENGTH: usize = 36;
+    text.split(|c: char| !c.is_ascii_hexdigit() && c != '-')
+        .filter(|word| word.len() == LENGTH)
+        .filter_map(|word| word.parse().ok())
 }
 
 impl std::fmt::Debug for Logs {
@@ -58,27 +118,48 @@ impl std::fmt::Debug for Logs {
 
 impl Logs {
     pub(crate) fn new(sink: LogSink) -> Self {
-        let state = State { invocation: None, left: INIT_BYTES_MAX, dropped: 0, tail: VecDeque::new() };
+        let rest = Share { invocation: None, left: INIT_BYTES_MAX, dropped: 0 };
+        let state = State { running: Vec::new(), rest, tail: VecDeque::new() };
         Self { sink, state: Mutex::new(state) }
     }
 
-    /// What is written from now on belongs to this call.
+    /// A call begins, and may write so many bytes.
     pub(crate) fn begin(&self, invocation: InvocationId, bytes: u64) {
-        self.tell_dropped();
         let mut state = lock(&self.state);
-        state.invocation = Some(invocation);
-        state.left = bytes;
+        let dropped = state.rest.line_of_dropped();
+        // What no call can be told to have written has a share of its own, anew with each call.
+        state.rest = Share { invocation: None, left: bytes, dropped: 0 };
+        state.running.push(Share { invocation: Some(invocation), left: bytes, dropped: 0 });
+        drop(state);
+        self.tell(dropped);
     }
 
-    /// Says how much was dropped since it was last said.
-    pub(crate) fn tell_dropped(&self) {
-        let (dropped, invocation) = {
-            let mut state = lock(&self.state);
-            (std::mem::take(&mut state.dropped), state.invocation)
-        };
-        if dropped > 0 {
-            let text = format!("{dropped} bytes of log were dropped: more than the function's log limit");
-            (self.sink)(Line { invocation, stream: Stream::Platform, text });
+    /// A call has ended: what comes late still is its own, until another begins.
+    pub(crate) fn end(&self, invocation: InvocationId) {
+        let mut state = lock(&self.state);
+        let at = state.running.iter().position(|share| share.invocation == Some(invocation));
+        let Some(at) = at else { return };
+        let mut share = state.running.swap_remove(at);
+        let dropped = share.line_of_dropped();
+        let before = state.rest.line_of_dropped();
+        state.rest = share;
+        drop(state);
+        self.tell(before.into_iter().chain(dropped));
+    }
+
+    /// There will be no more lines.
+    pub(crate) fn end_all(&self) {
+        let mut state = lock(&self.state);
+        let rest = state.rest.line_of_dropped();
+        let dropped: Vec<_> =
+            rest.into_iter().chain(state.running.iter_mut().filter_map(Share::line_of_dropped)).collect();
+        drop(state);
+        self.tell(dropped);
+    }
+
+    fn tell(&self, lines: impl IntoIterator<Item = Line>) {
+        for line in lines {
+            (self.sink)(line);
         }
     }
 
@@ -101,14 +182,11 @@ impl Logs {
                 let short = text.chars().take(TAIL_LINE_CHARS).collect();
                 state.tail.push_back(short);
             }
-            let bytes = line.len() as u64 + 1;
-            if bytes > state.left {
-                state.left = 0;
-                state.dropped += bytes + cut;
+            let share = state.owner(&text);
+            if !share.take(line.len() as u64 + 1, cut) {
                 return;
             }
-            state.left -= bytes;
-            state.invocation
+            share.invocation
         };
         (self.sink)(Line { invocation, stream, text });
     }
@@ -199,14 +277,39 @@ mod tests {
             move |line: Line| lock(&seen).push(line.text)
         });
         let logs = Logs::new(sink);
-        logs.begin(InvocationId::new(), 10);
+        let call = InvocationId::new();
+        logs.begin(call, 10);
         for line in [b"12345678".as_slice(), b"123", b""] {
             logs.line(Stream::Stdout, line, 0);
         }
-        logs.tell_dropped();
+        logs.end(call);
         let seen = lock(&seen);
         assert_eq!(seen[0], "12345678");
         assert!(seen[1].starts_with("5 bytes of log were dropped"), "{seen:?}");
+    }
+
+    #[test]
+    fn lines_of_several_calls_are_told_apart_by_the_id_in_them() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink: LogSink = Arc::new({
+            let seen = Arc::clone(&seen);
+            move |line: Line| lock(&seen).push((line.text, line.invocation))
+        });
+        let logs = Logs::new(sink);
+        let (a, b) = (InvocationId::new(), InvocationId::new());
+        logs.begin(a, 1_000);
+        logs.line(Stream::Stdout, b"alone", 0);
+        logs.begin(b, 1_000);
+        let (of_a, of_b) = (format!("[INFO]\t{a}\thello"), format!(r#"{{"requestId":"{b}"}}"#));
+        for line in [of_a.as_bytes(), of_b.as_bytes(), b"whose?"] {
+            logs.line(Stream::Stdout, line, 0);
+        }
+        logs.end(a);
+        logs.line(Stream::Stdout, b"alone again", 0);
+        logs.end(b);
+        logs.line(Stream::Stdout, b"late", 0);
+        let owners: Vec<_> = lock(&seen).iter().map(|(_, owner)| *owner).collect();
+        assert_eq!(owners, [Some(a), Some(a), Some(b), None, Some(b), Some(b)]);
     }
 
     proptest! {

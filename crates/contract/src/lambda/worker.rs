@@ -1,10 +1,9 @@
-//! One instance, from the platform's side: started, called, stopped.
+//! One instance, from the platform's side: started, called (also several times at once), stopped.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use rouse_sandbox::{Driver, Exit, Sandbox, Spec, Started, Stats};
-use rouse_types::log::Stream;
+use rouse_types::{InvocationId, log::Stream};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -12,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, Call, Failure, LogSink, StartError, StartFailed, StreamEnd, api,
-    exchange::{Exchange, Init, Piece, Posted, Work},
+    Answer, Body, Call, Failure, LogSink, StartError, StartFailed, api,
+    exchange::{Exchange, Init, Posted, Work},
     logs::Logs,
 };
 
@@ -21,6 +20,9 @@ use super::{
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long a killed sandbox may take to be gone before nobody waits for it any more; the driver still does.
 const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// Calls that one instance may run at once, whatever was asked for.
+const CONCURRENCY_MAX: usize = 1_000;
 
 /// What a worker is started with, beside its spec.
 pub struct Options {
@@ -30,6 +32,8 @@ pub struct Options {
     pub init_timeout: Duration,
     /// Bytes of an answer.
     pub response_bytes_max: u64,
+    /// Calls at once: 1, unless the code was told of more in its environment. See [`super::environment`].
+    pub concurrency: u32,
     /// Takes what the code writes.
     pub log: LogSink,
 }
@@ -53,8 +57,6 @@ pub struct Worker<S> {
     pumps: JoinSet<()>,
     /// The Runtime API, and what waits for the sandbox' end.
     tasks: JoinSet<()>,
-    streaming: Option<mpsc::Receiver<Piece>>,
-    deadline: Instant,
 }
 
 impl<S: Sandbox> Worker<S> {
@@ -116,9 +118,12 @@ impl<S: Sandbox> Worker<S> {
     fn new(started: Started<S>, options: Options, init: oneshot::Sender<Init>) -> Self {
         let Started { sandbox, listeners, stdout, stderr } = started;
         let sandbox = Arc::new(sandbox);
-        // One call at a time: the next one may be put in as soon as the one before was answered.
-        let (work, receiver) = mpsc::channel(1);
-        let exchange = Arc::new(Exchange::new(options.arn, options.response_bytes_max, receiver, init));
+        // The next call may be put in as soon as one before was answered: no more than these wait for the code.
+        let concurrency =
+            usize::try_from(options.concurrency).unwrap_or(usize::MAX).clamp(1, CONCURRENCY_MAX);
+        let (work, receiver) = mpsc::channel(concurrency);
+        let exchange = Exchange::new(options.arn, options.response_bytes_max, concurrency, receiver, init);
+        let exchange = Arc::new(exchange);
         let logs = Arc::new(Logs::new(options.log));
         let mut pumps = JoinSet::new();
         pumps.spawn(Arc::clone(&logs).pump(stdout, Stream::Stdout));
@@ -135,74 +140,44 @@ impl<S: Sandbox> Worker<S> {
                 exited_tell.send_replace(Some(exit));
             }
         });
-        let deadline = Instant::now();
-        Self { sandbox, work, exited, logs, pumps, tasks, streaming: None, deadline }
+        Self { sandbox, work, exited, logs, pumps, tasks }
     }
 
-    /// Hands a call to the code and waits for what it posts. Precondition: the call before was answered, and
-    /// its stream read to the end.
+    /// Hands a call to the code and waits for what it posts. Precondition: fewer calls than
+    /// [`Options::concurrency`] run; one that was answered with a stream runs until that has ended.
     ///
     /// # Errors
-    /// [`Failure`]: stop the worker then. The same when this future is dropped: the code is still running.
-    pub async fn invoke(&mut self, call: Call) -> Result<Answer, Failure> {
-        // What the call before wrote may still be in its pipe: let the pumps read it first.
+    /// [`Failure`]: hand it no more calls, and stop it when those that run have ended. The same when this future is
+    /// dropped: the code is still running.
+    pub async fn invoke(&self, call: Call) -> Result<Answer, Failure> {
+        // What a call before wrote may still be in its pipe: let the pumps read it first.
         tokio::task::yield_now().await;
         self.logs.begin(call.id, call.log_bytes);
-        self.deadline = Instant::now() + call.timeout;
+        let deadline = Instant::now() + call.timeout;
         let (posted, answer) = oneshot::channel();
         if self.work.try_send(Work { call, posted }).is_err() {
-            return Err(self.failed().await);
+            return Err(self.failed(deadline).await);
         }
         let posted = tokio::select! {
             biased;
             posted = answer => posted,
             exit = ended(self.exited.clone()) => return Err(Failure::Exited(exit)),
-            () = sleep_until(self.deadline) => return Err(Failure::Timeout),
+            () = sleep_until(deadline) => return Err(Failure::Timeout),
         };
-        match posted {
-            Ok(Posted::Answer(answer)) => Ok(answer),
-            Ok(Posted::Stream { content_type, body }) => {
-                self.streaming = Some(body);
-                Ok(Answer::Streamed { content_type })
+        Ok(match posted {
+            Ok(Posted::Whole(body)) => Answer::Whole(body),
+            Ok(Posted::Error(error)) => Answer::Error(error),
+            Ok(Posted::TooLarge(max)) => Answer::TooLarge(max),
+            Ok(Posted::Stream { content_type, pieces }) => {
+                Answer::Streamed { content_type, body: Body::new(pieces, self.exited.clone(), deadline) }
             }
-            Err(_) => Err(self.failed().await),
-        }
+            Err(_) => return Err(self.failed(deadline).await),
+        })
     }
 
-    /// The next piece of a streamed answer; its end when there is none left.
-    ///
-    /// # Errors
-    /// As [`Worker::invoke`].
-    pub async fn chunk(&mut self) -> Result<Result<Bytes, StreamEnd>, Failure> {
-        let Some(body) = &mut self.streaming else { return Ok(Err(StreamEnd::Complete)) };
-        let piece = tokio::select! {
-            biased;
-            piece = body.recv() => piece,
-            exit = ended(self.exited.clone()) => return Err(Failure::Exited(exit)),
-            () = sleep_until(self.deadline) => return Err(Failure::Timeout),
-        };
-        match piece {
-            Some(Piece::Data(data)) => Ok(Ok(data)),
-            Some(Piece::End(end)) => {
-                self.streaming = None;
-                Ok(Err(end))
-            }
-            None => {
-                self.streaming = None;
-                Ok(Err(StreamEnd::Broken))
-            }
-        }
-    }
-
-    /// When the call that runs must have ended.
-    #[must_use]
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Ends what a call may write to the log, and says what was dropped.
-    pub fn end_log(&self) {
-        self.logs.tell_dropped();
+    /// Ends what this call may write to the log, and says what was dropped of it.
+    pub fn end_log(&self, call: InvocationId) {
+        self.logs.end(call);
     }
 
     /// The last lines that the code wrote to its standard error.
@@ -239,21 +214,21 @@ impl<S: Sandbox> Worker<S> {
         }
         let until = Instant::now() + LAST_WORDS;
         while let Ok(Some(_)) = timeout_at(until, self.pumps.join_next()).await {}
-        self.logs.tell_dropped();
+        self.logs.end_all();
         self.tasks.abort_all();
         (already.or(exit), self.sandbox.stats())
     }
 
     /// No one takes the call: the sandbox has ended, or its time is up.
-    async fn failed(&self) -> Failure {
-        match timeout_at(self.deadline, ended(self.exited.clone())).await {
+    async fn failed(&self, deadline: Instant) -> Failure {
+        match timeout_at(deadline, ended(self.exited.clone())).await {
             Ok(exit) => Failure::Exited(exit),
             Err(_) => Failure::Timeout,
         }
     }
 }
 
-async fn ended(mut exited: watch::Receiver<Option<Exit>>) -> Exit {
+pub(super) async fn ended(mut exited: watch::Receiver<Option<Exit>>) -> Exit {
     match exited.wait_for(Option::is_some).await {
         Ok(exit) => exit.unwrap_or(Exit::Code(0)),
         // Who tells is gone with the worker, which killed the sandbox.
