@@ -1,8 +1,11 @@
 //! `cargo xtask bench`: what Rouse costs, beside its peers, by the rules of docs/benchmarks.md.
 
+mod crun;
 mod load;
 mod peers;
+mod process;
 mod report;
+mod runtime_api;
 mod stats;
 mod suite;
 
@@ -12,14 +15,14 @@ use crate::setup;
 use suite::{Bench, Effort};
 
 /// All benchmarks, in the order in which they run.
-const NAMES: [&str; 4] = ["cold-wasm", "warm-capacity", "density", "meter"];
+const NAMES: [&str; 6] = ["cold-wasm", "cold-process", "warm-capacity", "density", "burst", "meter"];
 /// Fewer rounds than this say too little for the table.
 const ROUNDS_MIN: usize = 11;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// cold-wasm, warm-capacity, density or meter; all when left out.
+    /// cold-wasm, cold-process, warm-capacity, density, burst or meter; all when left out.
     name: Option<String>,
     /// Print one JSON object a line, for scripts.
     #[arg(long)]

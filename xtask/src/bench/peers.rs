@@ -119,13 +119,21 @@ pub(super) fn workerd() -> Result<Peer> {
 
 /// Google's Functions Framework for Python, as it runs in production.
 pub(super) fn functions_framework() -> Result<Peer> {
-    let folder = setup::pip("functions-framework", &[FUNCTIONS_FRAMEWORK])?;
-    let address = address()?;
-    let mut command = Command::new(folder.join("bin/python"));
-    command.args(["-m", "functions_framework", "--target", "handler", "--host", "127.0.0.1"]);
-    command.args(["--port", &address.port().to_string(), "--source"]);
-    command.arg(paths::root().join("benches/peers/main.py"));
+    let (command, address) = functions_framework_command()?()?;
     Peer::start(command, address)
+}
+
+/// What starts it, again and again, each time on a port of its own.
+pub(super) fn functions_framework_command() -> Result<impl Fn() -> Result<(Command, SocketAddr)>> {
+    let folder = setup::pip("functions-framework", &[FUNCTIONS_FRAMEWORK])?;
+    Ok(move || {
+        let address = address()?;
+        let mut command = Command::new(folder.join("bin/python"));
+        command.args(["-m", "functions_framework", "--target", "handler", "--host", "127.0.0.1"]);
+        command.args(["--port", &address.port().to_string(), "--source"]);
+        command.arg(paths::root().join("benches/peers/main.py"));
+        Ok((command, address))
+    })
 }
 
 /// Nothing but hyper.

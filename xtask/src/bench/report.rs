@@ -13,6 +13,8 @@ use crate::{paths, sh};
 pub(super) enum Target {
     /// The value itself is at most this.
     AtMost(f64),
+    /// The value itself is at least this.
+    AtLeast(f64),
     /// The ratio is at least this.
     Ratio(f64),
     /// Nothing: the figure is for information.
@@ -59,6 +61,7 @@ impl Row {
     fn met(&self) -> Option<bool> {
         match self.target {
             Target::AtMost(most) => Some(self.value <= most),
+            Target::AtLeast(least) => Some(self.value >= least),
             Target::Ratio(least) => Some(self.ratio.is_some_and(|ratio| ratio >= least)),
             Target::None => None,
         }
@@ -67,6 +70,7 @@ impl Row {
     fn target(&self) -> String {
         match self.target {
             Target::AtMost(most) => format!("≤ {most} {}", self.unit),
+            Target::AtLeast(least) => format!("≥ {least} {}", self.unit),
             Target::Ratio(least) => format!("≥ {least} ×"),
             Target::None => "–".to_owned(),
         }
@@ -115,14 +119,23 @@ fn round(value: f64) -> String {
 }
 
 /// How the figures of one benchmark were made.
-const ABOUT: [(&str, &str); 4] = [
+const ABOUT: [(&str, &str); 6] = [
     (
         "cold-wasm",
         "A new instance for each call, of a Rust component that answers 14 bytes. CPU is that of all of the \
          server's processes.",
     ),
+    (
+        "cold-process",
+        "The first call of a function that was never called before, code in the page cache: from the request read to \
+         the answer written, without the client's connection. The same handler, bytes and memory limit for both.",
+    ),
     ("warm-capacity", "As many calls as there can be, with instances that are there already."),
     ("density", "Functions that are deployed and that no one calls."),
+    (
+        "burst",
+        "Calls that all come at once to a function without an instance, each held until all have begun.",
+    ),
     ("meter", "The same calls with metering and without."),
 ];
 

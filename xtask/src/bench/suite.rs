@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     load::{self, Load, Sample, Script, Subject},
-    peers,
+    peers, process,
     report::{Row, Target},
     stats,
 };
@@ -39,7 +39,7 @@ fn json_body() -> String {
 }
 
 impl Bench<'_> {
-    fn start(&self, env: &[(&str, &str)]) -> Result<Platform> {
+    pub(super) fn start(&self, env: &[(&str, &str)]) -> Result<Platform> {
         let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Platform::start(self.binary, self.tools, &Options { env, ..Options::default() })
     }
@@ -335,6 +335,8 @@ type Measure = fn(&Bench<'_>) -> Result<Vec<Row>>;
 pub(super) fn by_name(name: &str) -> Option<Measure> {
     match name {
         "cold-wasm" => Some(cold_wasm),
+        "cold-process" => Some(process::cold_process),
+        "burst" => Some(process::burst),
         "warm-capacity" => Some(warm_capacity),
         "density" => Some(density),
         "meter" => Some(meter),
