@@ -8,7 +8,7 @@ use rouse_contract::lambda::{
     Answer, Call, Failure, Launch, Line, LogSink, Options, StartError, StreamEnd, Worker, available,
     environment, http_answer, prelude, runtime,
 };
-use rouse_sandbox::{Driver, Error, Exit, Listener, Output, Sandbox, Spec, Started, Stats};
+use rouse_sandbox::{Driver, Error, Exit, Listener, Output, Sandbox, Spec, Started, Stats, Stream};
 use rouse_types::{
     Clock, Digest, FunctionVersion, InvocationId, Isolation, Limits, Runtime, Scaling, SystemClock,
 };
@@ -81,6 +81,10 @@ impl Sandbox for Process {
     }
     async fn thaw(&self) -> Result<(), Error> {
         Ok(())
+    }
+    async fn dial(&self, address: std::net::SocketAddr) -> Result<Stream, Error> {
+        let connected = tokio::net::TcpStream::connect(address).await;
+        connected.map(Stream::Tcp).map_err(|_| Error::NotListening(address))
     }
     fn stats(&self) -> Stats {
         Stats::default()

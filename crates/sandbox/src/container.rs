@@ -16,6 +16,7 @@ mod cgroup;
 mod check;
 mod child;
 mod client;
+mod dial;
 mod layout;
 mod rootfs;
 mod seccomp;

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Who calls: the node, for every contract but `component`. In which order: `start` once; then `freeze`
-//! and `thaw` in turn, `stats` at any time; `kill` at any time, also twice; `exited` is awaited by one task
+//! and `thaw` in turn, `dial` and `stats` at any time; `kill` at any time, also twice; `exited` is awaited by one task
 //! for the whole life. What may be left out: everything but `start`; dropping a sandbox kills it.
 //! On an error of `start` nothing is left behind on the host.
 //!
@@ -150,6 +150,9 @@ pub enum Error {
     /// The sandbox is gone.
     #[error("the sandbox has ended")]
     Gone,
+    /// The code does not listen there.
+    #[error("nothing listens at {0} inside the sandbox")]
+    NotListening(SocketAddr),
 }
 
 /// Starts sandboxes of one kind.
@@ -169,6 +172,13 @@ pub trait Sandbox: Send + Sync + 'static {
 
     /// Lets its processes go on. Idempotent.
     fn thaw(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Connects to a port on its own loopback, where the code listens or not yet: the caller tries again. Whoever
+    /// answers is the code, and may be hostile. A frozen one takes the connection and is silent.
+    ///
+    /// # Errors
+    /// [`Error::NotListening`] when nothing listens there; [`Error::Gone`] once it has ended.
+    fn dial(&self, address: SocketAddr) -> impl Future<Output = Result<Stream, Error>> + Send;
 
     /// What it has used so far. Cheap: a read of a kernel counter; also allowed after it has ended, when it
     /// gives the last figures.

@@ -15,6 +15,7 @@
 //! A frozen sandbox' task is not polled at all, so it makes no progress, whatever it waits for.
 
 use std::{
+    collections::HashMap,
     fmt,
     future::{Future, poll_fn},
     io,
@@ -37,6 +38,9 @@ use crate::{Driver, Error, Exit, Listener, Output, Sandbox, Spec, Started, Stats
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Connections that were dialled and not yet accepted: the kernel's backlog stands at the same number.
 const BACKLOG: usize = 128;
+
+/// Where simulated code listens.
+type Ports = Mutex<HashMap<SocketAddr, mpsc::Sender<DuplexStream>>>;
 
 type Code = dyn Fn(Inside) -> Pin<Box<dyn Future<Output = Exit> + Send>> + Send + Sync;
 
@@ -124,9 +128,15 @@ impl Driver for SimDriver {
             .unzip();
         let (stdout, stdout_inside) = duplex(BUFFER_BYTES);
         let (stderr, stderr_inside) = duplex(BUFFER_BYTES);
-        let gate = Arc::new(Gate::default());
-        let inside =
-            Inside { spec, dials, stdout: stdout_inside, stderr: stderr_inside, gate: Arc::clone(&gate) };
+        let (gate, ports) = (Arc::new(Gate::default()), Arc::new(Ports::default()));
+        let inside = Inside {
+            spec,
+            dials,
+            ports: Arc::clone(&ports),
+            stdout: stdout_inside,
+            stderr: stderr_inside,
+            gate: Arc::clone(&gate),
+        };
         let (exited_tell, exited) = watch::channel(None);
         let living = Living(Arc::clone(&self.settings));
         let code = (self.code)(inside);
@@ -137,7 +147,7 @@ impl Driver for SimDriver {
             drop(living);
             exited_tell.send_replace(Some(exit));
         });
-        let sandbox = SimSandbox { gate, exited, _task: task };
+        let sandbox = SimSandbox { gate, ports, exited, _task: task };
         Ok(Started { sandbox, listeners, stdout: Output::Sim(stdout), stderr: Output::Sim(stderr) })
     }
 }
@@ -156,6 +166,7 @@ impl Drop for Living {
 pub struct Inside {
     spec: Spec,
     dials: Vec<(SocketAddr, mpsc::Sender<DuplexStream>)>,
+    ports: Arc<Ports>,
     stdout: DuplexStream,
     stderr: DuplexStream,
     gate: Arc<Gate>,
@@ -184,6 +195,14 @@ impl Inside {
         let (ours, theirs) = duplex(BUFFER_BYTES);
         dial.send(theirs).await.map_err(|_| refused())?;
         Ok(Stream::Sim(ours))
+    }
+
+    /// Listens on a port of the sandbox's own loopback, until the listener is dropped.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr) -> Listener {
+        let (dial, dialled) = mpsc::channel(BACKLOG);
+        lock(&self.ports).insert(address, dial);
+        Listener::Sim(dialled)
     }
 
     /// Writes to the standard output; what nobody reads any more is lost.
@@ -265,6 +284,7 @@ impl Gate {
 #[derive(Debug)]
 pub struct SimSandbox {
     gate: Arc<Gate>,
+    ports: Arc<Ports>,
     exited: watch::Receiver<Option<Exit>>,
     /// Dropping it aborts the code.
     _task: JoinSet<()>,
@@ -287,6 +307,16 @@ impl Sandbox for SimSandbox {
         self.alive()?;
         self.gate.change(|state| state.frozen = false);
         Ok(())
+    }
+
+    async fn dial(&self, address: SocketAddr) -> Result<Stream, Error> {
+        self.alive()?;
+        let port = lock(&self.ports).get(&address).cloned();
+        let (ours, theirs) = duplex(BUFFER_BYTES);
+        match port {
+            Some(port) if port.send(theirs).await.is_ok() => Ok(Stream::Sim(ours)),
+            _ => Err(Error::NotListening(address)),
+        }
     }
 
     fn stats(&self) -> Stats {

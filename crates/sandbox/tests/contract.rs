@@ -16,6 +16,8 @@ use tokio::{
 mod host;
 
 const LISTENER: &str = "127.0.0.1:9001";
+/// Where code that serves listens.
+const PORT: &str = "127.0.0.1:8080";
 
 /// Code that the suite needs, in a form for each driver.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +28,8 @@ enum Code {
     Seven,
     /// Dials the listener, says `ping`, and prints what it hears.
     Dial,
+    /// Listens on [`PORT`] after a while and sends back what it hears, in upper case.
+    Serve,
     /// Prints ticks and works, for ever.
     Tick,
 }
@@ -59,6 +63,16 @@ impl Simulated {
                     stream.read_exact(&mut answer).await.unwrap();
                     inside.print(std::str::from_utf8(&answer).unwrap()).await;
                     Exit::Code(0)
+                }
+                "Serve" => {
+                    sleep(Duration::from_millis(50)).await;
+                    let mut listener = inside.listen(PORT.parse().unwrap());
+                    loop {
+                        let mut stream = listener.accept().await.unwrap();
+                        let mut heard = [0; 4];
+                        stream.read_exact(&mut heard).await.unwrap();
+                        stream.write_all(&heard.to_ascii_uppercase()).await.unwrap();
+                    }
                 }
                 _ => loop {
                     inside.print("tick\n").await;
@@ -95,10 +109,12 @@ impl Subject for host::Host {
     }
     fn spec(&self, code: Code) -> Spec {
         let dial = "import socket\ns = socket.create_connection(('127.0.0.1', 9001))\ns.sendall(b'ping')\nprint(s.recv(4).decode(), end='')";
+        let serve = "import socket, time\ntime.sleep(0.05)\ns = socket.create_server(('127.0.0.1', 8080))\nwhile 1:\n    c, _ = s.accept()\n    c.sendall(c.recv(4).upper())";
         match code {
             Code::Hello => host::spec(&["/bin/sh", "-c", "echo hello; echo oops >&2"]),
             Code::Seven => host::spec(&["/bin/sh", "-c", "exit 7"]),
             Code::Dial => host::spec(&["/usr/bin/python3", "-c", dial]),
+            Code::Serve => host::spec(&["/usr/bin/python3", "-c", serve]),
             Code::Tick => host::spec(&["/bin/sh", "-c", "while :; do echo tick; done"]),
         }
     }
@@ -155,6 +171,37 @@ async fn the_code_reaches_the_listener_that_was_put_there<S: Subject>(subject: &
     assert_eq!(&heard, b"ping");
     stream.write_all(b"pong").await.expect("answered");
     assert_eq!(text(started.stdout).await, "pong");
+}
+
+async fn it_is_dialled_once_its_code_listens_and_again_and_again<S: Subject>(subject: &S) {
+    let address: SocketAddr = PORT.parse().unwrap();
+    let started = subject.driver().start(subject.spec(Code::Serve)).await.expect("started");
+    let first = loop {
+        match started.sandbox.dial(address).await {
+            Err(Error::NotListening(at)) => assert_eq!(at, address),
+            dialled => break dialled.expect("it listens"),
+        }
+        sleep(Duration::from_millis(1)).await;
+    };
+    let elsewhere: SocketAddr = "127.0.0.1:8081".parse().unwrap();
+    let refused = started.sandbox.dial(elsewhere).await;
+    assert!(matches!(&refused, Err(Error::NotListening(at)) if *at == elsewhere), "{refused:?}");
+    let mut streams = vec![first];
+    // More than a driver may have ready.
+    for _ in 0..9 {
+        streams.push(started.sandbox.dial(address).await.expect("dialled"));
+    }
+    for stream in &mut streams {
+        stream.write_all(b"ping").await.expect("sent");
+        let mut heard = [0; 4];
+        stream.read_exact(&mut heard).await.expect("heard");
+        assert_eq!(&heard, b"PING");
+    }
+    started.sandbox.kill();
+    started.sandbox.exited().await;
+    let gone = started.sandbox.dial(address).await;
+    assert!(matches!(gone, Err(Error::Gone)), "{gone:?}");
+    assert_eq!(subject.living(), 0);
 }
 
 async fn a_frozen_sandbox_stands_still_and_a_thawed_one_goes_on<S: Subject>(subject: &S) {
@@ -242,6 +289,7 @@ suite! {
     started_code_is_heard
     how_it_ended_is_told_and_nothing_is_left
     the_code_reaches_the_listener_that_was_put_there
+    it_is_dialled_once_its_code_listens_and_again_and_again
     a_frozen_sandbox_stands_still_and_a_thawed_one_goes_on
     what_it_uses_is_counted
     killing_ends_it_at_once_also_frozen_also_twice

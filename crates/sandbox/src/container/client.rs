@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::FileExt,
@@ -30,9 +31,10 @@ use tokio::{
 use super::{
     Report,
     cgroup::{self, Version},
+    dial::Dialler,
     wire::{self, Handles, Reply, Request},
 };
-use crate::{Driver, Error, Exit, Listener, Output, Sandbox, Spec, Started, Stats};
+use crate::{Driver, Error, Exit, Listener, Output, Sandbox, Spec, Started, Stats, Stream};
 
 /// How long a start waits for a spawner that is being started again: longer than its supervisor takes.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -72,7 +74,7 @@ impl ContainerDriver {
     }
 
     /// Sends a request on a new connection and gives it back with the answer.
-    async fn ask(&self, request: &Request) -> Result<(UnixStream, Reply, Vec<OwnedFd>), Error> {
+    pub(super) async fn ask(&self, request: &Request) -> Result<(UnixStream, Reply, Vec<OwnedFd>), Error> {
         // To tokio this is a unix socket like any other, of which only the readiness is used; the messages of
         // its kind are read and written by `wire`.
         let socket = UnixStream::from_std(self.connect().await?.into()).map_err(Error::Spawner)?;
@@ -109,9 +111,10 @@ impl Driver for ContainerDriver {
     type Sandbox = Container;
 
     async fn start(&self, spec: Spec) -> Result<Started<Container>, Error> {
+        let dialler = Dialler::new(self.clone(), spec.id.clone());
         // Dropping this future closes the connection, and so ends what the spawner has begun.
         match self.ask(&Request::Start(Box::new(spec))).await? {
-            (socket, Reply::Started(handles), fds) => take_over(socket, handles, fds)
+            (socket, Reply::Started(handles), fds) => take_over(socket, handles, fds, dialler)
                 .map_err(|source| Error::Host { step: "take over a sandbox".into(), source }),
             (_, Reply::Refused(refused), _) => Err(refused.into()),
             _ => Err(out_of_place()),
@@ -120,7 +123,12 @@ impl Driver for ContainerDriver {
 }
 
 /// Gives each descriptor its meaning: see [`Handles`].
-fn take_over(socket: UnixStream, handles: Handles, fds: Vec<OwnedFd>) -> io::Result<Started<Container>> {
+fn take_over(
+    socket: UnixStream,
+    handles: Handles,
+    fds: Vec<OwnedFd>,
+    dialler: Dialler,
+) -> io::Result<Started<Container>> {
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let stdout = output(next()?)?;
@@ -140,6 +148,7 @@ fn take_over(socket: UnixStream, handles: Handles, fds: Vec<OwnedFd>) -> io::Res
     let memory_peak = if handles.memory_peak { Some(next()?.into()) } else { None };
     let sandbox = Container {
         socket,
+        dialler,
         freezer,
         cpu,
         memory_peak,
@@ -159,6 +168,7 @@ fn output(fd: OwnedFd) -> io::Result<Output> {
 pub struct Container {
     /// Its end is the sandbox' end, whoever closes it.
     socket: UnixStream,
+    dialler: Dialler,
     freezer: Option<Freezer>,
     cpu: Option<(Version, File)>,
     memory_peak: Option<File>,
@@ -219,6 +229,13 @@ impl Sandbox for Container {
 
     async fn thaw(&self) -> Result<(), Error> {
         self.set_frozen(false).await
+    }
+
+    async fn dial(&self, address: SocketAddr) -> Result<Stream, Error> {
+        if self.ended.get().is_some() {
+            return Err(Error::Gone);
+        }
+        self.dialler.dial(address).await
     }
 
     fn stats(&self) -> Stats {
@@ -285,6 +302,6 @@ fn gone() -> Error {
     Error::Spawner(io::ErrorKind::UnexpectedEof.into())
 }
 
-fn out_of_place() -> Error {
+pub(super) fn out_of_place() -> Error {
     Error::Spawner(io::Error::new(io::ErrorKind::InvalidData, "an answer that fits no question"))
 }

@@ -108,6 +108,8 @@ struct Spawner {
     root: PathBuf,
     cgroups: Cgroups,
     filters: Filters,
+    /// This process' own network, to come back to.
+    network: OwnedFd,
     /// Why this process cannot confine anything.
     powerless: Option<String>,
     epoll: OwnedFd,
@@ -173,6 +175,7 @@ impl Spawner {
             root,
             cgroups,
             filters: Filters::compile().map_err(io::Error::other)?,
+            network: sys::own_network()?,
             powerless,
             epoll,
             listener,
@@ -262,6 +265,10 @@ impl Spawner {
                 let report = self.report();
                 self.end(number, &Reply::Report(report));
             }
+            (Ok(Some((Request::Sockets(id), _))), false) => match self.sockets(&id) {
+                Ok(sockets) => self.end_with(number, &Reply::Sockets, &sockets),
+                Err(refused) => self.end(number, &Reply::Refused(refused)),
+            },
             (Ok(_) | Err(_), false) => {
                 self.sessions.remove(&number);
             }
@@ -326,9 +333,13 @@ impl Spawner {
 
     /// Says the last word of a session.
     fn end(&mut self, number: u64, last: &Reply) {
+        self.end_with(number, last, &[]);
+    }
+
+    fn end_with(&mut self, number: u64, last: &Reply, fds: &[OwnedFd]) {
         if let Some(session) = self.sessions.remove(&number) {
             // Whoever went away does not hear it.
-            let _ = wire::send(session.socket.as_fd(), last, &[]);
+            let _ = wire::send(session.socket.as_fd(), last, &wire::borrowed(fds));
         }
     }
 

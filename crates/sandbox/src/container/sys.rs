@@ -8,7 +8,13 @@ use std::{
     path::Path,
 };
 
-use rustix::process::Pid;
+use rustix::{
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    process::Pid,
+    thread::{
+        LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+    },
+};
 
 /// Namespaces of a sandbox. The control group's is entered later, once its first process is in its groups.
 const NAMESPACES: libc::c_int =
@@ -67,6 +73,31 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
         -1 => Err(io::Error::last_os_error()),
         pid => Ok(Pid::from_raw(pid)),
     }
+}
+
+/// The network namespace of this process.
+pub(super) fn own_network() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/proc/self/ns/net")?.into())
+}
+
+/// Makes TCP sockets in the network of another process, and comes back to `own`.
+///
+/// Precondition: one thread, as everywhere in the spawner.
+pub(super) fn sockets_inside(
+    process: BorrowedFd<'_>,
+    own: BorrowedFd<'_>,
+    count: usize,
+) -> io::Result<Vec<OwnedFd>> {
+    move_into_thread_name_spaces(process, ThreadNameSpaceType::NETWORK)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let sockets =
+        (0..count).map(|_| Ok(socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)).collect();
+    if let Err(error) = move_into_link_name_space(own, Some(LinkNameSpaceType::Network)) {
+        // In a stranger's network this process must make nothing more; its supervisor starts another.
+        tracing::error!(%error, "the spawner cannot come back to its own network, and ends");
+        exit_now(1);
+    }
+    sockets
 }
 
 /// Makes this process' control groups the root of what it sees of them.

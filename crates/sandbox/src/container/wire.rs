@@ -10,6 +10,8 @@
 //!    ── end of writing ────────▶    kill (a node that dies does the same)
 //!    ◀─ Exited ─────────────────   nothing is left; the end
 //! ```
+//!
+//! [`Request::Sockets`] and [`Request::Report`] are connections of their own, which end with their answer.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -33,6 +35,8 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 pub(super) const LISTENERS_MAX: usize = 64;
 /// Beside the listeners: two outputs and at most four control files.
 const FDS_MAX: usize = LISTENERS_MAX + 6;
+/// Sockets that are made at a time: a server is mostly reached over a few connections that stay.
+pub(super) const SOCKETS: usize = 4;
 
 /// What the node asks for: the first message of a connection.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +45,8 @@ pub(super) enum Request {
     Start(Box<Spec>),
     /// Say what this host can enforce.
     Report,
+    /// Make TCP sockets inside the sandbox of this id, [`SOCKETS`] of them: whoever holds one can connect it there.
+    Sockets(String),
 }
 
 /// What the spawner answers.
@@ -54,6 +60,8 @@ pub(super) enum Reply {
     Exited(Exit, Stats),
     /// What this host can enforce.
     Report(Report),
+    /// The message carries them.
+    Sockets,
 }
 
 /// What the descriptors beside [`Reply::Started`] are, in this order: stdout, stderr, the listeners, then those
@@ -75,12 +83,14 @@ pub(super) struct Handles {
 pub(super) enum Refused {
     Spec(String),
     Host { step: String, errno: i32 },
+    Gone,
 }
 
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Spec(what) => Self::Spec(what),
+            Refused::Gone => Self::Gone,
             Refused::Host { step, errno } => Self::Host { step, source: io::Error::from_raw_os_error(errno) },
         }
     }

@@ -170,6 +170,20 @@ impl Spawner {
         }
     }
 
+    /// Makes sockets inside a sandbox that runs: a socket belongs to the network that it was made in for good.
+    pub(super) fn sockets(&self, id: &str) -> Result<Vec<OwnedFd>, Refused> {
+        let mut children = self.sessions.values().filter_map(|session| session.child.as_ref());
+        let running = children.find(|child| child.id == id && matches!(child.phase, Phase::Running));
+        let child = running.ok_or(Refused::Gone)?;
+        sys::sockets_inside(child.pidfd.as_fd(), self.network.as_fd(), wire::SOCKETS).map_err(|error| {
+            match error.raw_os_error() {
+                // It has just ended.
+                Some(libc::ESRCH) => Refused::Gone,
+                _ => Refused::host("make sockets inside a sandbox", &error),
+            }
+        })
+    }
+
     /// Ends a sandbox that did not start; the node hears why once nothing is left.
     pub(super) fn fail(&mut self, number: u64, refused: Refused) {
         if let Some(child) = self.child(number) {
