@@ -211,6 +211,7 @@ fn spawner(state: &Path, user: Option<Unprivileged>) -> anyhow::Result<ExitCode>
         mount_roots: ["code", "runtimes"].map(|folder| state.join(folder)).to_vec(),
         first_uid: SANDBOX_UID_FIRST,
         sandboxes_max: SANDBOXES_MAX,
+        pool: rouse_sandbox::container::Pool::default(),
     })
     .context("run the spawner")?;
     Ok(ExitCode::SUCCESS)

@@ -6,9 +6,9 @@
 //!    acts on what it was handed: the sandbox' listeners, its outputs, the files of its control group
 //! ```
 //!
-//! In the order of one start: `client` asks, `spawner` checks (`check`), makes groups (`cgroup`, chosen
-//! by `layout`) and forks; `child` builds its files (`rootfs`), drops all privileges, filters its system
-//! calls (`seccomp`) and becomes the code.
+//! In the order of one start: `client` asks; `spawner` checks (`check`), takes a sandbox that waits (`pool` says how
+//! many should) or makes groups (`cgroup`, chosen by `layout`) and forks; `child` builds its files (`rootfs`), is
+//! told the spec, drops all privileges, filters its system calls (`seccomp`) and becomes the code.
 //!
 //! Needs Linux 5.12 (`mount_setattr`) and root.
 
@@ -18,6 +18,7 @@ mod child;
 mod client;
 mod dial;
 mod layout;
+mod pool;
 mod rootfs;
 mod seccomp;
 pub mod spawner;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Enforced, Version};
 pub use client::{Container, ContainerDriver};
+pub use pool::Pool;
 
 /// What this host can enforce and measure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

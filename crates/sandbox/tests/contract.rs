@@ -119,7 +119,8 @@ impl Subject for host::Host {
         }
     }
     fn living(&self) -> usize {
-        self.processes() + self.groups().len()
+        // Those that wait have groups, and no process of a sandbox' user.
+        self.processes() + self.sandboxes().saturating_sub(self.pool)
     }
     fn impossible(&self) -> Spec {
         host::spec(&["/no/such/program"])
@@ -279,6 +280,12 @@ macro_rules! suite {
         mod container {
             $(#[test] fn $test() {
                 let Some(host) = crate::host::Host::new(stringify!($test)) else { return };
+                crate::host::as_the_node(|| super::$test(&host));
+            })*
+        }
+        mod container_with_a_pool {
+            $(#[test] fn $test() {
+                let Some(host) = crate::host::Host::with_pool(stringify!($test), 3) else { return };
                 crate::host::as_the_node(|| super::$test(&host));
             })*
         }

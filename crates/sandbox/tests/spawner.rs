@@ -15,7 +15,7 @@ use tokio::{
 #[path = "support/host.rs"]
 mod host;
 
-use host::{Host, NODE_UID, as_the_node, as_user, spec, text};
+use host::{Host, NODE_UID, as_the_node, as_user, block_on, spec, text};
 
 /// A bare connection to the spawner.
 fn dial(host: &Host) -> OwnedFd {
@@ -65,7 +65,7 @@ fn without_root_every_start_is_refused_with_what_to_do() {
     std::fs::copy(env!("CARGO_BIN_EXE_rouse-test-spawner"), &program).expect("a copy");
     let mut spawner = std::process::Command::new(&program)
         .arg(&socket)
-        .args(["powerless", &NODE_UID.to_string(), "1"])
+        .args(["powerless", &NODE_UID.to_string(), "1", "2"])
         .uid(NODE_UID)
         .gid(NODE_UID)
         .spawn()
@@ -144,6 +144,80 @@ fn when_full_it_says_so_and_a_place_that_frees_is_taken() {
         one.sandbox.exited().await;
         says_hello(&host).await;
     });
+}
+
+/// Waits until the pool of a host is as large as it should be.
+async fn filled(host: &Host) {
+    while host.sandboxes() != host.pool {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn a_start_takes_a_sandbox_that_waits_and_the_pool_fills_up_again() {
+    let Some(host) = Host::with_pool("a_start_takes_a_sandbox_that_waits", 2) else { return };
+    as_the_node(|| async {
+        filled(&host).await;
+        let before = host.groups();
+        let started = host.driver().start(spec(&["/bin/sleep", "1000"])).await.expect("started");
+        // Two wait again, and the one that runs was there before.
+        while host.sandboxes() != 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let groups = host.groups();
+        assert!(before.iter().all(|group| groups.contains(group)), "{before:?} {groups:?}");
+        started.sandbox.kill();
+        started.sandbox.exited().await;
+        filled(&host).await;
+        let after = host.groups();
+        assert!(after.iter().all(|group| groups.contains(group)), "{groups:?} {after:?}");
+        says_hello(&host).await;
+    });
+}
+
+#[test]
+fn a_pool_whose_sandboxes_were_killed_is_no_harm() {
+    let Some(host) = Host::with_pool("a_pool_whose_sandboxes_were_killed_is_no_harm", 4) else { return };
+    block_on(async {
+        filled(&host).await;
+        let killed = host.children();
+        assert_eq!(killed.len(), 4);
+        for pid in &killed {
+            rustix::process::kill_process(*pid, rustix::process::Signal::KILL).expect("killed");
+        }
+        while killed.iter().any(|pid| host.children().contains(pid)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        says_hello(&host).await;
+        // What fails is not tried again at once, and starts go on without it.
+        says_hello(&host).await;
+    });
+}
+
+#[test]
+fn a_spawner_that_is_killed_with_a_full_pool_leaves_nothing_to_the_next() {
+    let Some(mut host) = Host::with_pool("a_spawner_that_is_killed_with_a_full_pool", 8) else { return };
+    block_on(filled(&host));
+    let children = host.children();
+    assert_eq!(children.len(), 8);
+    let running = host.driver();
+    block_on(async {
+        let started = running.start(spec(&["/bin/sleep", "1000"])).await.expect("started");
+        host.crash();
+        assert_eq!(started.sandbox.exited().await, Exit::Signal(9));
+    });
+    host.start_again();
+    block_on(async {
+        says_hello(&host).await;
+        filled(&host).await;
+        assert_eq!(host.processes(), 0);
+        for pid in children {
+            let gone = rustix::process::test_kill_process(pid);
+            assert!(gone.is_err() || !host.children().contains(&pid), "{pid:?} lives");
+        }
+    });
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    assert!(!mounts.contains(&*host.folder.path().to_string_lossy()), "mounts are left");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Hosts have version 2, version 1, or both at once with each controller in one of them. So the choice is made
 //! for each [`Feature`]: version 2 where it has it, else version 1, else it is reported as not enforced.
-//! Every sandbox has a folder `rouse-<instance>/<sandbox>` in each hierarchy that is used.
+//! Every sandbox has a folder `rouse-<instance>/<group>` in each hierarchy that is used. The group's name says
+//! nothing: it is made before anybody knows what will run in it.
 
 use std::{
     fs, io,
@@ -114,16 +115,12 @@ impl Cgroups {
         }
     }
 
-    /// Makes a sandbox' group with its limits.
-    pub(super) fn create(&self, id: &str, limits: &Limits) -> Result<Join, Refused> {
+    /// Makes a group, without limits yet: what runs in it until [`Cgroups::limit`] is ours.
+    pub(super) fn create(&self, group: &str) -> Result<Join, Refused> {
         let mut join = Join { unified: None, tasks: Vec::new() };
         for hierarchy in &self.hierarchies {
-            let group = hierarchy.folder.join(id);
+            let group = hierarchy.folder.join(group);
             fs::create_dir(&group).map_err(|e| Refused::host("make a control group", &e))?;
-            for feature in &hierarchy.features {
-                limit(&group, hierarchy.version, *feature, limits)
-                    .map_err(|e| Refused::host(format!("limit {feature:?}"), &e))?;
-            }
             match hierarchy.version {
                 Version::V2 => {
                     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -140,10 +137,22 @@ impl Cgroups {
         Ok(join)
     }
 
+    /// Gives a group its limits.
+    pub(super) fn limit(&self, group: &str, limits: &Limits) -> Result<(), Refused> {
+        for hierarchy in &self.hierarchies {
+            let folder = hierarchy.folder.join(group);
+            for feature in &hierarchy.features {
+                limit(&folder, hierarchy.version, *feature, limits)
+                    .map_err(|e| Refused::host(format!("limit {feature:?}"), &e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the control files that the node acts and measures through. What this host lacks is `None`.
-    pub(super) fn files(&self, id: &str) -> Files {
+    pub(super) fn files(&self, group: &str) -> Files {
         let mut files = Files::default();
-        let at = |feature| self.find(feature).map(|h| (h.version, h.folder.join(id)));
+        let at = |feature| self.find(feature).map(|h| (h.version, h.folder.join(group)));
         if let Some((version, group)) = at(Feature::Freezer) {
             let (set, told) = match version {
                 Version::V2 => ("cgroup.freeze", "cgroup.events"),
@@ -164,10 +173,10 @@ impl Cgroups {
     }
 
     /// The last figures of a group.
-    pub(super) fn stats(&self, id: &str) -> Stats {
+    pub(super) fn stats(&self, group: &str) -> Stats {
         let read = |feature, name: fn(Version) -> &'static str| {
             let hierarchy = self.find(feature)?;
-            let text = fs::read_to_string(hierarchy.folder.join(id).join(name(hierarchy.version))).ok()?;
+            let text = fs::read_to_string(hierarchy.folder.join(group).join(name(hierarchy.version))).ok()?;
             Some((hierarchy.version, text))
         };
         Stats {
@@ -179,29 +188,29 @@ impl Cgroups {
     }
 
     /// Whether the kernel killed a process of the group because its memory was used up.
-    pub(super) fn out_of_memory(&self, id: &str) -> bool {
+    pub(super) fn out_of_memory(&self, group: &str) -> bool {
         let Some(hierarchy) = self.find(Feature::Memory) else { return false };
         let name = match hierarchy.version {
             Version::V2 => "memory.events",
             Version::V1 => "memory.oom_control",
         };
-        let text = fs::read_to_string(hierarchy.folder.join(id).join(name)).unwrap_or_default();
+        let text = fs::read_to_string(hierarchy.folder.join(group).join(name)).unwrap_or_default();
         field(&text, "oom_kill").is_some_and(|count| count > 0)
     }
 
     /// Lets a group's processes go on: a frozen process of version 1 does not even die.
-    pub(super) fn thaw(&self, id: &str) {
+    pub(super) fn thaw(&self, group: &str) {
         if let Some(hierarchy) = self.find(Feature::Freezer)
             && hierarchy.version == Version::V1
         {
             // It may be gone already; then there is nothing to thaw.
-            let _ = fs::write(hierarchy.folder.join(id).join("freezer.state"), "THAWED");
+            let _ = fs::write(hierarchy.folder.join(group).join("freezer.state"), "THAWED");
         }
     }
 
     /// Removes a group. It can take a few tries: processes that were reaped leave their groups a little later.
-    pub(super) fn remove(&self, id: &str) -> io::Result<()> {
-        let results = self.hierarchies.iter().map(|hierarchy| remove(&hierarchy.folder.join(id)));
+    pub(super) fn remove(&self, group: &str) -> io::Result<()> {
+        let results = self.hierarchies.iter().map(|hierarchy| remove(&hierarchy.folder.join(group)));
         results.fold(Ok(()), Result::and)
     }
 }

@@ -1,30 +1,29 @@
-//! A sandbox from its first instruction on, inside its new namespaces:
+//! A sandbox from its first instruction on, inside its new namespaces, in two halves. The first needs no spec, so a
+//! pool can have it done ahead:
 //!
 //! ```text
-//!  enter groups ─▶ loopback, listeners ─▶ root ─▶ fork ─┬─▶ init: reaps, tells how the code ended
-//!                                                       └─▶ code: drop every privilege ─▶ seccomp ─▶ exec
+//!  build:     enter groups ─▶ loopback, usual listener ─▶ root ─▶ wait for the spec
+//!  activate:  listeners ─▶ mounts of the spec ─▶ fork ─┬─▶ init: reaps, tells how the code ended
+//!                                                      └─▶ code: drop every privilege ─▶ seccomp ─▶ exec
 //! ```
 //!
-//! What goes wrong is told on `ready`, which the code's `exec` closes: its end without a word means success.
+//! What goes wrong is told on `line`, which the code's `exec` closes: its end without a word means success.
+
+mod code;
+mod init;
 
 use std::{
     convert::Infallible,
-    ffi::CString,
     fs, io,
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::Path,
 };
 
 use rustix::{
-    fs::{Mode, OFlags, open},
-    io::Errno,
+    fs::Mode,
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
-    process::{
-        DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, chdir, getrlimit,
-        set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, umask, wait,
-    },
-    stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+    process::{Signal, set_parent_process_death_signal, umask},
     system::sethostname,
     thread::{
         CapabilitySet, CapabilitySets, Gid, Uid, set_capabilities, set_no_new_privs, set_thread_groups,
@@ -39,38 +38,45 @@ use super::{
     sys,
     wire::{self, Refused},
 };
-use crate::{Exit, Spec};
-
-/// Who init is: nobody, so that the code, which has an uid of its own, can neither signal nor trace it.
-const INIT_UID: u32 = 65_534;
+use crate::Spec;
 
 /// When the host itself runs out of memory, sandboxes go before the platform does, whose own score may be low:
 /// `proc_pid_oom_score_adj(5)`.
 const OOM_SCORE_ADJUST: &str = "500";
 
-/// What the child says on `ready`.
+/// Where nearly every spec wants a listener (the Runtime API of Lambda): bound ahead, and closed again for a spec
+/// that does not name it.
+const USUAL_LISTENER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9_001));
+
+/// What the child says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ready {
+    /// All that needs no spec is done.
+    Built,
     /// The listeners stand; the message carries them.
     Listening,
     /// It cannot be.
     Failed(Refused),
 }
 
-/// All that the child needs.
+/// What the child is told, once. The message carries the trees of the spec's mounts, in their order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Activate {
+    pub(super) spec: Spec,
+}
+
+/// All that the first half needs, and the ends that it hands on.
 pub(super) struct Plan<'a> {
-    pub(super) spec: &'a Spec,
     /// An empty folder of the host to build the root over.
-    pub(super) root: &'a PathBuf,
-    pub(super) mount_roots: &'a [PathBuf],
+    pub(super) root: &'a Path,
     pub(super) filters: &'a Filters,
     /// User and group of the code.
     pub(super) uid: u32,
     pub(super) tasks: Vec<OwnedFd>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    /// A socket pair's end.
-    pub(super) ready: OwnedFd,
+    /// A socket pair's end: says [`Ready`], hears [`Activate`].
+    pub(super) line: OwnedFd,
     /// A pipe's end: takes how the code ended.
     pub(super) status: OwnedFd,
 }
@@ -89,11 +95,32 @@ pub(super) fn run(plan: &Plan<'_>) -> ! {
     let _guard = NeverReturn;
     let Err(refused) = confine(plan);
     // If the spawner is gone there is nobody to tell.
-    let _ = wire::send(plan.ready.as_fd(), &Ready::Failed(refused), &[]);
+    let _ = wire::send(plan.line.as_fd(), &Ready::Failed(refused), &[]);
     sys::exit_now(1)
 }
 
 fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
+    let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
+    let usual = build(plan)?;
+    wire::send(plan.line.as_fd(), &Ready::Built, &[]).map_err(step("tell the spawner"))?;
+    let told = wire::receive::<Activate>(plan.line.as_fd()).map_err(step("hear the spawner"))?;
+    // Its end without a word: this one is not needed any more.
+    let Some((Activate { spec }, trees)) = told else { sys::exit_now(0) };
+    let listeners = listen(&spec.listeners, usual).map_err(step("listen inside the sandbox"))?;
+    wire::send(plan.line.as_fd(), &Ready::Listening, &wire::borrowed(&listeners))
+        .map_err(step("hand over the listeners"))?;
+    drop(listeners);
+    rootfs::finish(&spec, &trees)?;
+    drop(trees);
+    match sys::fork().map_err(step("fork"))? {
+        Some(code) => init::run(plan, code),
+        None => code::run(plan, &spec),
+    }
+}
+
+/// The first half. Gives the usual listener.
+#[expect(unsafe_code, reason = "closes what this copy of the spawner's memory still names")]
+fn build(plan: &Plan<'_>) -> Result<TcpListener, Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     sys::default_signals();
     // Whatever the spawner's own is: the code, another user, must be able to see its root.
@@ -101,73 +128,32 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| step("die with the spawner")(e.into()))?;
     cgroup::join(&plan.tasks).map_err(step("join the control groups"))?;
+    let kept = [&plan.stdout, &plan.stderr, &plan.line, &plan.status].map(AsFd::as_fd);
+    // SAFETY: from here on only these are used, and this process ends without dropping anything that the
+    // spawner had opened. It may wait long, and other sandboxes' ends must not stay open for that.
+    unsafe { sys::close_all_but(&kept) }.map_err(step("let go of other sandboxes"))?;
     sys::unshare_cgroup_namespace().map_err(step("make a control group namespace"))?;
     fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUST).map_err(step("be the first to go"))?;
-    // After the above: a spawner that died before it is found out here, since the socket is broken.
-    listen(plan).map_err(step("listen inside the sandbox"))?;
-    rootfs::enter(plan.root, plan.mount_roots, plan.spec, plan.uid)?;
+    let control = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| step("open a socket")(e.into()))?;
+    sys::loopback_up(control.as_fd()).map_err(step("bring the loopback up"))?;
+    let usual = bind(USUAL_LISTENER).map_err(step("listen inside the sandbox"))?;
+    rootfs::build(plan.root, plan.uid)?;
     sethostname(b"sandbox").map_err(|e| step("name the sandbox")(e.into()))?;
-    match sys::fork().map_err(step("fork"))? {
-        Some(code) => init(plan, code),
-        None => code(plan),
-    }
+    Ok(usual)
 }
 
-fn listen(plan: &Plan<'_>) -> io::Result<()> {
-    let control = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    sys::loopback_up(control.as_fd())?;
-    let listeners: io::Result<Vec<OwnedFd>> = plan
-        .spec
-        .listeners
-        .iter()
-        .map(|address| {
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener.into())
-        })
-        .collect();
-    wire::send(plan.ready.as_fd(), &Ready::Listening, &wire::borrowed(&listeners?))
+/// One listener for each address, with the usual one at its place, if it has one.
+fn listen(addresses: &[SocketAddr], usual: TcpListener) -> io::Result<Vec<OwnedFd>> {
+    let mut usual = Some(usual);
+    let mut take = |address: &SocketAddr| usual.take_if(|_| *address == USUAL_LISTENER);
+    addresses.iter().map(|address| Ok(take(address).map_or_else(|| bind(*address), Ok)?.into())).collect()
 }
 
-/// The code's process, up to its first own instruction.
-fn code(plan: &Plan<'_>) -> Result<Infallible, Refused> {
-    let host = |what: &'static str| move |error: Errno| Refused::host(what, &error.into());
-    let asked = |what: String| move |error: Errno| Refused::Spec(format!("{what}: {error}"));
-    let (argv, env) = strings(plan.spec)?;
-    setsid().map_err(host("begin a session"))?;
-    let null =
-        open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host("open /dev/null"))?;
-    dup2_stdin(&null).map_err(host("connect the standard input"))?;
-    dup2_stdout(&plan.stdout).map_err(host("connect the standard output"))?;
-    dup2_stderr(&plan.stderr).map_err(host("connect the standard error"))?;
-    sys::close_all_on_exec().map_err(|e| Refused::host("close other files", &e))?;
-    limit_resources(plan.spec, plan.uid).map_err(host("limit resources"))?;
-    drop_privileges(plan.uid).map_err(|e| Refused::host("drop privileges", &e))?;
-    let cwd = &plan.spec.cwd;
-    chdir(cwd).map_err(asked(format!("the working folder {} cannot be entered", cwd.display())))?;
-    plan.filters.apply().map_err(|e| Refused::host("filter system calls", &io::Error::other(e)))?;
-    let error = sys::exec(&argv[0], &argv, &env);
-    Err(Refused::Spec(format!("the program {} cannot be executed: {error}", plan.spec.argv[0])))
-}
-
-fn strings(spec: &Spec) -> Result<(Vec<CString>, Vec<CString>), Refused> {
-    let c = |text: String| CString::new(text).map_err(|_| Refused::Spec("a zero byte in argv or env".into()));
-    let argv: Result<Vec<_>, _> = spec.argv.iter().cloned().map(c).collect();
-    let env: Result<_, _> = spec.env.iter().map(|(name, value)| c(format!("{name}={value}"))).collect();
-    Ok((argv?, env?))
-}
-
-fn limit_resources(spec: &Spec, uid: u32) -> Result<(), Errno> {
-    let set = |resource, most: u64| {
-        // Raising a hard limit takes a capability that hosts may not give even to root.
-        let most = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-    };
-    set(Resource::Core, 0)?;
-    set(Resource::Nofile, u64::from(spec.limits.open_files))?;
-    // Counted for each uid, and this one is the sandbox' own: holds where control groups do not.
-    debug_assert_ne!(uid, INIT_UID);
-    set(Resource::Nproc, u64::from(spec.limits.processes))
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 fn drop_privileges(uid: u32) -> io::Result<()> {
@@ -180,40 +166,4 @@ fn drop_privileges(uid: u32) -> io::Result<()> {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     Ok(set_no_new_privs(true)?)
-}
-
-/// The first process: reaps what the code leaves, and ends with it, which ends all.
-#[expect(unsafe_code, reason = "closes what this copy of the spawner's memory still names")]
-fn init(plan: &Plan<'_>, code: Pid) -> Result<Infallible, Refused> {
-    // Its outputs are the code's alone: they end when the code has closed them.
-    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .and_then(|null| dup2_stdin(&null).and(dup2_stdout(&null)).and(dup2_stderr(&null)));
-    null.map_err(|e| Refused::host("let go of the outputs", &e.into()))?;
-    // SAFETY: from here on only `status` is used, and this process ends without dropping anything.
-    let closed = unsafe { sys::close_all_but(plan.status.as_fd()) };
-    let confined = closed
-        .and_then(|()| drop_privileges(INIT_UID))
-        .and_then(|()| Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
-        .and_then(|()| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-    if confined.is_err() {
-        // `ready` is closed already; the spawner sees a sandbox that ended without a word.
-        sys::exit_now(1);
-    }
-    loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == code => {
-                let exit = match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => Exit::Code(code),
-                    (None, Some(signal)) => Exit::Signal(signal),
-                    (None, None) => continue,
-                };
-                let told = postcard::to_stdvec(&exit).unwrap_or_default();
-                // If nobody reads it, nobody wants to know.
-                let _ = rustix::io::write(&plan.status, &told);
-                sys::exit_now(0);
-            }
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => sys::exit_now(1),
-        }
-    }
 }

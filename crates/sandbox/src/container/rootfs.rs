@@ -1,6 +1,6 @@
 //! What a sandbox sees of files: a fresh tmpfs as its root, the host's `/usr` read-only, a minimal `/etc`, its
 //! own `/proc`, `/dev` and `/tmp`, and the folders of its spec. Built in its own mount namespace, so nothing of
-//! it ever stands on the host.
+//! it ever stands on the host; and in two halves, of which the first needs no spec.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, makedev, mknodat, open, openat2},
     mount::{
         MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
-        move_mount, open_tree, unmount,
+        mount_remount, move_mount, open_tree, unmount,
     },
     process::{chdir, fchdir, pivot_root},
 };
@@ -53,6 +53,13 @@ const RESERVED: &[&str] =
 /// Bytes of files that `/etc` takes; the rest of the root are folders, which the inodes bound.
 const ROOT_OPTIONS: &std::ffi::CStr = c"mode=755,size=256k,nr_inodes=1024";
 
+/// `/tmp` before its size is known. A limit of inodes can be raised later, and not begun.
+const TMP_OPTIONS: &std::ffi::CStr = c"mode=1777,size=4k,nr_inodes=16";
+const TMP_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// The names that every sandbox knows.
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
 /// Checks that a path can be a mount's target.
 pub(super) fn check_target(target: &Path) -> Result<(), String> {
     let named = |what: &str| Err(format!("the mount target {} {what}", target.display()));
@@ -72,9 +79,10 @@ pub(super) fn check_target(target: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Builds the root and moves this process into it. Precondition: this process is alone in its mount namespace,
-/// and the first of its pid namespace.
-pub(super) fn enter(root: &Path, mount_roots: &[PathBuf], spec: &Spec, uid: u32) -> Result<(), Refused> {
+/// Builds the part of the root that is the same for every spec, and moves this process into it. It can still be
+/// written, by [`finish`]. Precondition: this process is alone in its mount namespace, and the first of its pid
+/// namespace.
+pub(super) fn build(root: &Path, uid: u32) -> Result<(), Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     // What is mounted here must not show on the host, nor the other way round.
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
@@ -83,14 +91,32 @@ pub(super) fn enter(root: &Path, mount_roots: &[PathBuf], spec: &Spec, uid: u32)
         .map_err(|e| step("mount a root")(e.into()))?;
     chdir(root).map_err(|e| step("enter the root")(e.into()))?;
     system().map_err(step("show the host's programs"))?;
-    etc(uid, &spec.hosts).map_err(step("make /etc"))?;
+    etc(uid).map_err(step("make /etc"))?;
     devices().map_err(step("make /dev"))?;
-    tmp(spec.limits.tmp_bytes).map_err(step("mount /tmp"))?;
+    fs::create_dir("tmp").map_err(step("make /tmp"))?;
+    mount("tmp", "tmp", "tmpfs", TMP_FLAGS, TMP_OPTIONS).map_err(|e| step("mount /tmp")(e.into()))?;
     proc().map_err(step("mount /proc"))?;
-    for one in &spec.mounts {
-        bind_spec(one, mount_roots)?;
-    }
     switch().map_err(step("change the root"))
+}
+
+/// Adds what a spec asks for, and closes the root for writing. `trees` are those of [`open_mounts`].
+pub(super) fn finish(spec: &Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
+    let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
+    add_hosts(&spec.hosts).map_err(step("make /etc/hosts"))?;
+    resize_tmp(spec.limits.tmp_bytes).map_err(step("give /tmp its size"))?;
+    for (one, tree) in spec.mounts.iter().zip(trees) {
+        let target = &one.target;
+        let shown = fs::create_dir_all(target).and_then(|()| attach(tree, target));
+        shown.map_err(|error| {
+            let (source, target) = (one.source.display(), target.display());
+            Refused::Spec(format!("{source} cannot be shown at {target}: {error}"))
+        })?;
+    }
+    let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let closed = root.map_err(io::Error::from);
+    closed
+        .and_then(|root| sys::mount_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false))
+        .map_err(step("close the root for writing"))
 }
 
 fn system() -> io::Result<()> {
@@ -109,7 +135,7 @@ fn system() -> io::Result<()> {
     Ok(())
 }
 
-fn etc(uid: u32, names: &[(IpAddr, String)]) -> io::Result<()> {
+fn etc(uid: u32) -> io::Result<()> {
     fs::create_dir("etc")?;
     fs::write(
         "etc/passwd",
@@ -118,11 +144,7 @@ fn etc(uid: u32, names: &[(IpAddr, String)]) -> io::Result<()> {
         ),
     )?;
     fs::write("etc/group", format!("root:x:0:\nsandbox:x:{uid}:\n"))?;
-    let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
-    for (address, name) in names {
-        hosts.push_str(&format!("{address} {name}\n"));
-    }
-    fs::write("etc/hosts", hosts)?;
+    fs::write("etc/hosts", HOSTS)?;
     fs::write("etc/hostname", "sandbox\n")?;
     fs::write("etc/resolv.conf", "")?;
     fs::write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
@@ -168,12 +190,20 @@ fn devices() -> io::Result<()> {
     sys::mount_attributes(device.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
 }
 
-fn tmp(bytes: u64) -> io::Result<()> {
-    fs::create_dir("tmp")?;
+fn add_hosts(names: &[(IpAddr, String)]) -> io::Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let lines = names.iter().map(|(address, name)| format!("{address} {name}\n"));
+    fs::write("/etc/hosts", HOSTS.to_owned() + &lines.collect::<String>())
+}
+
+/// The limit of `/tmp`, which began with next to nothing.
+fn resize_tmp(bytes: u64) -> io::Result<()> {
     // One inode for each page that fits, since empty files take kernel memory too.
     let inodes = (bytes / 4096).max(64);
-    let options = std::ffi::CString::new(format!("mode=1777,size={bytes},nr_inodes={inodes}"))?;
-    Ok(mount("tmp", "tmp", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?)
+    let options = std::ffi::CString::new(format!("size={bytes},nr_inodes={inodes}"))?;
+    Ok(mount_remount("/tmp", TMP_FLAGS, options.as_c_str())?)
 }
 
 fn proc() -> io::Result<()> {
@@ -191,9 +221,13 @@ fn proc() -> io::Result<()> {
     Ok(())
 }
 
-/// Shows a folder of a spec. The asker is not trusted with the host's files: only what lies below one of the
-/// spawner's own roots, without a link on the way, can be shown.
-fn bind_spec(one: &Mount, mount_roots: &[PathBuf]) -> Result<(), Refused> {
+/// Opens the folders of a spec as trees that are attached nowhere yet, read-only. The asker is not trusted with
+/// the host's files: only what lies below one of the spawner's own roots, without a link on the way, can be shown.
+pub(super) fn open_mounts(mounts: &[Mount], mount_roots: &[PathBuf]) -> Result<Vec<OwnedFd>, Refused> {
+    mounts.iter().map(|one| open_mount(one, mount_roots)).collect()
+}
+
+fn open_mount(one: &Mount, mount_roots: &[PathBuf]) -> Result<OwnedFd, Refused> {
     let source = one.source.display();
     let found = mount_roots.iter().find_map(|root| Some((root, one.source.strip_prefix(root).ok()?)));
     let Some((root, below)) = found else {
@@ -205,18 +239,16 @@ fn bind_spec(one: &Mount, mount_roots: &[PathBuf]) -> Result<(), Refused> {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             openat2(root, below, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
         });
-    let opened = opened.map_err(|error| Refused::Spec(format!("{source} cannot be shown: {error}")))?;
-    let target = one.target.strip_prefix("/").unwrap_or(&one.target);
-    let shown = fs::create_dir_all(target).and_then(|()| {
+    let tree = opened.and_then(|opened| {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let tree = open_tree(&opened, "", flags)?;
-        sys::mount_attributes(tree.as_fd(), READ_ONLY, false)?;
-        attach(&tree, target)
+        open_tree(&opened, "", flags)
     });
-    let named =
-        |error| Refused::Spec(format!("{source} cannot be shown at {}: {error}", one.target.display()));
-    shown.map_err(named)
+    let closed = tree.map_err(io::Error::from).and_then(|tree| {
+        sys::mount_attributes(tree.as_fd(), READ_ONLY, false)?;
+        Ok(tree)
+    });
+    closed.map_err(|error| Refused::Spec(format!("{source} cannot be shown: {error}")))
 }
 
 /// Shows a part of the host, whole and read-only.
@@ -233,16 +265,14 @@ fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
     Ok(move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Makes the working folder the root, lets go of the old one, and closes it for writing.
+/// Makes the working folder the root, and lets go of the old one.
 fn switch() -> io::Result<()> {
     let root = open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     // The old root ends up stacked over the new one: `pivot_root(2)`, "pivot_root(".", ".")".
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     fchdir(&root)?;
-    chdir("/")?;
-    let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    sys::mount_attributes(root.as_fd(), READ_ONLY, false)
+    Ok(chdir("/")?)
 }
 
 #[cfg(test)]

@@ -2,23 +2,22 @@
 //! sandboxes for the node, which has no privileges.
 //!
 //! ```text
-//!            Start                child: listening, exec          node: end of writing, or gone
-//!  Waiting ─────────▶ Starting ───────────────────────▶ Running ──────────────────────────────▶ killed
-//!                        └── failed, too slow ──▶ killed    └── init ended ──┐                    │
-//!                                                       Removing ◀───────────┴────────────────────┘
-//!                                                          └── groups gone ──▶ Exited / Refused is told
+//!  pool, off the path         Start                child: exec            node: end of writing, or gone
+//!    fork ─▶ Waiting ──────────▶ Starting ───────────────▶ Running ─────────────────────────▶ killed
+//!                  none waits: fork ─▶│                       │                                 │
+//!                                     └─ failed, too slow ─▶ killed   └── init ended ──┐        │
+//!                                                          Removing ◀──────────────────┴────────┘
+//!                                                             └── groups gone ──▶ Exited / Refused is told
 //! ```
 //!
 //! One connection is one sandbox (see `wire`), so what happens to a sandbox when its node dies, drops
-//! the start's future or kills it is one and the same path: the connection ends. Children die with the spawner
-//! (`PR_SET_PDEATHSIG`), and a start cleans up the groups that a killed predecessor left; nothing else of a
-//! sandbox is outside its own namespaces.
-//!
-//! The place for what is not built yet, pools of pre-built sandboxes and zygotes: `life`'s `start` would take a
-//! waiting child and send it its spec instead of forking; `child`'s steps up to the mounts of the spec do not
-//! depend on the code, and would be done ahead.
+//! the start's future or kills it is one and the same path: the connection ends. Every sandbox is built and then
+//! activated (see `child`); the pool only does the first half ahead of time, for as many as recent demand asks
+//! for (see `pool`), while no start waits. Children die with the spawner (`PR_SET_PDEATHSIG`), and a start cleans
+//! up the groups that a killed predecessor left; nothing else of a sandbox is outside its own namespaces.
 
 mod life;
+mod waiting;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -45,6 +44,7 @@ use super::{
     cgroup::{self, Cgroups},
     check,
     layout::Feature,
+    pool::{Demand, Pool},
     seccomp::Filters,
     sys,
     wire::{self, Refused, Reply, Request},
@@ -54,6 +54,8 @@ use life::{Child, Phase};
 /// How often the folders of a group that still holds a dying process are tried again, and how many times.
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 const REMOVE_TRIES: u32 = 1_000;
+/// How long removing waits for a moment in which no start does.
+const REMOVE_LATE: Duration = Duration::from_millis(50);
 /// How long to leave connections waiting when the host has no descriptor for them.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// How long the end of the spawner waits for the sandboxes to be gone.
@@ -76,8 +78,10 @@ pub struct Config {
     /// The first user id of sandboxes; one for each, [`Config::sandboxes_max`] in all. Nobody else may have
     /// them.
     pub first_uid: u32,
-    /// How many sandboxes may live at once.
+    /// How many sandboxes may live at once, those of the pool included.
     pub sandboxes_max: u32,
+    /// How many are built ahead of their starts.
+    pub pool: Pool,
 }
 
 /// Runs the spawner until it gets SIGTERM or SIGINT. Then all sandboxes are killed and removed.
@@ -118,6 +122,14 @@ struct Spawner {
     _signals: OwnedFd,
     sessions: HashMap<u64, Session>,
     next_session: u64,
+    /// The sessions of sandboxes that wait for a start, the oldest first.
+    waiting: VecDeque<u64>,
+    demand: Demand,
+    /// What seconds of [`Demand`] count from.
+    begun: Instant,
+    /// Not before this is the pool filled: after a failure it is left alone for a while.
+    fill_after: Instant,
+    next_group: u64,
     /// Taken from the front and put back at the end: an uid rests as long as it can.
     uids_free: VecDeque<u32>,
     ids: HashSet<String>,
@@ -125,9 +137,9 @@ struct Spawner {
     _lock: std::fs::File,
 }
 
-/// One connection.
+/// One connection, with the sandbox that it started; or a sandbox that waits for one.
 struct Session {
-    socket: OwnedFd,
+    socket: Option<OwnedFd>,
     child: Option<Child>,
 }
 
@@ -135,7 +147,7 @@ struct Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Socket = 0,
-    Ready = 1,
+    Line = 1,
     Pidfd = 2,
 }
 
@@ -182,6 +194,11 @@ impl Spawner {
             _signals: signals,
             sessions: HashMap::new(),
             next_session: FIRST_SESSION,
+            waiting: VecDeque::new(),
+            demand: Demand::new(0),
+            begun: Instant::now(),
+            fill_after: Instant::now(),
+            next_group: 0,
             uids_free: (config.first_uid..last_uid).collect(),
             ids: HashSet::new(),
             config,
@@ -194,7 +211,9 @@ impl Spawner {
         tracing::info!(socket = %self.config.socket.display(), report = ?self.report(), "the spawner listens");
         let mut events = Vec::with_capacity(64);
         loop {
-            let pause = self.housekeep();
+            // What nobody waits for is done when nothing else is to do.
+            let quiet = events.is_empty();
+            let pause = [self.housekeep(quiet), self.tend_pool(quiet)].into_iter().flatten().min();
             let pause = pause.map(|pause| Timespec {
                 tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(pause.subsec_nanos()),
@@ -210,11 +229,16 @@ impl Spawner {
                     (LISTENER, _) => self.accept(),
                     (SIGNALS, _) => return Ok(()),
                     (session, 0) => self.on_message(session),
-                    (session, 1) => self.on_ready(session),
+                    (session, 1) => self.on_line(session),
                     (session, _) => self.on_ended(session),
                 }
             }
         }
+    }
+
+    /// Whole seconds since this spawner began.
+    fn second(&self) -> u64 {
+        self.begun.elapsed().as_secs()
     }
 
     fn accept(&mut self) {
@@ -239,17 +263,23 @@ impl Spawner {
             let _ = wire::send(socket.as_fd(), &Reply::Refused(self.full()), &[]);
             return;
         }
+        let number = self.session_number();
+        if watch(&self.epoll, &socket, number, Source::Socket).is_ok() {
+            self.sessions.insert(number, Session { socket: Some(socket), child: None });
+        }
+    }
+
+    fn session_number(&mut self) -> u64 {
         let number = self.next_session;
         self.next_session += 1;
-        if watch(&self.epoll, &socket, number, Source::Socket).is_ok() {
-            self.sessions.insert(number, Session { socket, child: None });
-        }
+        number
     }
 
     /// The node sent something, or went away.
     fn on_message(&mut self, number: u64) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        let received = wire::receive::<Request>(session.socket.as_fd());
+        let Some(socket) = &session.socket else { return };
+        let received = wire::receive::<Request>(socket.as_fd());
         if let Err(error) = &received
             && error.kind() == io::ErrorKind::WouldBlock
         {
@@ -275,7 +305,7 @@ impl Spawner {
             // The end, or what is out of place: the sandbox ends. The socket stays to tell of it, but would
             // be readable for ever.
             (_, true) => {
-                let _ = epoll::delete(&self.epoll, &session.socket);
+                let _ = epoll::delete(&self.epoll, socket);
                 self.kill(number);
             }
         }
@@ -283,7 +313,7 @@ impl Spawner {
 
     /// What time brings: starts that take too long, groups that can now be removed. Gives the time until the
     /// next.
-    fn housekeep(&mut self) -> Option<Duration> {
+    fn housekeep(&mut self, quiet: bool) -> Option<Duration> {
         let now = Instant::now();
         let mut next: Option<Duration> = None;
         let mut late = Vec::new();
@@ -291,14 +321,17 @@ impl Spawner {
         for (&number, session) in &mut self.sessions {
             let Some(child) = &mut session.child else { continue };
             let pause = match &mut child.phase {
-                Phase::Starting { deadline, .. } if *deadline <= now => {
-                    late.push(number);
-                    continue;
+                Phase::Starting { deadline, .. } | Phase::Waiting { deadline: Some(deadline), .. } => {
+                    if *deadline <= now {
+                        late.push(number);
+                        continue;
+                    }
+                    *deadline - now
                 }
-                Phase::Starting { deadline, .. } => *deadline - now,
+                Phase::Removing { since, .. } if !quiet && now - *since < REMOVE_LATE => REMOVE_PAUSE,
                 Phase::Removing { tries, .. } => {
                     *tries += 1;
-                    match self.cgroups.remove(&child.id) {
+                    match self.cgroups.remove(&child.group) {
                         Err(_) if *tries < REMOVE_TRIES => REMOVE_PAUSE,
                         Err(error) => {
                             tracing::error!(id = child.id, %error, "a group could not be removed");
@@ -311,7 +344,7 @@ impl Spawner {
                         }
                     }
                 }
-                Phase::Running | Phase::Failed(_) => continue,
+                Phase::Waiting { deadline: None, .. } | Phase::Running | Phase::Failed(_) => continue,
             };
             next = Some(next.map_or(pause, |next| next.min(pause)));
         }
@@ -337,9 +370,9 @@ impl Spawner {
     }
 
     fn end_with(&mut self, number: u64, last: &Reply, fds: &[OwnedFd]) {
-        if let Some(session) = self.sessions.remove(&number) {
+        if let Some(Session { socket: Some(socket), .. }) = self.sessions.remove(&number) {
             // Whoever went away does not hear it.
-            let _ = wire::send(session.socket.as_fd(), last, &wire::borrowed(fds));
+            let _ = wire::send(socket.as_fd(), last, &wire::borrowed(fds));
         }
     }
 
@@ -363,7 +396,7 @@ impl Spawner {
         let deadline = Instant::now() + STOP_MAX;
         while self.sessions.values().any(|session| session.child.is_some()) && Instant::now() < deadline {
             numbers.iter().for_each(|number| self.on_ended(*number));
-            let _ = self.housekeep();
+            let _ = self.housekeep(true);
             std::thread::sleep(REMOVE_PAUSE);
         }
         self.cgroups.dismantle();
@@ -395,6 +428,11 @@ fn bind_socket(config: &Config) -> io::Result<OwnedFd> {
 
 fn watch(epoll: &OwnedFd, fd: &OwnedFd, session: u64, source: Source) -> io::Result<()> {
     Ok(epoll::add(epoll, fd, EventData::new_u64(session << 2 | source as u64), EventFlags::IN)?)
+}
+
+/// Gives what is watched to another session.
+fn watch_as(epoll: &OwnedFd, fd: &OwnedFd, session: u64, source: Source) -> io::Result<()> {
+    Ok(epoll::modify(epoll, fd, EventData::new_u64(session << 2 | source as u64), EventFlags::IN)?)
 }
 
 fn named(error: &io::Error, path: &Path) -> io::Error {

@@ -121,23 +121,29 @@ pub(super) fn close_all_on_exec() -> io::Result<()> {
     }
 }
 
-/// Closes every descriptor but the standard ones and one more.
+/// Closes every descriptor but the standard ones and those that are named.
 ///
 /// # Safety
 /// Nothing that owns another descriptor may be used or dropped after this.
-pub(super) unsafe fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
-    let kept = kept.as_raw_fd().unsigned_abs();
+pub(super) unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let close = |first: u32, last: u32| {
+        if first > last {
+            return Ok(());
+        }
         // SAFETY: as this function's own.
         match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     };
-    if kept > 3 {
-        close(3, kept - 1)?;
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        close(first, fd - 1)?;
+        first = fd + 1;
     }
-    close(kept.max(2) + 1, u32::MAX)
+    close(first, u32::MAX)
 }
 
 /// Adds attributes to a mount, or to all mounts of a tree.

@@ -24,12 +24,19 @@ pub(crate) struct Host {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) instance: String,
     pub(crate) first_uid: u32,
+    /// How many sandboxes its spawner keeps waiting.
+    pub(crate) pool: usize,
     spawner: Child,
 }
 
 impl Host {
     /// `None`, and a word about it, where containers cannot be tested.
     pub(crate) fn new(test: &str) -> Option<Self> {
+        Self::with_pool(test, 0)
+    }
+
+    /// The same, with so many sandboxes that are built ahead.
+    pub(crate) fn with_pool(test: &str, pool: usize) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
             skipped(test, "containers need root");
@@ -42,8 +49,8 @@ impl Host {
         std::fs::create_dir(folder.path().join("code")).expect("a folder for code");
         let first_uid = 1_000_000 + (pid % 10_000) * 4_096 + number * 64;
         let instance = format!("test-{pid}-{number}");
-        let spawner = command(folder.path(), &instance, first_uid).spawn().expect("the spawner starts");
-        Some(Self { folder, instance, first_uid, spawner })
+        let spawner = command(folder.path(), &instance, first_uid, pool).spawn().expect("the spawner starts");
+        Some(Self { folder, instance, first_uid, pool, spawner })
     }
 
     pub(crate) fn code(&self) -> PathBuf {
@@ -56,7 +63,7 @@ impl Host {
 
     /// The command of this host's spawner.
     pub(crate) fn command(&self) -> Command {
-        command(self.folder.path(), &self.instance, self.first_uid)
+        command(self.folder.path(), &self.instance, self.first_uid, self.pool)
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -87,6 +94,21 @@ impl Host {
             });
         }
         found
+    }
+
+    /// The processes that the spawner forked itself.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let id = self.spawner.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+    }
+
+    /// How many sandboxes have a group, in any hierarchy.
+    pub(crate) fn sandboxes(&self) -> usize {
+        let names: std::collections::HashSet<_> =
+            self.groups().iter().filter_map(|group| group.file_name().map(ToOwned::to_owned)).collect();
+        names.len()
     }
 
     /// Processes whose user is one of this host's sandboxes.
@@ -128,11 +150,11 @@ impl Drop for Host {
     }
 }
 
-fn command(folder: &Path, instance: &str, first_uid: u32) -> Command {
+fn command(folder: &Path, instance: &str, first_uid: u32, pool: usize) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rouse-test-spawner"));
     command
         .arg(folder.join("spawner.sock"))
-        .args([instance, &NODE_UID.to_string(), &first_uid.to_string()])
+        .args([instance, &NODE_UID.to_string(), &first_uid.to_string(), &pool.to_string()])
         .arg(folder.join("code"));
     command
 }

@@ -18,11 +18,11 @@ use super::{
     super::{
         cgroup::Files,
         check,
-        child::{self, Plan, Ready},
-        sys,
+        child::{self, Activate, Plan, Ready},
+        rootfs, sys,
         wire::{self, Handles, Refused, Reply},
     },
-    Source, Spawner, watch,
+    Session, Source, Spawner, watch,
 };
 use crate::{Exit, Spec, Stats};
 
@@ -30,7 +30,10 @@ use crate::{Exit, Spec, Stats};
 const START_MAX: Duration = Duration::from_secs(10);
 /// What a session started.
 pub(super) struct Child {
+    /// The spec's; empty before there is one.
     pub(super) id: String,
+    /// The name of its control groups.
+    pub(super) group: String,
     pub(super) uid: u32,
     pub(super) pidfd: OwnedFd,
     pub(super) status: OwnedFd,
@@ -39,10 +42,14 @@ pub(super) struct Child {
 
 /// Where it stands: see the drawing of [`super`].
 pub(super) enum Phase {
+    Waiting {
+        ends: Ends,
+        /// Until when it must be built; `None` once it is.
+        deadline: Option<Instant>,
+    },
     Starting {
-        ready: OwnedFd,
+        ends: Ends,
         deadline: Instant,
-        outputs: [OwnedFd; 2],
         listeners: Option<Vec<OwnedFd>>,
     },
     Running,
@@ -50,13 +57,21 @@ pub(super) enum Phase {
     Failed(Refused),
     /// Its processes are gone; its groups are not yet.
     Removing {
+        since: Instant,
         tries: u32,
         told: Reply,
     },
 }
 
+/// Our ends of what connects us with a child that has not become the code.
+pub(super) struct Ends {
+    pub(super) line: OwnedFd,
+    pub(super) outputs: [OwnedFd; 2],
+}
+
 impl Spawner {
-    /// Forks a sandbox for this session. On an error nothing of it is left.
+    /// Starts a sandbox for this session: in one that waits, or in one that is forked now. On an error nothing of
+    /// it is left.
     pub(super) fn start(&mut self, number: u64, spec: Spec) -> Result<(), Refused> {
         if let Some(reason) = &self.powerless {
             return Err(Refused::Spec(reason.clone()));
@@ -65,30 +80,23 @@ impl Spawner {
         if self.ids.contains(&spec.id) {
             return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
         }
-        let Some(uid) = self.uids_free.pop_front() else { return Err(self.full()) };
-        match self.fork(&spec, uid) {
-            Ok(child) => {
-                let watched = watch(&self.epoll, &child.pidfd, number, Source::Pidfd).and_then(|()| {
-                    let Phase::Starting { ready, .. } = &child.phase else { return Ok(()) };
-                    watch(&self.epoll, ready, number, Source::Ready)
-                });
-                self.ids.insert(spec.id);
-                if let Some(session) = self.sessions.get_mut(&number) {
-                    session.child = Some(child);
-                }
-                if let Err(error) = watched {
-                    self.fail(number, Refused::host("watch a sandbox", &error));
-                }
-                Ok(())
-            }
-            Err(refused) => {
-                if let Err(error) = self.cgroups.remove(&spec.id) {
-                    tracing::warn!(id = spec.id, %error, "an empty group stays until the next start");
-                }
-                self.uids_free.push_back(uid);
-                Err(refused)
-            }
+        let trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
+        let now = self.second();
+        self.demand.started(now);
+        if !self.take_waiting(number) {
+            self.fork(number)?;
         }
+        let id = spec.id.clone();
+        let Some(child) = self.child(number) else { return Ok(()) };
+        child.id.clone_from(&id);
+        let group = child.group.clone();
+        self.ids.insert(id);
+        let activated =
+            self.cgroups.limit(&group, &spec.limits).and_then(|()| self.activate(number, spec, &trees));
+        if let Err(refused) = activated {
+            self.fail(number, refused);
+        }
+        Ok(())
     }
 
     pub(super) fn full(&self) -> Refused {
@@ -96,76 +104,125 @@ impl Spawner {
         Refused::host(format!("hold more than {} sandboxes", self.config.sandboxes_max), &again)
     }
 
-    fn fork(&self, spec: &Spec, uid: u32) -> Result<Child, Refused> {
-        let join = self.cgroups.create(&spec.id, &spec.limits)?;
+    /// Forks a sandbox that builds itself and then waits, and gives it to a session. On an error nothing of it is
+    /// left.
+    pub(super) fn fork(&mut self, number: u64) -> Result<(), Refused> {
+        let Some(uid) = self.uids_free.pop_front() else { return Err(self.full()) };
+        let group = format!("s{}", self.next_group);
+        self.next_group += 1;
+        let child = match self.fork_as(&group, uid) {
+            Ok(child) => child,
+            Err(refused) => {
+                if let Err(error) = self.cgroups.remove(&group) {
+                    tracing::warn!(group, %error, "an empty group stays until the next start");
+                }
+                self.uids_free.push_back(uid);
+                return Err(refused);
+            }
+        };
+        let watched = watch(&self.epoll, &child.pidfd, number, Source::Pidfd).and_then(|()| {
+            let Phase::Waiting { ends, .. } = &child.phase else { return Ok(()) };
+            watch(&self.epoll, &ends.line, number, Source::Line)
+        });
+        let session = self.sessions.entry(number).or_insert(Session { socket: None, child: None });
+        session.child = Some(child);
+        if let Err(error) = watched {
+            self.fail(number, Refused::host("watch a sandbox", &error));
+        }
+        Ok(())
+    }
+
+    fn fork_as(&self, group: &str, uid: u32) -> Result<Child, Refused> {
+        let join = self.cgroups.create(group)?;
         let host = |what: &'static str| move |error: Errno| Refused::host(what, &error.into());
         let piped = || pipe_with(PipeFlags::CLOEXEC).map_err(host("make a pipe"));
         let (stdout, stdout_inside) = piped()?;
         let (stderr, stderr_inside) = piped()?;
         let (status, status_inside) = piped()?;
         let flags = SocketFlags::CLOEXEC;
-        let (ready, ready_inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        let (line, line_inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(host("make a socket pair"))?;
-        rustix::io::ioctl_fionbio(&ready, true).map_err(host("make a socket pair"))?;
+        rustix::io::ioctl_fionbio(&line, true).map_err(host("make a socket pair"))?;
         let plan = Plan {
-            spec,
             root: &self.root,
-            mount_roots: &self.config.mount_roots,
             filters: &self.filters,
             uid,
             tasks: join.tasks,
             stdout: stdout_inside,
             stderr: stderr_inside,
-            ready: ready_inside,
+            line: line_inside,
             status: status_inside,
         };
         let unified = join.unified.as_ref().map(AsFd::as_fd);
         let forked = sys::fork_into_namespaces(unified).map_err(|e| Refused::host("fork a sandbox", &e))?;
         let Some(pidfd) = forked else { child::run(&plan) };
-        let deadline = Instant::now() + START_MAX;
-        let phase = Phase::Starting { ready, deadline, outputs: [stdout, stderr], listeners: None };
-        Ok(Child { id: spec.id.clone(), uid, pidfd, status, phase })
+        let ends = Ends { line, outputs: [stdout, stderr] };
+        let phase = Phase::Waiting { ends, deadline: Some(Instant::now() + START_MAX) };
+        Ok(Child { id: String::new(), group: group.to_owned(), uid, pidfd, status, phase })
+    }
+
+    /// Tells a child its spec. It need not be built yet: the message waits for it.
+    fn activate(&mut self, number: u64, spec: Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
+        let Some(child) = self.child(number) else { return Ok(()) };
+        match std::mem::replace(&mut child.phase, Phase::Running) {
+            Phase::Waiting { ends, .. } => {
+                let sent = wire::send(ends.line.as_fd(), &Activate { spec }, &wire::borrowed(trees));
+                let deadline = Instant::now() + START_MAX;
+                child.phase = Phase::Starting { ends, deadline, listeners: None };
+                sent.map_err(|e| Refused::host("activate a sandbox", &e))
+            }
+            // It failed as it was forked.
+            other => {
+                child.phase = other;
+                Ok(())
+            }
+        }
     }
 
     /// The child said something, or was done: at its `exec`, or because it ended.
-    pub(super) fn on_ready(&mut self, number: u64) {
+    pub(super) fn on_line(&mut self, number: u64) {
         loop {
-            let Some(Child { phase: Phase::Starting { ready, listeners, .. }, .. }) = self.child(number)
-            else {
-                return;
-            };
-            match wire::receive::<Ready>(ready.as_fd()) {
-                Ok(Some((Ready::Listening, fds))) => *listeners = Some(fds),
-                Ok(Some((Ready::Failed(refused), _))) => return self.fail(number, refused),
-                Ok(None) => return self.started(number),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return self.fail(number, Refused::host("hear of the sandbox' start", &error)),
+            let Some(child) = self.child(number) else { return };
+            let (Phase::Waiting { ends, .. } | Phase::Starting { ends, .. }) = &child.phase else { return };
+            match (wire::receive::<Ready>(ends.line.as_fd()), &mut child.phase) {
+                (Ok(Some((Ready::Built, _))), Phase::Waiting { deadline, .. }) => *deadline = None,
+                (Ok(Some((Ready::Listening, fds))), Phase::Starting { listeners, .. }) => {
+                    *listeners = Some(fds);
+                }
+                (Ok(Some((Ready::Failed(refused), _))), _) => return self.fail(number, refused),
+                (Ok(Some(_)), _) => {}
+                (Ok(None), _) => return self.started(number),
+                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return,
+                (Err(error), _) => {
+                    return self.fail(number, Refused::host("hear of the sandbox' start", &error));
+                }
             }
         }
     }
 
     fn started(&mut self, number: u64) {
         let Some(child) = self.child(number) else { return };
-        let id = child.id.clone();
-        let Phase::Starting { outputs, listeners: Some(listeners), .. } =
+        let Phase::Starting { ends, listeners: Some(listeners), .. } =
             std::mem::replace(&mut child.phase, Phase::Running)
         else {
             let silent = io::Error::other("it ended without a word");
             return self.fail(number, Refused::host("set up a sandbox", &silent));
         };
-        let Files { freezer, cpu, memory_peak } = self.cgroups.files(&id);
+        let group = child.group.clone();
+        let Files { freezer, cpu, memory_peak } = self.cgroups.files(&group);
         let handles = Handles {
             listeners: listeners.len(),
             freezer: freezer.as_ref().map(|(version, ..)| *version),
             cpu: cpu.as_ref().map(|(version, _)| *version),
             memory_peak: memory_peak.is_some(),
         };
-        let mut fds: Vec<OwnedFd> = outputs.into_iter().chain(listeners).collect();
+        let mut fds: Vec<OwnedFd> = ends.outputs.into_iter().chain(listeners).collect();
         fds.extend(freezer.into_iter().flat_map(|(_, set, told)| [set, told]));
         fds.extend(cpu.map(|(_, file)| file));
         fds.extend(memory_peak);
         let Some(session) = self.sessions.get(&number) else { return };
-        if wire::send(session.socket.as_fd(), &Reply::Started(handles), &wire::borrowed(&fds)).is_err() {
+        let Some(socket) = &session.socket else { return };
+        if wire::send(socket.as_fd(), &Reply::Started(handles), &wire::borrowed(&fds)).is_err() {
             self.kill(number);
         }
     }
@@ -186,6 +243,9 @@ impl Spawner {
 
     /// Ends a sandbox that did not start; the node hears why once nothing is left.
     pub(super) fn fail(&mut self, number: u64, refused: Refused) {
+        if self.waiting.contains(&number) {
+            self.failed_waiting(number, &refused);
+        }
         if let Some(child) = self.child(number) {
             child.phase = Phase::Failed(refused);
         }
@@ -200,13 +260,13 @@ impl Spawner {
         }
         // The death of the first process is the death of its pid namespace. It may have ended already.
         let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-        self.cgroups.thaw(&child.id);
+        self.cgroups.thaw(&child.group);
     }
 
     /// The first process ended, and with it all others.
     pub(super) fn on_ended(&mut self, number: u64) {
         // What it said before comes first.
-        self.on_ready(number);
+        self.on_line(number);
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let Some(child) = &mut session.child else { return };
         let waited =
@@ -217,20 +277,20 @@ impl Spawner {
         let told = rustix::io::read(&child.status, &mut told[..]).ok().and_then(|n| told.get(..n));
         let exit = told.and_then(|told| postcard::from_bytes(told).ok());
         let exit = exit.unwrap_or(Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL)));
-        let exit = if exit != Exit::Code(0) && self.cgroups.out_of_memory(&child.id) {
+        let exit = if exit != Exit::Code(0) && self.cgroups.out_of_memory(&child.group) {
             Exit::OutOfMemory
         } else {
             exit
         };
-        let stats: Stats = self.cgroups.stats(&child.id);
-        let removing = Phase::Removing { tries: 0, told: Reply::Exited(exit, stats) };
+        let stats: Stats = self.cgroups.stats(&child.group);
+        let removing = Phase::Removing { since: Instant::now(), tries: 0, told: Reply::Exited(exit, stats) };
         let before = std::mem::replace(&mut child.phase, removing);
         if let (Phase::Failed(refused), Phase::Removing { told, .. }) = (before, &mut child.phase) {
             *told = Reply::Refused(refused);
         }
     }
 
-    fn child(&mut self, number: u64) -> Option<&mut Child> {
+    pub(super) fn child(&mut self, number: u64) -> Option<&mut Child> {
         self.sessions.get_mut(&number)?.child.as_mut()
     }
 }
