@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rouse_scheduler::{Admission, GreedyDual, Reason, admit};
+use rouse_scheduler::{Admission, GreedyDual, Load, Reason, admit};
 use rouse_types::{AppName, Code, InstanceInfo, InstanceState, Refusal, TenantId, function::VersionKey};
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ pub(crate) struct Pool {
     ending_bytes: u64,
     known: BTreeMap<VersionKey, Known>,
     apps: HashMap<(TenantId, AppName), App>,
-    groups: HashMap<VersionKey, Group>,
+    groups: BTreeMap<VersionKey, Group>,
     instances: HashMap<Id, Instance>,
     /// Versions with waiting calls that found no memory, in the order in which they asked.
     starved: VecDeque<VersionKey>,
@@ -72,7 +72,7 @@ impl Pool {
             ending_bytes: 0,
             known: BTreeMap::new(),
             apps: HashMap::new(),
-            groups: HashMap::new(),
+            groups: BTreeMap::new(),
             instances: HashMap::new(),
             starved: VecDeque::new(),
             timers: Timers::default(),
@@ -110,7 +110,7 @@ impl Pool {
             return self.refuse(job, refusal.hint("deploy it again, or ask for a version that is live"));
         };
         known.history.arrived(now);
-        let version = Arc::clone(&known.version);
+        let (version, scaling) = (Arc::clone(&known.version), known.scaling.clone());
         if memory_bytes(&version) > self.budget_bytes {
             let text =
                 format!("{key} wants {} MiB, more than this node has for all", version.limits.memory_mib);
@@ -125,25 +125,22 @@ impl Pool {
             );
         }
         let group = self.groups.entry(key.clone()).or_default();
-        if group.waiting.len() >= version.scaling.queue_max as usize {
+        if group.waiting.len() >= scaling.queue_max as usize {
             group.waiting.retain(|job| !job.reply.is_closed());
         }
-        match admit(group.load(), &version.scaling) {
-            Admission::Run | Admission::Hold { .. } => {
-                group.waiting.push_back(job);
-                self.scale(&key);
-            }
+        match admit(self.load(&key), &scaling) {
+            Admission::Run | Admission::Hold { .. } => self.group(&key).waiting.push_back(job),
             Admission::Refuse { reason, retry_after } => {
                 let text = match reason {
                     Reason::QueueFull => {
-                        format!("{} invocations already wait for {key}", version.scaling.queue_max)
+                        format!("{} invocations already wait for {key}", scaling.queue_max)
                     }
                     Reason::Disabled => format!("{key} may run no invocation: its concurrency is 0"),
                 };
                 self.refuse(job, Refusal::new(Code::TooManyRequests, text).retry_after(retry_after));
             }
         }
-        self.tidy(&key);
+        self.scale(&key);
     }
 
     /// Takes news of an instance.
@@ -171,7 +168,6 @@ impl Pool {
                 // It came first, and waits on as if nothing had been.
                 self.group(&key).waiting.push_front(*job);
                 self.end(id);
-                self.scale(&key);
             }
             Event::Ending => self.end(id),
             Event::Gone => {
@@ -181,7 +177,6 @@ impl Pool {
         }
         self.feed_starved();
         self.scale(&key);
-        self.tidy(&key);
     }
 
     /// Does what is due.
@@ -197,10 +192,7 @@ impl Pool {
                     }
                 }
                 Timer::Queue(key) => self.expire(&key, now),
-                Timer::Retry(key) => {
-                    self.scale(&key);
-                    self.tidy(&key);
-                }
+                Timer::Retry(key) => self.scale(&key),
                 Timer::Retire(key) => {
                     let forgotten = self.known.get(&key).is_some_and(|known| !known.live);
                     if forgotten && !self.groups.contains_key(&key) {
@@ -254,6 +246,22 @@ impl Pool {
 
     fn group(&mut self, key: &VersionKey) -> &mut Group {
         self.groups.entry(key.clone()).or_default()
+    }
+
+    /// All versions of a version's function that have instances or waiting calls, itself among them.
+    fn siblings(&self, key: &VersionKey) -> impl Iterator<Item = (&VersionKey, &Group)> {
+        let (tenant, function) = (key.tenant.clone(), key.function.clone());
+        let first = VersionKey { tenant: tenant.clone(), function: function.clone(), number: 0 };
+        let all = self.groups.range(first..);
+        all.take_while(move |(other, _)| other.tenant == tenant && other.function == function)
+    }
+
+    /// A version's own load, and what the others of its function run.
+    fn load(&self, key: &VersionKey) -> Load {
+        let others = self.siblings(key).filter(|(other, _)| *other != key);
+        let elsewhere = others.map(|(_, group)| group.claimed()).sum();
+        let own = self.groups.get(key).map(Group::load).unwrap_or_default();
+        Load { elsewhere, ..own }
     }
 
     /// A version without instances and calls has no group.

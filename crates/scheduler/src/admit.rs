@@ -21,13 +21,27 @@ pub struct Load {
     pub starting: u32,
     /// Calls that wait.
     pub waiting: u32,
+    /// Calls that other versions of the same function run, or start instances for: they count against the limit
+    /// of the function, and their slots are of no use to this one.
+    pub elsewhere: u32,
 }
 
 impl Load {
     /// The load of a function whose calls make their own instance.
     #[must_use]
     pub fn in_place(running: u32, waiting: u32, scaling: &Scaling) -> Self {
-        Self { running, free: scaling.concurrency_max.saturating_sub(running), starting: 0, waiting }
+        Self {
+            running,
+            free: scaling.concurrency_max.saturating_sub(running),
+            starting: 0,
+            waiting,
+            elsewhere: 0,
+        }
+    }
+
+    /// Calls that run, in whatever version.
+    fn running_in_all(&self) -> u32 {
+        self.running.saturating_add(self.elsewhere)
     }
 }
 
@@ -69,7 +83,7 @@ pub fn admit(load: Load, scaling: &Scaling) -> Admission {
     if scaling.concurrency_max == 0 {
         return Admission::Refuse { reason: Reason::Disabled, retry_after: at_most.max(RETRY_AFTER_MIN) };
     }
-    let permitted = load.running < scaling.concurrency_max;
+    let permitted = load.running_in_all() < scaling.concurrency_max;
     // Those that wait came first.
     if permitted && load.free > load.waiting {
         return Admission::Run;
@@ -89,9 +103,53 @@ pub fn admit(load: Load, scaling: &Scaling) -> Admission {
 pub fn starts_wanted(load: Load, scaling: &Scaling, slots: u32, room: u32) -> u32 {
     let slots = slots.max(1);
     let uncovered = load.waiting.saturating_sub(load.free.saturating_add(load.starting));
-    let taken = load.running.saturating_add(load.free).saturating_add(load.starting);
+    let taken = load.running_in_all().saturating_add(load.free).saturating_add(load.starting);
     let permitted = scaling.concurrency_max.saturating_sub(taken);
     uncovered.min(permitted).div_ceil(slots).min(room)
+}
+
+/// One version of a function, as it stands beside the others when a slot of the function is to be given away.
+#[derive(Debug, Clone, Copy)]
+pub struct Contender<'a, V> {
+    /// Which.
+    pub version: V,
+    /// Its calls and instances.
+    pub load: Load,
+    /// Its limits.
+    pub scaling: &'a Scaling,
+    /// How long the call has waited that would be served: the first that no starting slot will take.
+    pub waited: Duration,
+    /// Whether a start may be tried: its last ones did not fail, and there is memory.
+    pub may_start: bool,
+}
+
+/// What is done next for a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn<V> {
+    /// A call of this version runs, in a free slot.
+    Run(V),
+    /// An instance of this version is started.
+    Start(V),
+}
+
+/// Which version of a function is served next: of those that can be, the one whose call has waited longest. So
+/// versions that share one limit, as while an alias moves, share it by the order in which calls came, and one
+/// that cannot start holds up no other.
+#[must_use]
+pub fn turn<'a, V>(contenders: impl IntoIterator<Item = Contender<'a, V>>) -> Option<Turn<V>> {
+    let able = contenders.into_iter().filter_map(|contender| {
+        let Contender { version, load, scaling, waited, may_start } = contender;
+        let turn = if load.waiting > 0 && load.free > 0 && load.running_in_all() < scaling.concurrency_max {
+            Turn::Run(version)
+        } else if may_start && starts_wanted(load, scaling, scaling.concurrency_per_instance, 1) > 0 {
+            Turn::Start(version)
+        } else {
+            return None;
+        };
+        Some((waited, turn))
+    });
+    // Of equals the first: `max_by` would take the last.
+    able.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, turn)| turn)
 }
 
 /// Whether an instance that has just become free is given up for another function, which has no memory to
@@ -152,11 +210,11 @@ mod tests {
         #[test]
         fn what_runs_and_waits_never_exceeds_the_limits(
             running in 0u32..20, free in 0u32..20, starting in 0u32..20, waiting in 0u32..20,
-            concurrency_max in 0u32..20, queue_max in 0u32..20,
+            elsewhere in 0u32..20, concurrency_max in 0u32..20, queue_max in 0u32..20,
         ) {
-            let load = Load { running, free, starting, waiting };
+            let load = Load { running, free, starting, waiting, elsewhere };
             match admit(load, &scaling(concurrency_max, queue_max)) {
-                Admission::Run => prop_assert!(running < concurrency_max && free > 0),
+                Admission::Run => prop_assert!(running + elsewhere < concurrency_max && free > 0),
                 Admission::Hold { .. } => prop_assert!(waiting < queue_max),
                 Admission::Refuse { retry_after, .. } => prop_assert!(retry_after >= RETRY_AFTER_MIN),
             }
@@ -172,18 +230,69 @@ mod tests {
         #[test]
         fn starts_cover_those_that_wait_and_stay_within_every_limit(
             running in 0u32..20, free in 0u32..20, starting in 0u32..20, waiting in 0u32..20,
-            concurrency_max in 0u32..60, slots in 1u32..4, room in 0u32..20,
+            elsewhere in 0u32..20, concurrency_max in 0u32..80, slots in 1u32..4, room in 0u32..20,
         ) {
-            let load = Load { running, free, starting, waiting };
+            let load = Load { running, free, starting, waiting, elsewhere };
             let starts = starts_wanted(load, &scaling(concurrency_max, 100), slots, room);
             prop_assert!(starts <= room);
             if starts > 0 {
                 // All but the last instance are filled by permitted calls.
-                prop_assert!(running + free + starting + (starts - 1) * slots < concurrency_max);
+                prop_assert!(running + elsewhere + free + starting + (starts - 1) * slots < concurrency_max);
                 prop_assert!(free + starting + (starts - 1) * slots < waiting);
             }
             let plenty = starts_wanted(load, &scaling(1_000, 100), slots, 1_000);
             prop_assert!(free + starting + plenty * slots >= waiting);
+        }
+
+        #[test]
+        fn a_turn_goes_to_the_longest_wait_that_can_be_served_within_the_limit(
+            versions in prop::collection::vec(
+                (0u32..4, 0u32..4, 0u32..4, 0u32..6, 0u64..50, any::<bool>()), 0..5,
+            ),
+            concurrency_max in 0u32..20, slots in 1u32..4,
+        ) {
+            let scaling = Scaling { concurrency_per_instance: slots, ..scaling(concurrency_max, 100) };
+            let all: u32 = versions.iter().map(|&(running, ..)| running).sum();
+            let contenders: Vec<_> = versions.iter().enumerate().map(|(version, &(running, free, starting, waiting, ms, may_start))| {
+                let load = Load { running, free, starting, waiting, elsewhere: all - running };
+                Contender { version, load, scaling: &scaling, waited: Duration::from_millis(ms), may_start }
+            }).collect();
+            let alone = |contender: &Contender<'_, usize>| turn([*contender]).is_some();
+            match turn(contenders.iter().copied()) {
+                Some(Turn::Run(version) | Turn::Start(version)) => {
+                    prop_assert!(all < concurrency_max && contenders[version].load.waiting > 0);
+                    let longest = contenders.iter().filter(|c| alone(c)).map(|c| c.waited).max();
+                    prop_assert_eq!(Some(contenders[version].waited), longest);
+                }
+                // Whoever could be served alone would have been.
+                None => prop_assert!(!contenders.iter().any(alone)),
+            }
+        }
+
+        #[test]
+        fn turns_end_and_serve_or_cover_every_call_that_the_limit_permits(
+            waiting in prop::collection::vec(0u32..8, 1..4), concurrency_max in 1u32..20,
+        ) {
+            let scaling = scaling(concurrency_max, 100);
+            let mut loads: Vec<_> = waiting.iter().map(|&waiting| Load { waiting, ..Load::default() }).collect();
+            let total: u32 = waiting.iter().sum();
+            for _ in 0..=total {
+                let busy: u32 = loads.iter().map(|load| load.running + load.starting).sum();
+                prop_assert!(busy <= concurrency_max);
+                let contenders: Vec<_> = loads.iter().enumerate().map(|(version, load)| {
+                    let load = Load { elsewhere: busy - load.running - load.starting, ..*load };
+                    Contender { version, load, scaling: &scaling, waited: Duration::ZERO, may_start: true }
+                }).collect();
+                match turn(contenders) {
+                    Some(Turn::Start(version)) => loads[version].starting += 1,
+                    Some(Turn::Run(_)) => prop_assert!(false, "nothing is free"),
+                    None => {
+                        prop_assert_eq!(busy, total.min(concurrency_max));
+                        return Ok(());
+                    }
+                }
+            }
+            prop_assert!(false, "more starts than calls");
         }
     }
 }

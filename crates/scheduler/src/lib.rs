@@ -9,7 +9,7 @@ pub mod backoff;
 pub mod evict;
 pub mod keepalive;
 
-pub use admit::{Admission, Load, Reason, admit, starts_wanted};
+pub use admit::{Admission, Contender, Load, Reason, Turn, admit, starts_wanted, turn};
 pub use arrivals::Arrivals;
 pub use backoff::backoff;
 pub use evict::{Candidate, GreedyDual};

@@ -72,6 +72,7 @@ impl Simulation {
             free: count(|state| matches!(state, State::Idle { .. })),
             starting: count(|state| matches!(state, State::Starting { .. })),
             waiting: u32::try_from(self.functions[function].waiting.len()).expect("few"),
+            elsewhere: 0,
         }
     }
 

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use rouse_sandbox::Stats;
-use rouse_scheduler::{keep_alive, starts_wanted};
-use rouse_types::{FunctionVersion, InstanceState, function::VersionKey};
+use rouse_scheduler::{Contender, Load, Turn, keep_alive};
+use rouse_types::{InstanceState, function::VersionKey};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{Instance, Pool, Timer, memory_bytes};
 use crate::{
     instance::{Id, Order},
-    job::{Job, Milestones},
+    job::Milestones,
 };
 
 impl Pool {
@@ -61,40 +61,62 @@ impl Pool {
         self.scale(key);
     }
 
-    /// Hands waiting calls to idle instances, and starts what is wanted beyond.
+    /// Serves the waiting calls of a version's function, of all its versions: hands them to idle instances, and
+    /// starts what is wanted beyond.
     pub(super) fn scale(&mut self, key: &VersionKey) {
-        let Some(known) = self.known.get(key) else { return };
-        let (version, scaling) = (Arc::clone(&known.version), known.version.scaling.clone());
-        loop {
-            let group = self.groups.entry(key.clone()).or_default();
-            group.drop_cancelled();
-            if group.waiting.is_empty() || group.running >= scaling.concurrency_max {
-                break;
-            }
-            let Some(id) = group.idle.pop() else { break };
-            let Some(job) = group.waiting.pop_front() else { break };
-            group.running += 1;
-            self.hand_over(id, key, job);
+        let now = Instant::now();
+        let all: Vec<_> = self.siblings(key).map(|(key, _)| key.clone()).collect();
+        for key in &all {
+            self.group(key).drop_cancelled();
         }
-        if let Some(refusal) = self.known.get(key).and_then(|known| known.refusal(Instant::now())) {
-            self.refuse_hopeless(key, &refusal);
-            return self.set_queue_timer(key);
-        }
-        let wanted = starts_wanted(self.group(key).load(), &scaling, 1, u32::MAX);
-        let bytes = memory_bytes(&version);
-        for _ in 0..wanted {
-            if self.closing || !self.make_room(bytes) {
-                if !self.starved.contains(key) && !self.closing {
-                    self.starved.push_back(key.clone());
+        // Those that find no memory now.
+        let mut roomless = Vec::new();
+        while let Some(turn) = self.turn(key, now, &roomless) {
+            match turn {
+                Turn::Run(key) => self.hand_over(&key),
+                Turn::Start(key) => {
+                    if !self.start(&key) {
+                        roomless.push(key);
+                    }
                 }
-                break;
             }
-            self.start(key, &version, bytes);
         }
-        self.set_queue_timer(key);
+        for key in all {
+            if let Some(refusal) = self.known.get(&key).and_then(|known| known.refusal(now)) {
+                self.refuse_hopeless(&key, &refusal);
+            }
+            self.set_queue_timer(&key);
+            self.tidy(&key);
+        }
     }
 
-    pub(super) fn hand_over(&mut self, id: Id, key: &VersionKey, job: Job) {
+    /// What to do next for a function.
+    fn turn(&mut self, key: &VersionKey, now: Instant, roomless: &[VersionKey]) -> Option<Turn<VersionKey>> {
+        let claimed: u32 = self.siblings(key).map(|(_, group)| group.claimed()).sum();
+        let contenders = self.siblings(key).filter_map(|(key, group)| {
+            let known = self.known.get(key)?;
+            let load = group.load();
+            Some(Contender {
+                version: key,
+                load: Load { elsewhere: claimed - group.claimed(), ..load },
+                scaling: &known.scaling,
+                waited: now.saturating_duration_since(group.next_arrived()?),
+                may_start: !self.closing && !roomless.contains(key) && known.refusal(now).is_none(),
+            })
+        });
+        match rouse_scheduler::turn(contenders)? {
+            Turn::Run(key) => Some(Turn::Run(key.clone())),
+            Turn::Start(key) => Some(Turn::Start(key.clone())),
+        }
+    }
+
+    /// Hands the first waiting call of a version to an idle instance of it.
+    fn hand_over(&mut self, key: &VersionKey) {
+        let group = self.group(key);
+        group.drop_cancelled();
+        let Some(id) = group.idle.pop() else { return };
+        let Some(job) = group.waiting.pop_front() else { return group.idle.push(id) };
+        group.running += 1;
         let Some(instance) = self.instances.get_mut(&id) else { return };
         self.timers.cancel(instance.timer.take());
         instance.state = InstanceState::Busy;
@@ -109,7 +131,17 @@ impl Pool {
         }
     }
 
-    pub(super) fn start(&mut self, key: &VersionKey, version: &Arc<FunctionVersion>, memory_bytes: u64) {
+    /// Starts an instance of a version, if there is memory for it; otherwise it waits for some.
+    fn start(&mut self, key: &VersionKey) -> bool {
+        let Some(known) = self.known.get(key) else { return false };
+        let version = Arc::clone(&known.version);
+        let memory_bytes = memory_bytes(&version);
+        if !self.make_room(memory_bytes) {
+            if !self.starved.contains(key) {
+                self.starved.push_back(key.clone());
+            }
+            return false;
+        }
         self.next += 1;
         let id = self.next;
         let name = format!("{}-{id:x}", self.prefix);
@@ -121,7 +153,7 @@ impl Pool {
             id,
             Instance {
                 key: key.clone(),
-                version: Arc::clone(version),
+                version: Arc::clone(&version),
                 name: name.clone(),
                 state: InstanceState::Starting,
                 jobs: Some(jobs),
@@ -134,7 +166,8 @@ impl Pool {
                 priority: 0.0,
             },
         );
-        self.orders.push(Order { id, name, version: Arc::clone(version), jobs: receiver });
+        self.orders.push(Order { id, name, version, jobs: receiver });
+        true
     }
 
     /// Wishes an instance to end. Its memory is free when it is gone.

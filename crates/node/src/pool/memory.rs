@@ -71,7 +71,6 @@ impl Pool {
         let mut starved = starved.into_iter();
         for key in starved.by_ref() {
             self.scale(&key);
-            self.tidy(&key);
             let free = self.budget_bytes.saturating_sub(self.reserved_bytes);
             if free < u64::from(rouse_types::limits::MEMORY_MIB_MIN) << 20 {
                 break;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rouse_types::{AppSnapshot, Contract};
+use rouse_types::{AppSnapshot, Contract, function::VersionKey};
 use tokio::time::Instant;
 
 use super::{App, Known, Pool, Timer};
@@ -27,6 +27,7 @@ impl Pool {
         for (key, version) in &live {
             if let Some(known) = self.known.get_mut(key) {
                 known.live = true;
+                known.scaling = version.scaling.clone();
                 continue;
             }
             // It goes on with what is known of the version before it.
@@ -37,13 +38,24 @@ impl Pool {
             let history = same.map(|(_, known)| known.history.clone()).unwrap_or_default();
             self.known.insert(
                 key.clone(),
-                Known { version: Arc::clone(version), live: true, history, broken: None },
+                Known {
+                    version: Arc::clone(version),
+                    scaling: version.scaling.clone(),
+                    live: true,
+                    history,
+                    broken: None,
+                },
             );
         }
         let gone: Vec<_> = before.live.into_iter().filter(|key| !live.contains_key(key)).collect();
         for key in &gone {
             if let Some(known) = self.known.get_mut(key) {
                 known.live = false;
+                let same =
+                    |other: &&VersionKey| (&other.tenant, &other.function) == (&key.tenant, &key.function);
+                let after = live.iter().filter(|(other, _)| same(other)).map(|(_, version)| &version.scaling);
+                let limit = after.map(|scaling| scaling.concurrency_max).max().unwrap_or(0);
+                known.scaling.concurrency_max = known.scaling.concurrency_max.max(limit);
             }
         }
         if !snapshot.functions.is_empty() {

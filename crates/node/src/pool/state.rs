@@ -4,7 +4,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rouse_sandbox::Stats;
 use rouse_scheduler::{Arrivals, Load, admit::RETRY_AFTER_MIN, backoff};
-use rouse_types::{FunctionVersion, InstanceInfo, InstanceState, Refusal, Timestamp, function::VersionKey};
+use rouse_types::{
+    FunctionVersion, InstanceInfo, InstanceState, Refusal, Scaling, Timestamp, function::VersionKey,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{instance::Id, job::Job, timers};
@@ -12,6 +14,9 @@ use crate::{instance::Id, job::Job, timers};
 /// A version that callers may ask for.
 pub(super) struct Known {
     pub(super) version: Arc<FunctionVersion>,
+    /// Its own; once it is live no more, with the limit of the versions that are: its last callers shall not wait
+    /// for a smaller one.
+    pub(super) scaling: Scaling,
     /// Named by the newest snapshot of its app.
     pub(super) live: bool,
     pub(super) history: History,
@@ -105,7 +110,21 @@ impl Group {
             free: count(self.idle.len()),
             starting: self.starting,
             waiting: count(self.waiting.len()),
+            elsewhere: 0,
         }
+    }
+
+    /// Calls of the function's limit that it uses or will use at once, once its instances are there.
+    pub(super) fn claimed(&self) -> u32 {
+        let load = self.load();
+        load.running + load.starting.min(load.waiting)
+    }
+
+    /// When the call arrived that would be served next: the first, or of those that no starting instance will take.
+    pub(super) fn next_arrived(&self) -> Option<Instant> {
+        let load = self.load();
+        let covered = if load.free > 0 { 0 } else { load.starting as usize };
+        self.waiting.get(covered).map(|job| job.arrived)
     }
 
     /// How long a call waits at most: as the function says, and while its first instance starts, as long as that

@@ -70,8 +70,7 @@ impl Pool {
             let refusal = Refusal::new(Code::CapacityExhausted, text).retry_after(Duration::from_secs(1));
             self.refuse(job, refusal.hint("raise `concurrency`, or give the node more memory"));
         }
-        self.set_queue_timer(key);
-        self.tidy(key);
+        self.scale(key);
     }
 
     pub(super) fn set_queue_timer(&mut self, key: &VersionKey) {

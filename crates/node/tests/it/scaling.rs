@@ -183,6 +183,81 @@ async fn a_redeploy_loses_no_call_and_leaves_no_old_instance() {
     assert_eq!(node.invoke("f", 1, answer("")).await.code(), "function-not-found");
 }
 
+/// The most calls that ran at once while `calls` were under way, and their answers.
+async fn most_running(node: &Arc<Node>, mut calls: JoinSet<Answer>) -> (usize, Vec<Answer>) {
+    let (mut most, mut answers) = (0, Vec::new());
+    while !calls.is_empty() {
+        let busy = node.ps().await.into_iter().filter(|instance| instance.state == InstanceState::Busy);
+        most = most.max(busy.count());
+        sleep(Duration::from_millis(7)).await;
+        while let Some(answer) = calls.try_join_next() {
+            answers.push(answer.expect("no panic"));
+        }
+    }
+    (most, answers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_of_one_function_share_its_limit_in_the_order_of_calls() {
+    let driver = SimDriver::new(code::run).start_delay(Duration::from_millis(10));
+    let node = Node::start(driver, 10_000).await;
+    let (mut one, mut two) = (version("f", 1), version("f", 2));
+    (one.scaling.concurrency_max, two.scaling.concurrency_max) = (2, 2);
+    node.deploy(&[one, two]).await;
+    let mut calls = JoinSet::new();
+    // Version 1 alone could keep both slots until all its calls are done.
+    for (number, count) in [(1, 6), (2, 2), (1, 6)] {
+        for _ in 0..count {
+            call(&mut calls, &node, "f", number, sleep_ms(100));
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    let (most, answers) = most_running(&node, calls).await;
+    assert_eq!(most, 2);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let (usage, _) = node.end().await;
+    let order: Vec<_> = usage.iter().map(|usage| usage.version).collect();
+    let last_of_two = order.iter().rposition(|&version| version == 2).expect("it ran");
+    assert!(last_of_two < order.len() - 4, "who came after them ran after them: {order:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_cannot_start_holds_up_no_other_of_its_function() {
+    let (mut good, mut broken) = (version("f", 1), version("f", 2));
+    (good.scaling.concurrency_max, broken.scaling.concurrency_max) = (1, 1);
+    broken.env.insert("INIT".into(), "exit".into());
+    let node = Node::with(&[good, broken]).await;
+    let mut calls = JoinSet::new();
+    for number in [1, 2, 1, 2, 1, 2, 1] {
+        call(&mut calls, &node, "f", number, sleep_ms(100));
+        sleep(Duration::from_millis(1)).await;
+    }
+    let (most, answers) = most_running(&node, calls).await;
+    assert_eq!(most, 1);
+    let failed = answers.iter().filter(|answer| answer.status != 200);
+    assert!(failed.clone().all(|answer| answer.code() == "start-failed"));
+    assert_eq!((answers.len(), failed.count()), (7, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redeploy_with_another_limit_leaves_no_caller_of_before_behind() {
+    let (mut narrow, mut wide) = (version("f", 1), version("f", 2));
+    (narrow.scaling.concurrency_max, wide.scaling.concurrency_max) = (1, 3);
+    let node = Node::with(&[narrow]).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..3 {
+        call(&mut calls, &node, "f", 1, sleep_ms(400));
+    }
+    sleep(Duration::from_millis(1)).await;
+    node.deploy(&[wide]).await;
+    for _ in 0..60 {
+        call(&mut calls, &node, "f", 2, sleep_ms(400));
+    }
+    let (most, answers) = most_running(&node, calls).await;
+    assert_eq!(most, 3);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_broken_version_fails_all_that_wait_for_it_with_one_start() {
     let mut broken = version("f", 1);
