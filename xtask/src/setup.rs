@@ -72,6 +72,10 @@ pub(crate) fn run() -> Result<Tools> {
         lacking.push("gcc");
         lacking.push("libc6-dev");
     }
+    // Another engine for the probes of the escape corpus to be tried in.
+    if !sh::works(Command::new("runc").arg("--version")) {
+        lacking.push("runc");
+    }
     apt(&lacking)?;
 
     let node = npm("componentize-js", COMPONENTIZE_JS)?;

@@ -17,7 +17,7 @@ const WANTED: [(&str, &str); 1] = [
 ];
 
 /// Crates for development only. No crate of the product may use them; they may use what they like.
-const TOOLS: [&str; 3] = ["xtask", "rouse-e2e", "rouse-bench"];
+const TOOLS: [&str; 4] = ["xtask", "rouse-e2e", "rouse-escape", "rouse-bench"];
 
 /// Who uses whom, of our own crates, not counting what only tests use.
 pub(super) fn edges(metadata: &serde_json::Value) -> Vec<(String, Vec<String>)> {

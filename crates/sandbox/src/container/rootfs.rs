@@ -40,11 +40,21 @@ const OF_ETC: &[&str] = &[
     "etc/mime.types",
 ];
 
-/// Files of `/proc` that tell of the whole host, or steer it.
-const MASKED: &[&str] =
-    &["proc/kcore", "proc/keys", "proc/key-users", "proc/timer_list", "proc/sysrq-trigger", "proc/kmsg"];
-/// Folders of `/proc` whose files steer the host: seen, never written.
-const PROC_READ_ONLY: &[&str] = &["proc/sys", "proc/bus", "proc/fs", "proc/irq"];
+/// Files and folders of `/proc` that tell of the whole host, or steer it.
+const MASKED: &[&str] = &[
+    "proc/kcore",
+    "proc/keys",
+    "proc/key-users",
+    "proc/timer_list",
+    "proc/sysrq-trigger",
+    "proc/kmsg",
+    "proc/interrupts",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/acpi",
+    "proc/asound",
+    "proc/scsi",
+];
 
 /// Where a spec's mounts may not go: these are the sandbox' own.
 const RESERVED: &[&str] =
@@ -208,17 +218,19 @@ fn resize_tmp(bytes: u64) -> io::Result<()> {
 
 fn proc() -> io::Result<()> {
     fs::create_dir("proc")?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    // Read-only as a whole: `sys` and others steer the host, and a process' own part its place in the queue when
+    // memory is short, which the host may be unable to hold it to otherwise.
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     mount("proc", "proc", "proc", flags, c"hidepid=invisible")?;
-    for name in PROC_READ_ONLY.iter().filter(|name| Path::new(name).exists()) {
-        bind(name.as_ref(), name.as_ref())?;
+    // A folder is hidden by an empty one, which needs no name any more once it is attached.
+    fs::create_dir("empty")?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    for name in MASKED {
+        let Ok(metadata) = fs::metadata(name) else { continue };
+        let cover = if metadata.is_dir() { "empty" } else { "dev/null" };
+        attach(&open_tree(CWD, cover, clone)?, name.as_ref())?;
     }
-    for name in MASKED.iter().filter(|name| Path::new(name).exists()) {
-        let null =
-            open_tree(CWD, "dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-        attach(&null, name.as_ref())?;
-    }
-    Ok(())
+    fs::remove_dir("empty")
 }
 
 /// Opens the folders of a spec as trees that are attached nowhere yet, read-only. The asker is not trusted with

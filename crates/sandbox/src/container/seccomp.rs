@@ -138,6 +138,17 @@ fn refused_arguments() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::B
     let netlink_but_routes =
         vec![condition(0, Is::Eq, libc::AF_NETLINK)?, condition(2, Is::Ne, libc::NETLINK_ROUTE)?];
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(other?)?, SeccompRule::new(netlink_but_routes)?]);
+    // Other families are looked for, and their modules loaded, before the kernel finds that they make no pairs.
+    rules.insert(libc::SYS_socketpair, vec![SeccompRule::new(vec![condition(0, Is::Ne, libc::AF_UNIX)?])?]);
+    // Being told who reads which file: all sandboxes see the host's `/usr`, and would learn what others do.
+    let mut watched = Vec::new();
+    for event in [libc::IN_ACCESS, libc::IN_OPEN, libc::IN_CLOSE_NOWRITE] {
+        let is = SeccompCondition::new(2, Width::Dword, Is::MaskedEq(event.into()), event.into())?;
+        watched.push(SeccompRule::new(vec![is])?);
+    }
+    rules.insert(libc::SYS_inotify_add_watch, watched);
+    let old_watch = condition(1, Is::Eq, libc::F_NOTIFY)?;
+    rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![old_watch])?]);
     // Typing into a terminal on behalf of its user.
     let mut terminal = Vec::new();
     for request in [libc::TIOCSTI, libc::TIOCLINUX] {

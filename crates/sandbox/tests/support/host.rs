@@ -151,7 +151,10 @@ impl Drop for Host {
 }
 
 fn command(folder: &Path, instance: &str, first_uid: u32, pool: usize) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rouse-test-spawner"));
+    // The escape corpus, which shares this file, builds the same program under a name of its own.
+    let here = option_env!("CARGO_BIN_EXE_rouse-test-spawner");
+    let spawner = here.or(option_env!("CARGO_BIN_EXE_rouse-escape-spawner")).expect("cargo built a spawner");
+    let mut command = Command::new(spawner);
     command
         .arg(folder.join("spawner.sock"))
         .args([instance, &NODE_UID.to_string(), &first_uid.to_string(), &pool.to_string()])
