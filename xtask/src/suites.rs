@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{examples, paths, platform, setup, sh, tidy};
+use crate::{examples, paths, setup, sh, tidy};
 use tally::Tally;
 
 /// The suites, in the order in which all of them run: what fails soonest comes first.
@@ -73,7 +73,12 @@ fn one(suite: &str, named: bool) -> Result<Tally> {
         }
         "e2e" => {
             setup::run()?;
-            platform::build(false)?;
+            // Just as `unit` builds it: alone it would have fewer features, and be built again with all below it.
+            let mut build = sh::cargo("test");
+            build.args(["--workspace", "--exclude", "rouse-e2e", "--all-targets", "--no-run"]);
+            if !sh::watched(&mut build, &log("build"), SUITE_MAX, |_| {})? {
+                bail!("the build failed:\n{}", last_lines(&log("build")));
+            }
             tests("e2e", &["--package", "rouse-e2e", "--all-targets"])
         }
         _ => bail!("no suite is called {suite}"),

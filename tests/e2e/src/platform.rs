@@ -301,6 +301,11 @@ impl Platform {
         self.processes().into_iter().filter(|process| process.role().is_none()).collect()
     }
 
+    /// Kills the supervisor, as it stands.
+    pub fn kill_supervisor(&self) {
+        processes::kill(self.child.id(), Signal::KILL);
+    }
+
     /// Kills all processes of a role, at once.
     ///
     /// # Panics
