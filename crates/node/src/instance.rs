@@ -4,27 +4,32 @@
 //!  start ──▶ ready ──▶ idle ⇄ busy        a job that left the code in an unknown state, an exit of the code, or
 //!    │                  │ ⇅     │         the owner's wish (it drops the jobs' sender) end it
 //!    ▼                  │ frozen│
-//!  failed               └───────┴──▶ stopped
+//!  failed               └───────┴──▶ the last jobs end ──▶ stopped
 //! ```
+//!
+//! Busy is: with at least one job. An instance with several slots runs as many side by side.
+
+mod start;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use rouse_contract::lambda::{self, Launch, LogSink, StartError, StartFailed, Worker, environment};
+use rouse_contract::lambda::{self, Launch, Worker};
 use rouse_sandbox::{Driver, Sandbox, Stats};
-use rouse_types::{
-    Clock, Code, FunctionVersion, InvocationId, LogLine, Refusal, Runtime, Usage, log::Stream,
-};
+use rouse_types::{Clock, FunctionVersion, InvocationId, LogLine, Refusal, Runtime, Usage, log::Stream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    task::{JoinError, JoinSet},
+    time::sleep,
 };
 
+use self::start::start;
+
 use crate::{
-    call::{self, Fate},
+    call::{self, Fate, Place},
     job::{Job, Milestones},
     journals::Journals,
     metrics::Metrics,
@@ -88,13 +93,13 @@ pub(crate) enum Event {
     Ready(Milestones),
     /// It could not be started, for this reason; nothing of it is left.
     Failed(Box<StartFailure>),
-    /// It has run a job and can run another.
+    /// It has run a job; if it is not ending, it can run another.
     Done(Stats),
     /// It was frozen.
     Frozen,
     /// It ended before it could begin this job: another instance must take it.
     Returned(Box<Job>),
-    /// It will run no more jobs; its memory is not free yet.
+    /// It will begin no more jobs; its memory is not free yet.
     Ending,
     /// Nothing of it is left.
     Gone,
@@ -112,143 +117,128 @@ pub(crate) struct StartFailure {
     pub(crate) out_of_memory: bool,
 }
 
-impl<D: Driver> Shared<D> {
+impl<D> Shared<D> {
     pub(crate) fn new(driver: D, state: PathBuf, around: Around) -> Self {
         Self { driver, state, around, launches: Mutex::default() }
-    }
-
-    /// How to launch a runtime, looked up once.
-    async fn launch(&self, runtime: &Runtime) -> Result<Launch, Refusal> {
-        let known = || self.launches.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(launch) = known().get(runtime) {
-            return Ok(launch.clone());
-        }
-        let (wanted, state) = (runtime.clone(), self.state.clone());
-        let found = tokio::task::spawn_blocking(move || lambda::available(&wanted, &state)).await;
-        let launch =
-            found.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "looking up a runtime failed")))?;
-        known().insert(runtime.clone(), launch.clone());
-        Ok(launch)
     }
 }
 
 /// Lives from the start to the end. `tell` takes what the owner must know.
 pub(crate) async fn live<D: Driver>(shared: Arc<Shared<D>>, order: Order, tell: mpsc::Sender<(Id, Event)>) {
     let Order { id, name, version, mut jobs } = order;
-    let tell = move |event| {
-        let tell = tell.clone();
-        // The owner ends after all instances; if it is gone, the node is.
-        async move { drop(tell.send((id, event)).await) }
-    };
+    let tell = Tell { id, to: tell };
     let started = tokio::select! {
         started = start(&shared, &version, &name) => started,
         // No job comes before it is ready, so this is the owner's wish to end it.
-        _ = jobs.recv() => return tell(Event::Gone).await,
+        _ = jobs.recv() => return tell.of(Event::Gone).await,
     };
     let (worker, milestones) = match started {
         Ok(started) => started,
-        Err(failure) => return tell(Event::Failed(Box::new(failure))).await,
+        Err(failure) => return tell.of(Event::Failed(Box::new(failure))).await,
     };
-    tell(Event::Ready(milestones)).await;
+    tell.of(Event::Ready(milestones)).await;
+    let place = Arc::new(Place::new(worker, version, milestones, shared.around.clone()));
+    let mut running = JoinSet::new();
     loop {
-        let job = match idle(&worker, &mut jobs, || tell(Event::Frozen)).await {
-            Next::Job(job) => *job,
+        match idle(&place.worker, &mut jobs, || tell.of(Event::Frozen)).await {
+            Next::Job(job) => run(&place, *job, &mut running),
             Next::Lost(job) => {
-                tell(Event::Returned(job)).await;
+                tell.of(Event::Returned(job)).await;
                 break;
             }
             Next::End => break,
-        };
-        let fate = Box::pin(call::run(&worker, job, &version, &milestones, &shared.around)).await;
-        match fate {
-            Fate::Reusable => tell(Event::Done(worker.sandbox().stats())).await,
-            Fate::Spent => break,
+        }
+        if busy(&place, &mut jobs, &mut running, &tell).await == Fate::Spent {
+            break;
         }
     }
-    tell(Event::Ending).await;
-    // A job may have been sent just when the code ended.
+    tell.of(Event::Ending).await;
+    // Jobs may have been sent just when the code ended.
     jobs.close();
     while let Some(job) = jobs.recv().await {
-        tell(Event::Returned(Box::new(job))).await;
+        tell.of(Event::Returned(Box::new(job))).await;
     }
-    worker.stop().await;
-    tell(Event::Gone).await;
+    // Those that run beside the one that was the last end by themselves, within their time.
+    while let Some(ended) = running.join_next().await {
+        tell.ended(&place, &ended).await;
+    }
+    match Arc::into_inner(place) {
+        Some(place) => drop(place.worker.stop().await),
+        None => tracing::error!("a call outlived its task"),
+    }
+    tell.of(Event::Gone).await;
 }
 
-async fn start<D: Driver>(
-    shared: &Shared<D>,
-    version: &Arc<FunctionVersion>,
-    name: &str,
-) -> Result<(Worker<D::Sandbox>, Milestones), StartFailure> {
-    let begun = Instant::now();
-    let launch = shared.launch(&version.runtime).await.map_err(|refusal| StartFailure {
-        refusal,
-        milestones: Milestones { begun, made: Instant::now(), ready: Instant::now() },
-        cpu_us: 0,
-        ran: false,
-        out_of_memory: false,
-    })?;
-    let code = shared.state.join("code").join(version.code.hex());
-    let log: LogSink = {
-        let (around, version) = (shared.around.clone(), Arc::clone(version));
-        Arc::new(move |line| around.line(&version, line))
-    };
-    let mut may_retry = true;
+/// The way to the owner.
+struct Tell {
+    id: Id,
+    to: mpsc::Sender<(Id, Event)>,
+}
+
+impl Tell {
+    async fn of(&self, event: Event) {
+        // The owner ends after all instances; if it is gone, the node is.
+        drop(self.to.send((self.id, event)).await);
+    }
+
+    /// A job has ended.
+    async fn ended<S: Sandbox>(&self, place: &Place<S>, ended: &Ended) {
+        let stats = match ended {
+            Ok((_, stats)) => *stats,
+            Err(error) => {
+                tracing::error!(%error, "a call's task failed");
+                place.worker.sandbox().stats()
+            }
+        };
+        self.of(Event::Done(stats)).await;
+    }
+}
+
+type Running = JoinSet<(Fate, Stats)>;
+type Ended = Result<(Fate, Stats), JoinError>;
+
+fn run<S: Sandbox>(place: &Arc<Place<S>>, job: Job, running: &mut Running) {
+    let place = Arc::clone(place);
+    running.spawn(async move { call::run(&place, job).await });
+}
+
+/// Runs jobs side by side until none is left, or one leaves the code in an unknown state.
+async fn busy<S: Sandbox>(
+    place: &Arc<Place<S>>,
+    jobs: &mut mpsc::Receiver<Job>,
+    running: &mut Running,
+    tell: &Tell,
+) -> Fate {
+    let mut wanted = true;
     loop {
-        let options = lambda::Options {
-            arn: environment::arn(version),
-            init_timeout: std::time::Duration::from_millis(version.limits.init_timeout_ms),
-            response_bytes_max: version.limits.response_body_bytes,
-            concurrency: version.scaling.concurrency_per_instance,
-            log: Arc::clone(&log),
-        };
-        let before = begun.elapsed();
-        let spec = launch.spec(version, &code, name);
-        let milestones = |start, init| {
-            let made = begun + before + start;
-            Milestones { begun, made, ready: made + init }
-        };
-        match Box::pin(Worker::start(&shared.driver, spec, options)).await {
-            Ok(ready) => return Ok((ready.worker, milestones(ready.start, ready.init))),
-            // No code ran, and the driver waits for a spawner that is coming back. Once: then it is not coming.
-            Err(StartFailed { error: StartError::Sandbox(rouse_sandbox::Error::Spawner(error)), .. })
-                if may_retry =>
-            {
-                tracing::warn!(%error, version = %version.key(), "the spawner went away; the start is retried");
-                may_retry = false;
-            }
-            Err(failed) => {
-                return Err(failure(shared, version, &failed, milestones(failed.start, failed.init)));
-            }
+        // The owner sends no more than the instance has slots.
+        tokio::select! {
+            biased;
+            ended = running.join_next() => match ended {
+                None => return Fate::Reusable,
+                Some(ended) => {
+                    let reusable = matches!(ended, Ok((Fate::Reusable, _)));
+                    if !reusable {
+                        // First, so that the owner does not send another.
+                        tell.of(Event::Ending).await;
+                    }
+                    tell.ended(place, &ended).await;
+                    if !reusable {
+                        return Fate::Spent;
+                    }
+                }
+            },
+            job = jobs.recv(), if wanted => match job {
+                Some(job) if place.worker.has_exited() => {
+                    tell.of(Event::Returned(Box::new(job))).await;
+                    return Fate::Spent;
+                }
+                Some(job) => run(place, job, running),
+                // It ends when those have ended.
+                None => wanted = false,
+            },
         }
     }
-}
-
-fn failure<D>(
-    shared: &Shared<D>,
-    version: &FunctionVersion,
-    failed: &StartFailed,
-    milestones: Milestones,
-) -> StartFailure {
-    let key = version.key();
-    let ran = !matches!(failed.error, StartError::Sandbox(_));
-    let out_of_memory =
-        matches!(failed.error, StartError::Exited { exit: rouse_sandbox::Exit::OutOfMemory, .. });
-    let refusal = if ran {
-        let text = format!("{key} did not start: {}", failed.error);
-        shared.around.say(version, None, text.clone());
-        let hint = match failed.error {
-            StartError::Timeout { .. } => "give it more time or memory, or do less while it loads".into(),
-            _ => format!("see its log: `rouse logs {}`", version.function),
-        };
-        Refusal::new(if out_of_memory { Code::OutOfMemory } else { Code::StartFailed }, text).hint(hint)
-    } else {
-        // What the host said is for the operator; the caller learns that it was not the code.
-        tracing::error!(version = %key, error = %failed.error, "a sandbox cannot be made");
-        Refusal::new(Code::StartFailed, format!("the sandbox of {key} could not be made"))
-            .hint("this is no fault of the function; the node's log says what the host refused")
-    };
-    StartFailure { refusal, milestones, cpu_us: failed.stats.cpu_us, ran, out_of_memory }
 }
 
 /// What comes after being idle.

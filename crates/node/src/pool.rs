@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::{
     snapshots::RETIRE,
-    state::{App, Group, Instance, Known, memory_bytes},
+    state::{App, Group, Instance, Known, memory_bytes, slots},
 };
 use crate::{
     instance::{Around, Event, Id, Order},
@@ -47,6 +47,8 @@ pub(crate) struct Pool {
     reserved_bytes: u64,
     /// Of instances that end.
     ending_bytes: u64,
+    /// Of instances that take no more calls, and end once those that they run have ended.
+    draining_bytes: u64,
     known: BTreeMap<VersionKey, Known>,
     apps: HashMap<(TenantId, AppName), App>,
     groups: BTreeMap<VersionKey, Group>,
@@ -70,6 +72,7 @@ impl Pool {
             budget_bytes,
             reserved_bytes: 0,
             ending_bytes: 0,
+            draining_bytes: 0,
             known: BTreeMap::new(),
             apps: HashMap::new(),
             groups: BTreeMap::new(),
@@ -124,7 +127,7 @@ impl Pool {
                 Refusal::new(Code::PayloadTooLarge, text).hint("send less, or raise its limit"),
             );
         }
-        let group = self.groups.entry(key.clone()).or_default();
+        let group = self.group(&key);
         if group.waiting.len() >= scaling.queue_max as usize {
             group.waiting.retain(|job| !job.reply.is_closed());
         }
@@ -156,18 +159,14 @@ impl Pool {
             Event::Done(stats) => {
                 instance.invocations += 1;
                 instance.stats = stats;
-                // If it was wished to end meanwhile, it is counted no more.
-                if instance.jobs.is_some() {
-                    self.group(&key).running -= 1;
-                    self.rest(id, &key);
-                }
+                self.done(id, &key);
             }
             Event::Frozen if instance.state == InstanceState::Idle => instance.state = InstanceState::Frozen,
             Event::Frozen => {}
             Event::Returned(job) => {
-                // It came first, and waits on as if nothing had been.
-                self.group(&key).waiting.push_front(*job);
+                self.group(&key).wait_again(*job);
                 self.end(id);
+                self.done(id, &key);
             }
             Event::Ending => self.end(id),
             Event::Gone => {
@@ -245,7 +244,8 @@ impl Pool {
     }
 
     fn group(&mut self, key: &VersionKey) -> &mut Group {
-        self.groups.entry(key.clone()).or_default()
+        let slots = || self.known.get(key).map_or(1, |known| slots(&known.version));
+        self.groups.entry(key.clone()).or_insert_with(|| Group::new(slots()))
     }
 
     /// All versions of a version's function that have instances or waiting calls, itself among them.
@@ -271,7 +271,7 @@ impl Pool {
             self.timers.cancel(group.queue_timer.take());
             self.starved.retain(|starved| starved != key);
         }
-        if group.waiting.is_empty() && group.idle.is_empty() && group.starting == 0 && group.running == 0 {
+        if group.waiting.is_empty() && group.is_alone() && group.running == 0 {
             self.groups.remove(key);
         }
     }

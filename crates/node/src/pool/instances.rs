@@ -7,7 +7,7 @@ use rouse_scheduler::{Contender, Load, Turn, keep_alive};
 use rouse_types::{InstanceState, function::VersionKey};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Instance, Pool, Timer, memory_bytes};
+use super::{Instance, Pool, Timer, memory_bytes, slots};
 use crate::{
     instance::{Id, Order},
     job::Milestones,
@@ -23,8 +23,46 @@ impl Pool {
             known.broken = None;
             known.history.started(milestones.ready.saturating_duration_since(milestones.begun));
         }
-        self.group(key).starting -= 1;
+        let group = self.group(key);
+        group.starting -= 1;
+        group.serving += 1;
         self.rest(id, key);
+    }
+
+    /// An instance has one call less.
+    pub(super) fn done(&mut self, id: Id, key: &VersionKey) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let (before, bytes, ends) = (instance.running, instance.memory_bytes, instance.jobs.is_none());
+        instance.running = before.saturating_sub(1);
+        let group = self.group(key);
+        group.running -= 1;
+        match (ends, before > 1) {
+            (true, true) => {}
+            (true, false) => {
+                self.draining_bytes -= bytes;
+                self.ending_bytes += bytes;
+            }
+            (false, true) => {
+                group.partly.remove(&(before, id));
+                group.partly.insert((before - 1, id));
+                self.give_up_slots(id, key);
+            }
+            (false, false) => {
+                group.partly.remove(&(before, id));
+                self.rest(id, key);
+            }
+        }
+    }
+
+    /// An instance that still runs calls takes no more, if another function has waited longer for its memory than
+    /// anybody for its slots: one that always runs some would never let others in.
+    fn give_up_slots(&mut self, id: Id, key: &VersionKey) {
+        let now = Instant::now();
+        let oldest =
+            self.oldest(key).map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived));
+        if self.gives_way(id, key, Some(oldest), now) {
+            self.end(id);
+        }
     }
 
     /// An instance has nothing to do: it serves who waits, gives way, or is kept for a while.
@@ -33,7 +71,7 @@ impl Pool {
         let live = self.known.get(key).is_some_and(|known| known.live) && !self.closing;
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.state = InstanceState::Idle;
-        let group = self.groups.entry(key.clone()).or_default();
+        let group = self.group(key);
         group.drop_cancelled();
         let own_oldest = group.waiting.front().map(|job| now.saturating_duration_since(job.arrived));
         group.idle.push(id);
@@ -110,24 +148,32 @@ impl Pool {
         }
     }
 
-    /// Hands the first waiting call of a version to an idle instance of it.
+    /// Hands the first waiting call of a version to an instance of it with a free slot.
     fn hand_over(&mut self, key: &VersionKey) {
         let group = self.group(key);
         group.drop_cancelled();
-        let Some(id) = group.idle.pop() else { return };
-        let Some(job) = group.waiting.pop_front() else { return group.idle.push(id) };
+        if group.waiting.is_empty() {
+            return;
+        }
+        let free = group.partly.pop_last().or_else(|| group.idle.pop().map(|id| (0, id)));
+        let (Some((before, id)), Some(job)) = (free, group.waiting.pop_front()) else { return };
         group.running += 1;
+        if before + 1 < group.slots {
+            group.partly.insert((before + 1, id));
+        }
         let Some(instance) = self.instances.get_mut(&id) else { return };
         self.timers.cancel(instance.timer.take());
         instance.state = InstanceState::Busy;
+        instance.running = before + 1;
         let sent = match &instance.jobs {
             Some(jobs) => jobs.try_send(job).map_err(mpsc::error::TrySendError::into_inner),
             None => Err(job),
         };
         if let Err(job) = sent {
             // Its task is about to tell that it ends; the call waits for another.
-            self.group(key).waiting.push_front(job);
+            self.group(key).wait_again(job);
             self.end(id);
+            self.done(id, key);
         }
     }
 
@@ -145,8 +191,8 @@ impl Pool {
         self.next += 1;
         let id = self.next;
         let name = format!("{}-{id:x}", self.prefix);
-        // One job at a time: the next is sent only after the one before is done.
-        let (jobs, receiver) = mpsc::channel(1);
+        // A job is sent only into a free slot, so that no more are ever on their way.
+        let (jobs, receiver) = mpsc::channel(slots(&version) as usize);
         self.reserved_bytes += memory_bytes;
         self.group(key).starting += 1;
         self.instances.insert(
@@ -156,6 +202,7 @@ impl Pool {
                 version: Arc::clone(&version),
                 name: name.clone(),
                 state: InstanceState::Starting,
+                running: 0,
                 jobs: Some(jobs),
                 started: self.around.clock.now(),
                 memory_bytes,
@@ -170,20 +217,26 @@ impl Pool {
         true
     }
 
-    /// Wishes an instance to end. Its memory is free when it is gone.
+    /// Wishes an instance to end: it takes no more calls. Its memory is free when it is gone.
     pub(super) fn end(&mut self, id: Id) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         if instance.jobs.take().is_none() {
             return;
         }
         self.timers.cancel(instance.timer.take());
-        self.ending_bytes += instance.memory_bytes;
-        let (key, state) = (instance.key.clone(), instance.state);
+        let (key, state, running) = (instance.key.clone(), instance.state, instance.running);
+        let bytes = instance.memory_bytes;
+        *(if running > 0 { &mut self.draining_bytes } else { &mut self.ending_bytes }) += bytes;
         let group = self.group(&key);
-        match state {
-            InstanceState::Starting => group.starting -= 1,
-            InstanceState::Busy => group.running -= 1,
-            InstanceState::Idle | InstanceState::Frozen => group.idle.retain(|&idle| idle != id),
+        if state == InstanceState::Starting {
+            group.starting -= 1;
+            return;
+        }
+        group.serving -= 1;
+        if running > 0 {
+            group.partly.remove(&(running, id));
+        } else {
+            group.idle.retain(|&idle| idle != id);
         }
     }
 
@@ -191,8 +244,11 @@ impl Pool {
     pub(super) fn remove(&mut self, id: Id) {
         self.end(id);
         if let Some(instance) = self.instances.remove(&id) {
-            self.reserved_bytes -= instance.memory_bytes;
-            self.ending_bytes -= instance.memory_bytes;
+            let bytes = instance.memory_bytes;
+            self.reserved_bytes -= bytes;
+            *(if instance.running > 0 { &mut self.draining_bytes } else { &mut self.ending_bytes }) -= bytes;
+            // Its task is gone, and took them with it.
+            self.group(&instance.key).running -= instance.running;
         }
     }
 

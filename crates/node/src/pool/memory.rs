@@ -58,7 +58,7 @@ impl Pool {
         let needed = self.known.get(other).map_or(u64::MAX, |known| memory_bytes(&known.version));
         let free = self.budget_bytes.saturating_sub(self.reserved_bytes);
         // Memory that is being set free already is enough for now.
-        self.ending_bytes == 0
+        self.ending_bytes + self.draining_bytes == 0
             && needed <= free + instance.memory_bytes
             && rouse_scheduler::admit::gives_way(own_oldest, now.saturating_duration_since(arrived))
     }

@@ -1,6 +1,10 @@
 //! What the pool knows of a version, of its calls and of each of its instances.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use rouse_sandbox::Stats;
 use rouse_scheduler::{Arrivals, Load, admit::RETRY_AFTER_MIN, backoff};
@@ -10,6 +14,9 @@ use rouse_types::{
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{instance::Id, job::Job, timers};
+
+/// Calls that one instance runs at once, whatever a version says: what Cloud Run takes at most.
+const SLOTS_MAX: u32 = 1_000;
 
 /// A version that callers may ask for.
 pub(super) struct Known {
@@ -49,12 +56,20 @@ pub(super) struct History {
 }
 
 /// What a version has while it has instances or waiting calls; otherwise there is none.
-#[derive(Default)]
 pub(super) struct Group {
     /// The last one used is the last one here, and is used first: the others grow old and go.
     pub(super) idle: Vec<Id>,
+    /// Those that run calls and have slots left, by the number of their calls. They are used before idle ones, the
+    /// busiest first, so that the others become idle and go.
+    pub(super) partly: BTreeSet<(u32, Id)>,
+    /// Instances that start.
     pub(super) starting: u32,
+    /// Instances that take calls, now or once one of theirs has ended.
+    pub(super) serving: u32,
+    /// Calls.
     pub(super) running: u32,
+    /// Calls that one instance runs at once.
+    pub(super) slots: u32,
     pub(super) waiting: VecDeque<Job>,
     pub(super) queue_timer: Option<timers::Id>,
 }
@@ -64,6 +79,8 @@ pub(super) struct Instance {
     pub(super) version: Arc<FunctionVersion>,
     pub(super) name: String,
     pub(super) state: InstanceState,
+    /// Its calls.
+    pub(super) running: u32,
     /// Dropped to end it.
     pub(super) jobs: Option<mpsc::Sender<Job>>,
     pub(super) started: Timestamp,
@@ -98,17 +115,37 @@ impl Known {
 }
 
 impl Group {
+    pub(super) fn new(slots: u32) -> Self {
+        Self {
+            idle: Vec::new(),
+            partly: BTreeSet::new(),
+            starting: 0,
+            serving: 0,
+            running: 0,
+            slots,
+            waiting: VecDeque::new(),
+            queue_timer: None,
+        }
+    }
+
+    /// A call that was handed over and not begun waits on as if nothing had been: in the order of arrival.
+    pub(super) fn wait_again(&mut self, job: Job) {
+        let at = self.waiting.partition_point(|other| other.arrived < job.arrived);
+        self.waiting.insert(at, job);
+    }
+
     /// Whether no instance is there or comes that could serve who waits.
     pub(super) fn is_alone(&self) -> bool {
-        self.idle.is_empty() && self.starting == 0 && self.running == 0
+        self.serving == 0 && self.starting == 0
     }
 
     pub(super) fn load(&self) -> Load {
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let partly: u32 = self.partly.iter().map(|(running, _)| self.slots.saturating_sub(*running)).sum();
         Load {
             running: self.running,
-            free: count(self.idle.len()),
-            starting: self.starting,
+            free: partly.saturating_add(count(self.idle.len()).saturating_mul(self.slots)),
+            starting: self.starting.saturating_mul(self.slots),
             waiting: count(self.waiting.len()),
             elsewhere: 0,
         }
@@ -130,7 +167,7 @@ impl Group {
     /// How long a call waits at most: as the function says, and while its first instance starts, as long as that
     /// may take. Who is refused just before is never told what is wrong with the code.
     pub(super) fn wait_max(&self, version: &FunctionVersion) -> Duration {
-        let starts_first = self.starting > 0 && self.running == 0;
+        let starts_first = self.starting > 0 && self.serving == 0;
         let init = if starts_first { version.limits.init_timeout_ms } else { 0 };
         Duration::from_millis(version.scaling.queue_timeout_ms.saturating_add(init))
     }
@@ -173,6 +210,11 @@ impl Instance {
             cpu_us: self.stats.cpu_us,
         }
     }
+}
+
+/// Calls that one instance of a version runs at once.
+pub(super) fn slots(version: &FunctionVersion) -> u32 {
+    version.scaling.concurrency_per_instance.clamp(1, SLOTS_MAX)
 }
 
 /// What an instance of a version is counted with.

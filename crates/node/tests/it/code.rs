@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Frame, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rouse_sandbox::{Exit, sim::Inside};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{sync::Mutex, time::sleep};
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
@@ -24,17 +25,25 @@ pub(crate) async fn run(mut inside: Inside) -> Exit {
         Some("slow") => sleep(Duration::from_secs(2)).await,
         _ => {}
     }
-    let stream = inside.dial("127.0.0.1:9001".parse().expect("an address")).await.expect("it listens");
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("it answers");
+    let several = inside.env("AWS_LAMBDA_MAX_CONCURRENCY").map_or(1, |text| text.parse().expect("a number"));
+    let inside = Mutex::new(inside);
     // Polled together, so that a frozen sandbox makes no progress at all.
+    let mut workers: FuturesUnordered<_> = (0..several).map(|_| worker(&inside)).collect();
+    workers.next().await.expect("at least one")
+}
+
+async fn worker(inside: &Mutex<Inside>) -> Exit {
+    let address = "127.0.0.1:9001".parse().expect("an address");
+    let stream = inside.lock().await.dial(address).await.expect("it listens");
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("it answers");
     tokio::select! {
-        exit = serve(&mut inside, sender) => exit,
+        exit = serve(inside, sender) => exit,
         _ = connection => Exit::Code(70),
     }
 }
 
-async fn serve(inside: &mut Inside, mut api: http1::SendRequest<Body>) -> Exit {
-    if inside.env("INIT") == Some("error") {
+async fn serve(inside: &Mutex<Inside>, mut api: http1::SendRequest<Body>) -> Exit {
+    if inside.lock().await.env("INIT") == Some("error") {
         let body = json!({ "errorType": "ImportError", "errorMessage": "no module named x" });
         post(&mut api, "init/error", body.to_string()).await;
         return Exit::Code(1);
@@ -48,13 +57,13 @@ async fn serve(inside: &mut Inside, mut api: http1::SendRequest<Body>) -> Exit {
         let told = event["body"].as_str().map(|body| serde_json::from_str(body).expect("json"));
         let told = told.unwrap_or_else(|| event.clone());
         if let Some(text) = told["print"].as_str() {
-            inside.print(text).await;
+            inside.lock().await.print(text).await;
         }
         if let Some(us) = told["cpu_us"].as_u64() {
-            inside.use_cpu_us(us);
+            inside.lock().await.use_cpu_us(us);
         }
         if let Some(bytes) = told["memory_bytes"].as_u64() {
-            inside.use_memory_bytes(bytes);
+            inside.lock().await.use_memory_bytes(bytes);
             tokio::task::yield_now().await;
         }
         if let Some(ms) = told["sleep_ms"].as_u64() {

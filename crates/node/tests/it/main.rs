@@ -4,3 +4,4 @@ mod calls;
 mod code;
 mod harness;
 mod scaling;
+mod slots;

@@ -12,7 +12,13 @@ use crate::{
     harness::{Answer, Node, answer, sleep_ms, version},
 };
 
-fn call(calls: &mut JoinSet<Answer>, node: &Arc<Node>, function: &'static str, number: u64, payload: Value) {
+pub(crate) fn call(
+    calls: &mut JoinSet<Answer>,
+    node: &Arc<Node>,
+    function: &'static str,
+    number: u64,
+    payload: Value,
+) {
     let node = Arc::clone(node);
     calls.spawn(async move { node.invoke(function, number, payload).await });
 }
