@@ -135,14 +135,24 @@ def release_agent():
 
 @probe("leave a core file, which the host's handler would be given", lacks="EPERM")
 def core_files():
-    def raise_limit():
+    def limit(size):
         try:
-            resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
+            resource.setrlimit(resource.RLIMIT_CORE, (size, size))
         except ValueError:
             raise PermissionError(1, "setrlimit") from None
         return True
 
-    way("raise the limit of core files", raise_limit)
+    way("a higher limit", lambda: limit(1 << 20))
+    # A handler that is a pipe is started whatever the limit is, but for one of a single byte.
+    way("a limit that handlers do not heed", lambda: limit(0))
+
+    def own():
+        limit = resource.getrlimit(resource.RLIMIT_CORE)[0]
+        if limit == 0:
+            raise Absent("the host itself allows none, and this one cannot be raised to a byte")
+        return limit != 1
+
+    way("the limit that it has", own)
 
 
 def device(kind, major, minor):

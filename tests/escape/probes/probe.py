@@ -37,7 +37,8 @@ class Absent(Exception):
     """This machine has nothing to try it on."""
 
 
-def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, lacks="", dies=False, **limits):
+def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, lacks="",
+          dies=False, needs="", **limits):
     """Marks a function as a probe.
 
     tries      what it is after, to follow "it tries to".
@@ -48,6 +49,7 @@ def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, l
     neighbour  another sandbox runs, `victim.py`, which has what the probe wants; `frozen`: and is frozen.
     lacks      errors by which the control says that this host lacks the thing, beside those of `run.py`.
     dies       the sandbox may end for want of memory before the probe is done: that is an answer too.
+    needs      "memory" or "cpu": the control group that has to hold it, which a host may not have.
     limits     memory_mib, tmp_mib, processes, open_files, where they differ from a function's defaults.
     """
 
@@ -55,7 +57,8 @@ def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, l
         PROBES[function.__name__] = function
         function.about = dict(
             name=function.__name__, tries=tries, control=control, runc=runc, neighbour=neighbour or frozen,
-            frozen=frozen, lacks=lacks.split(), dies=dies, limits=limits,
+            frozen=frozen, lacks=lacks.split(), dies=dies, needs=needs,
+            limits=limits,
         )
         return function
 

@@ -3,8 +3,10 @@
 Controls run with small numbers, which any machine bears; that there is no bound shows as going past the sandbox'."""
 
 import ctypes
+import errno
 import mmap
 import os
+import select
 import signal
 import threading
 
@@ -82,12 +84,12 @@ def touch(size):
     return f"{size // MIB} MiB"
 
 
-@probe("use memory without end", memory_mib=64, dies=True)
+@probe("use memory without end", memory_mib=64, dies=True, needs="memory")
 def memory():
     way("pages", lambda: touch(2 * MEMORY))
 
 
-@probe("use memory without end, by many processes", memory_mib=64, dies=True)
+@probe("use memory without end, by many processes", memory_mib=64, dies=True, needs="memory")
 def memory_of_many():
     def many():
         pids = []
@@ -101,17 +103,26 @@ def memory_of_many():
                 signal.pause()
             pids.append(pid)
         os.close(ends[1])
-        whole = b""
-        while len(whole) < 8 and (some := os.read(ends[0], 8)):
-            whole += some
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        return len(whole) == 8 and "all have their share"
+        ready = 0
+        try:
+            while ready < len(pids):
+                if select.select([ends[0]], [], [], 0.1)[0]:
+                    ready += len(os.read(ends[0], 8))
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid:
+                    pids.remove(pid)
+                    raise MemoryError(f"one was ended with {status}")
+        except MemoryError as error:
+            raise OSError(errno.ENOMEM, str(error)) from None
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+        return "all have their share"
 
     way("pages", many)
 
 
-@probe("use memory that belongs to no process", memory_mib=64, dies=True)
+@probe("use memory that belongs to no process", memory_mib=64, dies=True, needs="memory")
 def memory_of_nobody():
     def shared():
         segment = library("shmget", 0, 2 * MEMORY, 0o1600)
@@ -146,7 +157,7 @@ def memory_of_nobody():
     way("a file without a name", anonymous)
 
 
-@probe("lock memory so that the host cannot take it back", memory_mib=64, dies=True, lacks="ENOMEM EPERM")
+@probe("lock memory so that the host cannot take it back", memory_mib=64, dies=True, needs="memory", lacks="ENOMEM EPERM")
 def locked_memory():
     def lock():
         region = mmap.mmap(-1, 2 * MEMORY)
@@ -156,7 +167,7 @@ def locked_memory():
     way("mlock", lock)
 
 
-@probe("keep memory in the kernel's buffers", memory_mib=64, dies=True)
+@probe("keep memory in the kernel's buffers", memory_mib=64, dies=True, needs="memory")
 def kernel_buffers():
     def pipes():
         # Pipes hold what was written to them: of 1 MiB each where one may.
@@ -236,7 +247,7 @@ def open_files():
     way("raise the limit", more)
 
 
-@probe("keep the processor to itself", control="none: the control has the whole machine",
+@probe("keep the processor to itself", needs="cpu", control="none: the control has the whole machine",
        runc="none: it is given no share here")
 def processor():
     def share():

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rouse_sandbox::{
     Driver, Exit, Limits, Listener, Mount, Sandbox, Spec, Started, Stream,
-    container::{Container, ContainerDriver},
+    container::{Container, ContainerDriver, Enforced, Report},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -26,13 +26,28 @@ pub(crate) struct Confined {
     driver: ContainerDriver,
     corpus: Arc<Corpus>,
     neighbour: Mutex<Neighbour>,
+    report: Report,
 }
 
 impl Confined {
     pub(crate) async fn new(host: &Host, corpus: Arc<Corpus>) -> Self {
         let driver = host.driver();
         let neighbour = Mutex::new(Neighbour::start(&driver, &corpus).await);
-        Self { driver, corpus, neighbour }
+        let report = driver.report().await.expect("a report");
+        Self { driver, corpus, neighbour, report }
+    }
+
+    /// Which control group this host lacks that would have to hold a probe.
+    pub(crate) fn lacks(&self, probe: &Probe) -> Option<String> {
+        let enforced = match probe.needs.as_str() {
+            "memory" => self.report.memory,
+            "cpu" => self.report.cpu,
+            needs => {
+                assert_eq!(needs, "", "{}", probe.path());
+                return None;
+            }
+        };
+        (enforced == Enforced::No).then(|| format!("this host limits no {}", probe.needs))
     }
 
     /// Runs it, and asks its neighbours afterwards how they are.

@@ -39,6 +39,7 @@ pub(crate) struct Probe {
     pub(crate) frozen: bool,
     pub(crate) lacks: Vec<String>,
     pub(crate) dies: bool,
+    pub(crate) needs: String,
     pub(crate) limits: Limits,
     /// Its place in the corpus.
     #[serde(skip)]

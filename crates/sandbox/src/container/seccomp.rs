@@ -149,6 +149,12 @@ fn refused_arguments() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::B
     rules.insert(libc::SYS_inotify_add_watch, watched);
     let old_watch = condition(1, Is::Eq, libc::F_NOTIFY)?;
     rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![old_watch])?]);
+    // The limit of core files stays what it is: see `limit_resources`. Asking for it is harmless.
+    let core = condition(0, Is::Eq, libc::RLIMIT_CORE.cast_signed())?;
+    rules.insert(libc::SYS_setrlimit, vec![SeccompRule::new(vec![core])?]);
+    let core = condition(1, Is::Eq, libc::RLIMIT_CORE.cast_signed())?;
+    let sets = SeccompCondition::new(2, Width::Qword, Is::Ne, 0)?;
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![core, sets])?]);
     // Typing into a terminal on behalf of its user.
     let mut terminal = Vec::new();
     for request in [libc::TIOCSTI, libc::TIOCLINUX] {

@@ -49,7 +49,10 @@ fn limit_resources(spec: &Spec, uid: u32) -> Result<(), Errno> {
         let most = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
     };
-    set(Resource::Core, 0)?;
+    // Where cores are piped to a handler, the kernel starts it, as root on the host, whatever the limit is, also for
+    // none; but not for a limit of one byte, by which it knows a handler that itself crashes. No file is left either.
+    // The filter of system calls keeps the code from lowering it.
+    set(Resource::Core, 1)?;
     set(Resource::Nofile, u64::from(spec.limits.open_files))?;
     // Counted for each uid, and this one is the sandbox' own: holds where control groups do not.
     debug_assert_ne!(uid, init::UID);
