@@ -57,6 +57,7 @@ where
         mounts: Vec::new(),
         limits: Limits { memory_bytes: 1 << 20, cpu_millis: 1, processes: 1, tmp_bytes: 0, open_files: 1 },
         listeners: vec![API.parse().expect("an address")],
+        resolver: None,
         hosts: vec![],
         network: rouse_sandbox::Network::Sockets,
         root: rouse_sandbox::Root::Host,

@@ -71,7 +71,7 @@ impl Driver for Processes {
         });
         let sandbox = Process { kill, exit, _task: task };
         let listeners = vec![Listener::Tcp(listener)];
-        Ok(Started { sandbox, listeners, stdout: output(stdout)?, stderr: output(stderr)? })
+        Ok(Started { sandbox, listeners, resolver: None, stdout: output(stdout)?, stderr: output(stderr)? })
     }
 }
 
@@ -125,7 +125,7 @@ impl Function {
             env: std::collections::BTreeMap::new(),
             limits: Limits::default(),
             scaling: Scaling::default(),
-            egress: Vec::new(),
+            egress: rouse_types::Egress::default(),
         };
         Self { launch, version, code, _state: state, lines: Arc::default() }
     }

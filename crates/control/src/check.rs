@@ -91,7 +91,12 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     within("queue_max", scaling.queue_max.into(), 0, 100_000)?;
     within("queue_timeout_ms", scaling.queue_timeout_ms, 0, 900_000)?;
     within("instance_reuse", scaling.instance_reuse.into(), 1, 1_000_000)?;
-    within("the number of egress destinations", function.egress.len() as u64, 0, EGRESS_MAX as u64)?;
+    within(
+        "the number of egress destinations",
+        function.egress.destinations().len() as u64,
+        0,
+        EGRESS_MAX as u64,
+    )?;
     within("the number of aliases", function.aliases.len() as u64, 0, ALIASES_MAX as u64)?;
     if let Some(alias) = function.aliases.iter().find(|alias| !alias_allowed(alias.as_str())) {
         return Err(format!("'{alias}' is a version's number, not an alias"));
@@ -179,7 +184,7 @@ mod tests {
             env: [("KEY".to_owned(), "value".to_owned())].into(),
             limits: Limits::default(),
             scaling: Scaling::default(),
-            egress: Vec::new(),
+            egress: rouse_types::Egress::default(),
             aliases: Vec::new(),
         }
     }

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rouse_types::{
-    AppName, Contract, Destination, FunctionName, HttpSettings, Isolation, Limits, Protocol, Runtime,
-    Scaling, Signature,
+    AppName, Contract, Egress, FunctionName, HttpSettings, Isolation, Limits, Protocol, Runtime, Scaling,
+    Signature,
 };
 use schemars::JsonSchema;
 
@@ -101,9 +101,9 @@ pub struct Function {
     /// How often a Wasm instance is used before it is replaced: 1 means a new one for each call.
     #[schemars(with = "u32", range(min = 1))]
     pub instance_reuse: Option<u32>,
-    /// What the code may reach, as `host:port`. Nothing when left out.
+    /// What the code may reach: a list of `host:port`, or `"*"` for everything. Nothing when left out.
     #[schemars(default)]
-    pub egress: Vec<Destination>,
+    pub egress: Egress,
     /// Environment variables.
     #[schemars(default)]
     pub env: BTreeMap<String, String>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rouse_types::{
-    AppName, Contract, Destination, FunctionName, Isolation, Protocol, Runtime, Signature,
+    AppName, Contract, Destination, Egress, FunctionName, Isolation, Protocol, Runtime, Signature,
     limits::{ENV_BYTES_MAX, FUNCTIONS_PER_APP_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, TIMEOUT_MS_MAX},
     size,
 };
@@ -223,7 +223,18 @@ fn build(report: &Report<'_>, name: &str, value: &crate::value::Value<'_>) -> Op
     Some(Build { command: command?, output, watch })
 }
 
-fn egress(report: &Report<'_>, table: &mut Table<'_, '_>) -> Vec<Destination> {
+fn egress(report: &Report<'_>, table: &mut Table<'_, '_>) -> Egress {
+    if let Some(value) = table.get("egress")
+        && let Some(text) = value.get_ref().as_str()
+    {
+        if text == Egress::ALL {
+            return Egress::All;
+        }
+        let message = "`egress` must be a list of texts, or \"*\" for everything";
+        let hint = text.parse::<Destination>().ok().map(|one| format!("write egress = [\"{one}\"]"));
+        report.error(value.span(), message, hint);
+        return Egress::default();
+    }
     let mut allowed = Vec::new();
     for (text, span) in table.strings("egress") {
         match text.parse::<Destination>() {
@@ -238,7 +249,7 @@ fn egress(report: &Report<'_>, table: &mut Table<'_, '_>) -> Vec<Destination> {
             }
         }
     }
-    allowed
+    Egress::Only(allowed)
 }
 
 fn env(report: &Report<'_>, value: &crate::value::Value<'_>) -> BTreeMap<String, String> {

@@ -45,7 +45,7 @@ fn a_full_manifest_is_read_and_the_rest_has_the_platforms_defaults() {
     assert_eq!(thumbnail.limits().timeout_ms, 30_000);
     assert_eq!(thumbnail.limits().request_body_bytes, rouse_types::Limits::default().request_body_bytes);
     assert_eq!(thumbnail.scaling().concurrency_max, 7);
-    assert_eq!(thumbnail.egress[0].to_string(), "api.example.com:443");
+    assert_eq!(thumbnail.egress.destinations()[0].to_string(), "api.example.com:443");
     assert_eq!(thumbnail.env["TABLE"], "photos");
     let build = manifest.functions["hello"].build.as_ref().expect("a build");
     assert_eq!((build.command.as_str(), build.watch.len()), ("make", 1));
@@ -91,7 +91,10 @@ fn what_is_wrong_is_named_and_the_next_step_is_given() {
             "is not a destination",
             "did you mean \"api.example.com:443\"?",
         ),
-        ("egress = \"a:1\"", "`egress` must be a list of texts, not a text", ""),
+        ("egress = \"a:1\"", "`egress` must be a list of texts, or \"*\"", "write egress = [\"a:1\"]"),
+        ("egress = 1", "`egress` must be a list of texts, not a whole number", ""),
+        ("egress = [\"*:443\"]", "`*` stands for the first part of a name", ""),
+        ("egress = [\"169.254.169.254:80\"]", "functions never reach link-local addresses", ""),
         ("env = { A = 1 }", "`A` must be a text", "put it in quotes"),
         ("env = { \"A-B\" = \"1\" }", "is not a variable's name", "letters, digits"),
         ("env = { AWS_LAMBDA_RUNTIME_API = \"x\" }", "is set by the platform", "another name"),

@@ -18,6 +18,8 @@ mod child;
 mod client;
 mod dial;
 mod layout;
+mod netlink;
+mod network;
 mod pool;
 mod rootfs;
 mod seccomp;

@@ -26,6 +26,9 @@ pub mod stream;
 
 pub use stream::{Listener, Output, Stream};
 
+/// The port of name servers: RFC 1035 §4.2.1.
+pub const RESOLVER_PORT: u16 = 53;
+
 /// What to run, and within which bounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
@@ -41,8 +44,11 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// What it may use.
     pub limits: Limits,
-    /// Addresses on the sandbox's own loopback where the platform listens.
+    /// Addresses on the sandbox's own loopback where the platform listens. One that is not the loopback's is added
+    /// to it; `0.0.0.0` is all of them.
     pub listeners: Vec<SocketAddr>,
+    /// Where it asks for names: an address of its loopback where the platform answers them, on [`RESOLVER_PORT`].
+    pub resolver: Option<IpAddr>,
     /// Names beside `localhost` that its `/etc/hosts` knows.
     pub hosts: Vec<(IpAddr, String)>,
     /// What it has of a network.
@@ -104,6 +110,8 @@ pub struct Started<S> {
     pub sandbox: S,
     /// One for each address of [`Spec::listeners`], in their order.
     pub listeners: Vec<Listener>,
+    /// The socket of [`Spec::resolver`]. None also where the sandbox is simulated.
+    pub resolver: Option<tokio::net::UdpSocket>,
     /// What the code writes to its standard output.
     pub stdout: Output,
     /// What the code writes to its standard error.

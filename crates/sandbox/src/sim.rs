@@ -148,7 +148,13 @@ impl Driver for SimDriver {
             exited_tell.send_replace(Some(exit));
         });
         let sandbox = SimSandbox { gate, ports, exited, _task: task };
-        Ok(Started { sandbox, listeners, stdout: Output::Sim(stdout), stderr: Output::Sim(stderr) })
+        Ok(Started {
+            sandbox,
+            listeners,
+            resolver: None,
+            stdout: Output::Sim(stdout),
+            stderr: Output::Sim(stderr),
+        })
     }
 }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use rouse_sandbox::{Driver, Error, Exit, Mount, Sandbox, Spec, container::Enforced};
-use tokio::{io::AsyncReadExt, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::sleep,
+};
 
 #[path = "support/host.rs"]
 mod host;
@@ -369,5 +372,55 @@ fn a_spawner_that_is_not_there_is_reported_within_bounds() {
         let driver = rouse_sandbox::container::ContainerDriver::new(&folder.path().join("none.sock"));
         let refused = driver.start(shell("true")).await.expect_err("nobody is there");
         assert!(matches!(refused, Error::Spawner(_)), "{refused}");
+    });
+}
+
+#[test]
+fn code_reaches_listeners_at_other_addresses_and_asks_the_resolver() {
+    let Some(host) = Host::new("code_reaches_listeners_at_other_addresses_and_asks_the_resolver") else {
+        return;
+    };
+    as_the_node(|| async {
+        let address = |text: &str| text.parse().expect("an address");
+        let code = "
+import socket
+for place in [('192.0.2.7', 5432), ('127.9.9.9', 443), ('2001:db8::7', 80)]:
+    with socket.create_connection(place, 20) as connection:
+        print(connection.recv(16).decode())
+try:
+    socket.getaddrinfo('api.example.com', 443)
+except OSError as error:
+    print('refused:', error.errno == socket.EAI_NONAME)
+print(open('/etc/resolv.conf').read().strip())
+";
+        let spec = Spec {
+            listeners: vec![address("192.0.2.7:5432"), address("0.0.0.0:443"), address("[2001:db8::7]:80")],
+            resolver: "127.0.0.53".parse().ok(),
+            ..python(code)
+        };
+        let mut started = host.driver().start(spec).await.expect("started");
+        let resolver = started.resolver.take().expect("the resolver's socket");
+        let answering = async {
+            for (listener, word) in started.listeners.iter_mut().zip(["db", "name", "v6"]) {
+                let mut stream = listener.accept().await.expect("dialled");
+                stream.write_all(word.as_bytes()).await.expect("written");
+            }
+            let mut query = [0; 512];
+            loop {
+                let (length, asker) = resolver.recv_from(&mut query).await.expect("asked");
+                // An answer without records that says the name is not there: RFC 1035 §4.1.1.
+                query[2] |= 0x80;
+                query[3] = 3;
+                resolver.send_to(&query[..length], asker).await.expect("answered");
+            }
+        };
+        let (said, error) = tokio::select! {
+            () = answering => unreachable!("it answers without end"),
+            said = async { tokio::join!(text(started.stdout), text(started.stderr)) } => said,
+        };
+        assert_eq!(
+            (said.as_str(), error.as_str()),
+            ("db\nname\nv6\nrefused: True\nnameserver 127.0.0.53\n", "")
+        );
     });
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{AppName, Digest, FunctionName, Limits, TenantId};
+use crate::{AppName, Digest, Egress, FunctionName, Limits, TenantId};
 
 /// How the platform talks to the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -176,90 +176,6 @@ impl schemars::JsonSchema for Runtime {
     }
 }
 
-/// A place that code may reach: `host:port`, exact.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Destination {
-    host: String,
-    port: u16,
-}
-
-/// A text that is not a destination.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a destination: write host:port, such as api.example.com:443")]
-pub struct DestinationError(String);
-
-impl Destination {
-    /// The host, in lower case.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Whether a call to this host (of any case) and port is allowed by this destination.
-    #[must_use]
-    pub fn allows(&self, host: &str, port: u16) -> bool {
-        self.port == port && self.host.eq_ignore_ascii_case(host)
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
-
-impl FromStr for Destination {
-    type Err = DestinationError;
-    fn from_str(text: &str) -> Result<Self, DestinationError> {
-        let wrong = || DestinationError(text.chars().take(80).collect());
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let host_is_valid = match bracketed {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                !host.is_empty()
-                    && host.len() <= 253
-                    && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-            }
-        };
-        let port: u16 = port.parse().map_err(|_| wrong())?;
-        if !host_is_valid || port == 0 {
-            return Err(wrong());
-        }
-        Ok(Self { host: bracketed.unwrap_or(host).to_ascii_lowercase(), port })
-    }
-}
-
-impl Serialize for Destination {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.host.contains(':') {
-            return serializer.collect_str(&format_args!("[{}]:{}", self.host, self.port));
-        }
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Destination {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl schemars::JsonSchema for Destination {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Destination".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "examples": ["api.example.com:443"] })
-    }
-}
-
 /// How a function grows and how long callers may wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -322,7 +238,7 @@ pub struct FunctionVersion {
     /// How it grows.
     pub scaling: Scaling,
     /// What it may reach. Nothing, by default.
-    pub egress: Vec<Destination>,
+    pub egress: Egress,
 }
 
 impl FunctionVersion {
@@ -364,22 +280,5 @@ mod tests {
         assert_eq!("provided.al2023".parse(), Ok(Runtime::Provided));
         assert!("python2.7".parse::<Runtime>().is_err());
         assert!("nodejs".parse::<Runtime>().is_err());
-    }
-
-    #[test]
-    fn a_destination_allows_its_host_and_port_alone() {
-        let db: Destination = "Db.Internal:5432".parse().expect("a destination");
-        assert!(db.allows("db.INTERNAL", 5432));
-        assert!(!db.allows("db.internal", 5433));
-        assert!(!db.allows("xdb.internal", 5432));
-    }
-
-    #[test]
-    fn a_destination_without_host_or_port_is_refused() {
-        for text in ["", "db", ":443", "db:", "db:0", "db:70000", "a b:1", "http://db:1", "[::zz]:1"] {
-            assert!(text.parse::<Destination>().is_err(), "{text}");
-        }
-        let v6: Destination = "[::1]:80".parse().expect("an address");
-        assert_eq!(serde_json::to_string(&v6).expect("json"), "\"[::1]:80\"");
     }
 }

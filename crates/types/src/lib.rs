@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod clock;
+pub mod egress;
 pub mod error;
 pub mod function;
 pub mod id;
@@ -19,9 +20,10 @@ pub mod usage;
 
 pub use app::{Alias, AliasWeight, AppSnapshot, FunctionRoute, LIVE};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use egress::{Destination, Egress};
 pub use error::{Code, Refusal};
 pub use function::{
-    Contract, Destination, FunctionVersion, HttpSettings, Isolation, Protocol, Runtime, Scaling, Signature,
+    Contract, FunctionVersion, HttpSettings, Isolation, Protocol, Runtime, Scaling, Signature,
 };
 pub use id::{Digest, InvocationId};
 pub use instance::{InstanceInfo, InstanceState};

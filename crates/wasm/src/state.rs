@@ -2,7 +2,7 @@
 
 use http::uri::Scheme;
 use http_body_util::BodyExt;
-use rouse_types::{Destination, FunctionVersion};
+use rouse_types::{Egress, FunctionVersion};
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
@@ -116,7 +116,7 @@ impl ResourceLimiter for Limiter {
 
 /// Lets requests out to the destinations that the function was given, and to no other.
 pub(crate) struct WayOut {
-    allowed: Vec<Destination>,
+    allowed: Egress,
     sink: LogSink,
 }
 
@@ -127,7 +127,7 @@ impl WayOut {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let default_port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
         let port = uri.port_u16().unwrap_or(default_port);
-        if self.allowed.iter().any(|destination| destination.allows(host, port)) {
+        if self.allowed.allows(host, port) {
             return Ok(());
         }
         let hint =
@@ -178,10 +178,17 @@ mod tests {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let ours = Arc::clone(&lines);
         let way_out = WayOut {
-            allowed: vec!["api.example.com:443".parse().expect("a destination")],
+            allowed: Egress::Only(
+                ["api.example.com:443", "*.example.org:443"]
+                    .map(|one| one.parse().expect("a destination"))
+                    .to_vec(),
+            ),
             sink: Arc::new(move |_, line: &str| ours.lock().expect("lines").push(line.to_owned())),
         };
         assert!(way_out.check(&"https://API.example.com/x".parse().expect("a uri")).is_ok());
+        assert!(way_out.check(&"https://a.b.example.org/x".parse().expect("a uri")).is_ok());
+        assert!(way_out.check(&"https://example.org/x".parse().expect("a uri")).is_err());
+        lines.lock().expect("lines").clear();
         assert!(way_out.check(&"http://api.example.com/x".parse().expect("a uri")).is_err());
         assert!(lines.lock().expect("lines")[0].contains("egress = [\"api.example.com:80\"]"));
     }

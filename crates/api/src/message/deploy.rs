@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rouse_types::{
-    AliasName, AppName, Contract, Destination, Digest, FunctionName, HttpSettings, Isolation, Limits,
-    Refusal, Runtime, Scaling, TenantId, Timestamp,
+    AliasName, AppName, Contract, Digest, Egress, FunctionName, HttpSettings, Isolation, Limits, Refusal,
+    Runtime, Scaling, TenantId, Timestamp,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,9 @@ pub struct DeployFunction {
     /// How it grows.
     #[serde(default)]
     pub scaling: Scaling,
-    /// What it may reach, as `host:port`. Nothing, by default.
+    /// What it may reach, as `host:port`, or `*` for everything. Nothing, by default.
     #[serde(default)]
-    pub egress: Vec<Destination>,
+    pub egress: Egress,
     /// Aliases that move to this version with the deployment, besides `live`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<AliasName>,

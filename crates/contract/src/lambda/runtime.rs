@@ -57,6 +57,7 @@ impl Launch {
             mounts,
             limits: limits(&version.limits),
             listeners: RUNTIME_API.parse().into_iter().collect(),
+            resolver: None,
             hosts: Vec::new(),
             network: Network::Sockets,
             root: Root::Host,
@@ -219,7 +220,7 @@ pub(crate) mod tests {
             env: std::collections::BTreeMap::new(),
             limits: rouse_types::Limits::default(),
             scaling: Scaling::default(),
-            egress: Vec::new(),
+            egress: rouse_types::Egress::default(),
         }
     }
 

@@ -116,7 +116,7 @@ impl<S: Sandbox> Worker<S> {
     }
 
     fn new(started: Started<S>, options: Options, init: oneshot::Sender<Init>) -> Self {
-        let Started { sandbox, listeners, stdout, stderr } = started;
+        let Started { sandbox, listeners, stdout, stderr, .. } = started;
         let sandbox = Arc::new(sandbox);
         // The next call may be put in as soon as one before was answered: no more than these wait for the code.
         let concurrency =

@@ -96,7 +96,7 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
         env: BTreeMap::new(),
         limits: Limits::default(),
         scaling: Scaling::default(),
-        egress: Vec::new(),
+        egress: rouse_types::Egress::default(),
         aliases: Vec::new(),
     });
     DeployRequest { functions: functions.collect(), message: None }

@@ -66,7 +66,7 @@ pub(crate) fn wanted(name: &str, code: Digest, runtime: Runtime) -> DeployFuncti
         env: [("GREETING".to_owned(), "hello".to_owned())].into(),
         limits: Limits::default(),
         scaling: Scaling::default(),
-        egress: Vec::new(),
+        egress: rouse_types::Egress::default(),
         aliases: Vec::new(),
     }
 }

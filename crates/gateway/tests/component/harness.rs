@@ -122,7 +122,7 @@ impl Gateway {
             env: [("GREETING".to_owned(), "hello from the manifest".to_owned())].into(),
             limits: rouse_types::Limits { memory_mib: 64, timeout_ms: 2_000, ..Default::default() },
             scaling: Default::default(),
-            egress: Vec::new(),
+            egress: rouse_types::Egress::default(),
         };
         change(&mut version);
         let snapshot = AppSnapshot {

@@ -253,7 +253,8 @@ fn egress_is_closed_unless_it_is_opened() {
     let refused = gateway.get(&format!("/fn/t/probe/fetch?{server}"));
     assert!(refused.text().contains("HttpRequestDenied"), "{}", refused.text());
     assert!(gateway.log()[0].text.contains(&format!("egress = [\"{server}\"]")), "{:?}", gateway.log());
-    let open = gateway!(|version| version.egress = vec![server.to_string().parse().expect("a destination")]);
+    let open = gateway!(|version| version.egress =
+        rouse_types::Egress::Only(vec![server.to_string().parse().expect("a destination")]));
     assert_eq!(open.get(&format!("/fn/t/probe/fetch?{server}")).text(), "answered 204");
 }
 

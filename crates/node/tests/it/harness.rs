@@ -101,7 +101,7 @@ pub(crate) fn version(function: &str, number: u64) -> FunctionVersion {
         env: BTreeMap::new(),
         limits: Limits { timeout_ms: 5_000, ..Limits::default() },
         scaling: Scaling::default(),
-        egress: Vec::new(),
+        egress: rouse_types::Egress::default(),
     }
 }
 

@@ -39,9 +39,12 @@ pub(super) fn spec(spec: &Spec) -> Result<(), String> {
         return Err(format!("{} listeners; at most {}", spec.listeners.len(), wire::LISTENERS_MAX));
     }
     if let Some(other) =
-        spec.listeners.iter().find(|address| !address.ip().is_loopback() || address.port() == 0)
+        spec.listeners.iter().find(|address| address.ip().is_multicast() || address.port() == 0)
     {
-        return Err(format!("the listener {other} is no address and port of the loopback"));
+        return Err(format!("nobody can listen at {other}"));
+    }
+    if spec.resolver.is_some_and(|address| !address.is_loopback()) {
+        return Err("the resolver is at no address of the loopback".into());
     }
     hosts(spec)?;
     if spec.network == Network::Full {
@@ -106,6 +109,7 @@ mod tests {
             mounts: vec![],
             limits,
             listeners: vec!["127.0.0.1:9001".parse().expect("an address")],
+            resolver: None,
             hosts: vec![],
             network: crate::Network::Sockets,
             root: crate::Root::Host,
@@ -126,7 +130,8 @@ mod tests {
             |s| s.cwd = "tmp".into(),
             |s| s.mounts = vec![Mount { source: "/a".into(), target: "/usr".into() }],
             |s| s.mounts = vec![Mount { source: "/a".into(), target: "/a".into() }; MOUNTS_MAX + 1],
-            |s| s.listeners[0] = "0.0.0.0:80".parse().expect("an address"),
+            |s| s.listeners[0] = "224.0.0.1:80".parse().expect("an address"),
+            |s| s.resolver = "192.0.2.1".parse().ok(),
             |s| s.listeners[0] = "127.0.0.1:0".parse().expect("an address"),
             |s| s.listeners = vec![s.listeners[0]; wire::LISTENERS_MAX + 1],
             |s| s.hosts = vec![("127.0.0.2".parse().expect("an address"), "a\n1.2.3.4 b".into())],

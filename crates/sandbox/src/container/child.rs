@@ -2,7 +2,7 @@
 //! pool can have it done ahead:
 //!
 //! ```text
-//!  build:     enter groups ─▶ loopback, usual listener ─▶ root ─▶ wait for the spec
+//!  build:     enter groups ─▶ loopback, usual sockets ─▶ root ─▶ wait for the spec
 //!  activate:  listeners ─▶ mounts of the spec ─▶ fork ─┬─▶ init: reaps, tells how the code ended
 //!                                                      └─▶ code: drop every privilege ─▶ seccomp ─▶ exec
 //! ```
@@ -15,14 +15,12 @@ mod init;
 use std::{
     convert::Infallible,
     fs, io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
     os::fd::{AsFd, OwnedFd},
     path::Path,
 };
 
 use rustix::{
     fs::Mode,
-    net::{AddressFamily, SocketFlags, SocketType, socket_with},
     process::{Signal, set_parent_process_death_signal, umask},
     system::sethostname,
     thread::{
@@ -33,7 +31,9 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cgroup, rootfs,
+    cgroup,
+    network::{self, Usual},
+    rootfs,
     seccomp::Filters,
     sys,
     wire::{self, Refused},
@@ -44,16 +44,12 @@ use crate::Spec;
 /// `proc_pid_oom_score_adj(5)`.
 const OOM_SCORE_ADJUST: &str = "500";
 
-/// Where nearly every spec wants a listener (the Runtime API of Lambda): bound ahead, and closed again for a spec
-/// that does not name it.
-const USUAL_LISTENER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9_001));
-
 /// What the child says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Ready {
     /// All that needs no spec is done.
     Built,
-    /// The listeners stand; the message carries them.
+    /// The sockets stand; the message carries them.
     Listening,
     /// It cannot be.
     Failed(Refused),
@@ -106,10 +102,10 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     let told = wire::receive::<Activate>(plan.line.as_fd()).map_err(step("hear the spawner"))?;
     // Its end without a word: this one is not needed any more.
     let Some((Activate { spec }, trees)) = told else { sys::exit_now(0) };
-    let listeners = listen(&spec.listeners, usual).map_err(step("listen inside the sandbox"))?;
-    wire::send(plan.line.as_fd(), &Ready::Listening, &wire::borrowed(&listeners))
+    let sockets = network::open(&spec, usual).map_err(step("listen inside the sandbox"))?;
+    wire::send(plan.line.as_fd(), &Ready::Listening, &wire::borrowed(&sockets))
         .map_err(step("hand over the listeners"))?;
-    drop(listeners);
+    drop(sockets);
     rootfs::finish(&spec, &trees)?;
     drop(trees);
     match sys::fork().map_err(step("fork"))? {
@@ -118,9 +114,9 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     }
 }
 
-/// The first half. Gives the usual listener.
+/// The first half. Gives the usual sockets.
 #[expect(unsafe_code, reason = "closes what this copy of the spawner's memory still names")]
-fn build(plan: &Plan<'_>) -> Result<TcpListener, Refused> {
+fn build(plan: &Plan<'_>) -> Result<Usual, Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     sys::default_signals();
     // Whatever the spawner's own is: the code, another user, must be able to see its root.
@@ -134,26 +130,10 @@ fn build(plan: &Plan<'_>) -> Result<TcpListener, Refused> {
     unsafe { sys::close_all_but(&kept) }.map_err(step("let go of other sandboxes"))?;
     sys::unshare_cgroup_namespace().map_err(step("make a control group namespace"))?;
     fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUST).map_err(step("be the first to go"))?;
-    let control = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(|e| step("open a socket")(e.into()))?;
-    sys::loopback_up(control.as_fd()).map_err(step("bring the loopback up"))?;
-    let usual = bind(USUAL_LISTENER).map_err(step("listen inside the sandbox"))?;
+    let usual = Usual::open().map_err(step("listen inside the sandbox"))?;
     rootfs::build(plan.root, plan.uid)?;
     sethostname(b"sandbox").map_err(|e| step("name the sandbox")(e.into()))?;
     Ok(usual)
-}
-
-/// One listener for each address, with the usual one at its place, if it has one.
-fn listen(addresses: &[SocketAddr], usual: TcpListener) -> io::Result<Vec<OwnedFd>> {
-    let mut usual = Some(usual);
-    let mut take = |address: &SocketAddr| usual.take_if(|_| *address == USUAL_LISTENER);
-    addresses.iter().map(|address| Ok(take(address).map_or_else(|| bind(*address), Ok)?.into())).collect()
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 fn drop_privileges(uid: u32) -> io::Result<()> {

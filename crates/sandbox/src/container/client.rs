@@ -23,7 +23,7 @@ use rustix::{
 use serde::de::DeserializeOwned;
 use tokio::{
     io::Interest,
-    net::{TcpListener, UnixStream, unix::pipe},
+    net::{TcpListener, UdpSocket, UnixStream, unix::pipe},
     task::yield_now,
     time::{Instant, sleep, timeout},
 };
@@ -112,9 +112,10 @@ impl Driver for ContainerDriver {
 
     async fn start(&self, spec: Spec) -> Result<Started<Container>, Error> {
         let dialler = Dialler::new(self.clone(), spec.id.clone());
+        let has_resolver = spec.resolver.is_some();
         // Dropping this future closes the connection, and so ends what the spawner has begun.
         match self.ask(&Request::Start(Box::new(spec))).await? {
-            (socket, Reply::Started(handles), fds) => take_over(socket, handles, fds, dialler)
+            (socket, Reply::Started(handles), fds) => take_over(socket, handles, fds, dialler, has_resolver)
                 .map_err(|source| Error::Host { step: "take over a sandbox".into(), source }),
             (_, Reply::Refused(refused), _) => Err(refused.into()),
             _ => Err(out_of_place()),
@@ -128,15 +129,17 @@ fn take_over(
     handles: Handles,
     fds: Vec<OwnedFd>,
     dialler: Dialler,
+    has_resolver: bool,
 ) -> io::Result<Started<Container>> {
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
     let stdout = output(next()?)?;
     let stderr = output(next()?)?;
-    let mut listeners = Vec::with_capacity(handles.listeners);
-    for _ in 0..handles.listeners {
+    let mut listeners = Vec::with_capacity(handles.sockets);
+    for _ in usize::from(has_resolver)..handles.sockets {
         listeners.push(Listener::Tcp(TcpListener::from_std(next()?.into())?));
     }
+    let resolver = if has_resolver { Some(UdpSocket::from_std(next()?.into())?) } else { None };
     let freezer = match handles.freezer {
         Some(version) => Some(Freezer { version, set: next()?.into(), told: next()?.into() }),
         None => None,
@@ -155,7 +158,7 @@ fn take_over(
         last: [AtomicU64::new(0), AtomicU64::new(0)],
         ended: OnceLock::new(),
     };
-    Ok(Started { sandbox, listeners, stdout, stderr })
+    Ok(Started { sandbox, listeners, resolver, stdout, stderr })
 }
 
 fn output(fd: OwnedFd) -> io::Result<Output> {

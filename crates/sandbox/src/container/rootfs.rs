@@ -18,7 +18,7 @@ use rustix::{
     process::{chdir, fchdir, pivot_root},
 };
 
-use super::{sys, wire::Refused};
+use super::{network::USUAL_RESOLVER, sys, wire::Refused};
 use crate::{Mount, Spec};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
@@ -113,6 +113,9 @@ pub(super) fn build(root: &Path, uid: u32) -> Result<(), Refused> {
 pub(super) fn finish(spec: &Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     add_hosts(&spec.hosts).map_err(step("make /etc/hosts"))?;
+    if spec.resolver != Some(USUAL_RESOLVER) {
+        resolver("/etc".as_ref(), spec.resolver).map_err(step("name the resolver"))?;
+    }
     resize_tmp(spec.limits.tmp_bytes).map_err(step("give /tmp its size"))?;
     for (one, tree) in spec.mounts.iter().zip(trees) {
         let target = &one.target;
@@ -156,8 +159,7 @@ fn etc(uid: u32) -> io::Result<()> {
     fs::write("etc/group", format!("root:x:0:\nsandbox:x:{uid}:\n"))?;
     fs::write("etc/hosts", HOSTS)?;
     fs::write("etc/hostname", "sandbox\n")?;
-    fs::write("etc/resolv.conf", "")?;
-    fs::write("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
+    resolver("etc".as_ref(), Some(USUAL_RESOLVER))?;
     for name in OF_ETC {
         let host = Path::new("/").join(name);
         // A link of the host's may lead anywhere; what is meant is what it leads to, at the link's place.
@@ -173,6 +175,16 @@ fn etc(uid: u32) -> io::Result<()> {
         bind(&host, name.as_ref())?;
     }
     Ok(())
+}
+
+/// Where programs ask for names.
+fn resolver(etc: &Path, address: Option<IpAddr>) -> io::Result<()> {
+    let (line, names) = match address {
+        Some(address) => (format!("nameserver {address}\n"), "files dns"),
+        None => (String::new(), "files"),
+    };
+    fs::write(etc.join("resolv.conf"), line)?;
+    fs::write(etc.join("nsswitch.conf"), format!("passwd: files\ngroup: files\nhosts: {names}\n"))
 }
 
 fn devices() -> io::Result<()> {

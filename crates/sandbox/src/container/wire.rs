@@ -31,10 +31,11 @@ use crate::{Error, Exit, Spec, Stats};
 /// The largest message: below the smallest send buffer that distributions set (208 KiB), and far above any
 /// honest spec.
 pub(super) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
-/// The most listeners of one sandbox: bounds what one message carries, which the kernel limits to 253.
-pub(super) const LISTENERS_MAX: usize = 64;
-/// Beside the listeners: two outputs and at most four control files.
-const FDS_MAX: usize = LISTENERS_MAX + 6;
+/// The most listeners of one sandbox: bounds what one message carries, which the kernel limits to 253. The most
+/// destinations of a function, and some of the platform's own.
+pub(super) const LISTENERS_MAX: usize = 72;
+/// Beside the listeners: the resolver, two outputs and at most four control files.
+const FDS_MAX: usize = LISTENERS_MAX + 7;
 /// Sockets that are made at a time: a server is mostly reached over a few connections that stay.
 pub(super) const SOCKETS: usize = 4;
 
@@ -64,12 +65,12 @@ pub(super) enum Reply {
     Sockets,
 }
 
-/// What the descriptors beside [`Reply::Started`] are, in this order: stdout, stderr, the listeners, then those
-/// that are said to be there.
+/// What the descriptors beside [`Reply::Started`] are, in this order: stdout, stderr, the listeners, the
+/// resolver if the spec has one, then those that are said to be there.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Handles {
-    /// How many listeners.
-    pub(super) listeners: usize,
+    /// How many listeners, the resolver counted along.
+    pub(super) sockets: usize,
     /// Two: one that takes the wanted state, one that tells the reached.
     pub(super) freezer: Option<Version>,
     /// `cpu.stat` or `cpuacct.usage`.

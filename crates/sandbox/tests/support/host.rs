@@ -222,6 +222,7 @@ pub(crate) fn spec(argv: &[&str]) -> Spec {
             open_files: 256,
         },
         listeners: vec![],
+        resolver: None,
         hosts: vec![],
         network: rouse_sandbox::Network::Sockets,
         root: rouse_sandbox::Root::Host,

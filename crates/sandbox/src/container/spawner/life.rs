@@ -211,7 +211,7 @@ impl Spawner {
         let group = child.group.clone();
         let Files { freezer, cpu, memory_peak } = self.cgroups.files(&group);
         let handles = Handles {
-            listeners: listeners.len(),
+            sockets: listeners.len(),
             freezer: freezer.as_ref().map(|(version, ..)| *version),
             cpu: cpu.as_ref().map(|(version, _)| *version),
             memory_peak: memory_peak.is_some(),
