@@ -76,6 +76,12 @@ pub(crate) fn run() -> Result<Tools> {
     if !sh::works(Command::new("runc").arg("--version")) {
         lacking.push("runc");
     }
+    // A registry to pull images from, and a client that pushes them.
+    for package in ["docker-registry", "skopeo"] {
+        if !sh::works(Command::new(package).arg("--version")) {
+            lacking.push(package);
+        }
+    }
     apt(&lacking)?;
 
     let node = npm("componentize-js", COMPONENTIZE_JS)?;

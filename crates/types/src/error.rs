@@ -71,6 +71,10 @@ codes! {
     CodeTooLarge = "code-too-large", 413;
     /// Code was named that was never uploaded.
     CodeMissing = "code-missing", 409;
+    /// The image is not what it should be: broken, of another architecture, without a program.
+    ImageInvalid = "image-invalid", 422;
+    /// The image cannot be had from its registry.
+    ImageUnavailable = "image-unavailable", 502;
     /// The host lacks what runs this function.
     RuntimeMissing = "runtime-missing", 422;
     /// The host cannot confine a function as asked.

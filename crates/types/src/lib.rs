@@ -9,6 +9,7 @@ pub mod egress;
 pub mod error;
 pub mod function;
 pub mod id;
+pub mod image;
 pub mod instance;
 pub mod invocation;
 pub mod limits;
@@ -26,6 +27,7 @@ pub use function::{
     Contract, FunctionVersion, HttpSettings, Isolation, Protocol, Runtime, Scaling, Signature,
 };
 pub use id::{Digest, InvocationId};
+pub use image::Image;
 pub use instance::{InstanceInfo, InstanceState};
 pub use invocation::{Invocation, OutcomeHead, Source};
 pub use limits::Limits;

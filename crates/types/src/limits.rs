@@ -64,6 +64,14 @@ pub const CODE_BYTES_MAX: u64 = 256 << 20;
 pub const CODE_UNPACKED_BYTES_MAX: u64 = 512 << 20;
 /// Files in one archive.
 pub const CODE_FILES_MAX: usize = 50_000;
+/// An image as it is pulled or uploaded: all its layers, compressed.
+pub const IMAGE_BYTES_MAX: u64 = 4 << 30;
+/// An image once unpacked: what AWS Lambda takes.
+pub const IMAGE_UNPACKED_BYTES_MAX: u64 = 10 << 30;
+/// Files and folders of one image: full distributions with their documentation have 200,000.
+pub const IMAGE_FILES_MAX: usize = 500_000;
+/// Layers of one image: what Docker takes.
+pub const IMAGE_LAYERS_MAX: usize = 127;
 /// Functions of one app: bounds a deployment's size.
 pub const FUNCTIONS_PER_APP_MAX: usize = 1_000;
 /// Invocation headers together, in bytes: what nginx and hyper take by default, doubled.

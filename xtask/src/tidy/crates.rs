@@ -4,7 +4,15 @@
 /// only through handles that the binary passes in.
 const TIERS: [&[&str]; 5] = [
     &["rouse-types"],
-    &["rouse-store", "rouse-sandbox", "rouse-scheduler", "rouse-api", "rouse-manifest", "rouse-wasm"],
+    &[
+        "rouse-store",
+        "rouse-sandbox",
+        "rouse-image",
+        "rouse-scheduler",
+        "rouse-api",
+        "rouse-manifest",
+        "rouse-wasm",
+    ],
     &["rouse-contract"],
     &["rouse-gateway", "rouse-node", "rouse-metering", "rouse-control"],
     &["rouse"],
