@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rouse_escape::{Probe, Told};
 use rouse_sandbox::{
-    Driver, Exit, Limits, Listener, Mount, Sandbox, Spec, Started, Stream,
+    Driver, Exit, Limits, Listener, Mount, Sandbox, Spec, Stream,
     container::{Container, ContainerDriver, Enforced, Report},
 };
 use tokio::{
@@ -13,9 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    corpus::{self, CPU_MILLIS, Corpus, PYTHON, Probe, TASK},
+    corpus::{CPU_MILLIS, Corpus, PYTHON, TASK},
     host::{self, Host, text},
-    verdict::Told,
 };
 
 /// A probe that takes longer hangs. They share a small machine with other work.
@@ -77,14 +77,14 @@ impl Confined {
     }
 
     async fn alone(&self, probe: &Probe) -> Told {
-        let spec = spec(&self.corpus, &probe.argv(TASK), &probe.limits);
-        // Its listener is held to the end, as the node does.
-        let Started { sandbox, listeners: _held, stdout, stderr } = match self.driver.start(spec).await {
+        let spec = spec(&self.corpus, &probe.argv(PYTHON, TASK), &probe.limits);
+        // All else that it was started with, its listener too, is held to the end, as the node does.
+        let started = match self.driver.start(spec).await {
             Ok(started) => started,
             Err(error) => return Told::failed(format!("no sandbox: {error}")),
         };
-        let (out, err) = tokio::join!(text(stdout), text(stderr));
-        let exit = sandbox.exited().await;
+        let (out, err) = tokio::join!(text(started.stdout), text(started.stderr));
+        let exit = started.sandbox.exited().await;
         let mut told = Told::read(&(out + &err));
         told.out_of_memory = exit == Exit::OutOfMemory;
         told
@@ -96,7 +96,7 @@ impl Confined {
 }
 
 /// What the node asks for a function's instance: see `Launch::spec` of `rouse-contract`.
-fn spec(corpus: &Corpus, argv: &[String], limits: &corpus::Limits) -> Spec {
+fn spec(corpus: &Corpus, argv: &[String], limits: &rouse_escape::Limits) -> Spec {
     Spec {
         argv: argv.to_vec(),
         env: corpus.env(limits),
@@ -123,7 +123,7 @@ struct Neighbour {
 impl Neighbour {
     async fn start(driver: &ContainerDriver, corpus: &Corpus) -> Self {
         let argv = [PYTHON.to_owned(), format!("{TASK}/victim.py")];
-        let spec = spec(corpus, &argv, &corpus::Limits::default());
+        let spec = spec(corpus, &argv, &rouse_escape::Limits::default());
         let mut started = driver.start(spec).await.expect("a neighbour");
         let listener: &mut Listener = started.listeners.first_mut().expect("its listener");
         let dialled = timeout(PROBE_MAX, listener.accept()).await;

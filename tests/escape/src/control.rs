@@ -5,12 +5,12 @@
 
 use std::process::Stdio;
 
+use rouse_escape::{Probe, Told};
 use tokio::{process::Command, time::timeout};
 
 use crate::{
     confined::PROBE_MAX,
-    corpus::{Corpus, PYTHON, Probe},
-    verdict::Told,
+    corpus::{Corpus, PYTHON},
 };
 
 /// In its new namespaces: the probes at `/mnt`, a `/tmp` of its own, a neighbour if it needs one, and then the probe,
@@ -28,7 +28,7 @@ as=
 if [ -n "$3" ]; then
     as="setpriv --reuid 65534 --regid 65534 --clear-groups"
 fi
-$as /usr/bin/python3 /mnt/run.py "$5" "$6"
+$as /usr/bin/python3 -S /mnt/run.py "$5" "$6"
 exit $?
 "#;
 
@@ -38,7 +38,7 @@ pub(crate) async fn run(corpus: &Corpus, probe: &Probe) -> Option<Told> {
     let mut command = match probe.control.as_str() {
         "host" => {
             let mut command = Command::new(PYTHON);
-            command.arg("run.py").args([&probe.group, &probe.name]).current_dir(&corpus.folder);
+            command.args(["-S", "run.py"]).args([&probe.group, &probe.name]).current_dir(&corpus.folder);
             command
         }
         kind @ ("namespaces" | "network" | "nobody" | "leaks") => {

@@ -15,8 +15,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rouse_escape::{Limits, Probe};
 use rustix::fs::{XattrFlags, setxattr};
-use serde::Deserialize;
 
 use crate::host::Host;
 
@@ -27,54 +27,8 @@ pub(crate) const TASK: &str = "/var/task";
 /// Bytes of a file whose pages nobody has read.
 const COLD_BYTES: usize = 1 << 20;
 
-/// One probe, as it describes itself: see `probes/probe.py`.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Probe {
-    pub(crate) group: String,
-    pub(crate) name: String,
-    pub(crate) tries: String,
-    pub(crate) control: String,
-    pub(crate) runc: String,
-    pub(crate) neighbour: bool,
-    pub(crate) frozen: bool,
-    pub(crate) lacks: Vec<String>,
-    pub(crate) dies: bool,
-    pub(crate) needs: String,
-    pub(crate) limits: Limits,
-    /// Its place in the corpus.
-    #[serde(skip)]
-    pub(crate) place: usize,
-}
-
-/// A function's limits: the defaults of `rouse_types::Limits`, but for what the probe uses up.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Limits {
-    pub(crate) memory_mib: u64,
-    pub(crate) tmp_mib: u64,
-    pub(crate) processes: u32,
-    pub(crate) open_files: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory_mib: 128, tmp_mib: 512, processes: 256, open_files: 1_024 }
-    }
-}
-
 /// The least share of a core, which is what a function of 128 MiB gets.
 pub(crate) const CPU_MILLIS: u32 = 500;
-
-impl Probe {
-    pub(crate) fn path(&self) -> String {
-        format!("{}::{}", self.group, self.name)
-    }
-
-    /// What makes it run, once its folder is at `folder`.
-    pub(crate) fn argv(&self, folder: &str) -> [String; 4] {
-        [PYTHON.into(), format!("{folder}/run.py"), self.group.clone(), self.name.clone()]
-    }
-}
 
 /// The probes in their folder, and what stands on the host for them to reach.
 #[derive(Debug)]

@@ -17,7 +17,6 @@ mod control;
 mod corpus;
 mod oracle;
 mod table;
-mod verdict;
 
 #[path = "../../../crates/sandbox/tests/support/host.rs"]
 mod host;
@@ -26,8 +25,10 @@ use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use tokio::{sync::Semaphore, task::JoinSet};
 
+use rouse_escape::Probe;
+
 use confined::Confined;
-use corpus::{Corpus, Probe};
+use corpus::Corpus;
 use host::Host;
 use oracle::Oracle;
 use table::Row;

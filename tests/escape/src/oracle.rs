@@ -15,6 +15,7 @@ use std::{
     },
 };
 
+use rouse_escape::{Limits, Probe, Told};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -25,8 +26,7 @@ use tokio::{
 use crate::{
     confined::PROBE_MAX,
     control::finish,
-    corpus::{CPU_MILLIS, Corpus, Limits, PYTHON, Probe, TASK},
-    verdict::Told,
+    corpus::{CPU_MILLIS, Corpus, PYTHON, TASK},
 };
 
 /// Users of the containers: one for the probes and one for their neighbour.
@@ -77,7 +77,7 @@ impl Oracle {
             assert!(probe.runc.starts_with("none: "), "{}: {}", probe.path(), probe.runc);
             return None;
         }
-        let id = self.bundle(&probe.argv(TASK), PROBE_UID, &probe.limits);
+        let id = self.bundle(&probe.argv(PYTHON, TASK), PROBE_UID, &probe.limits);
         let mut command = self.runc(&["run", "--bundle"]);
         command.arg(self.path(&id)).arg(&id);
         let mut told = finish(command).await;

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    corpus::Probe,
-    verdict::{Came, Told},
-};
+use rouse_escape::{Came, Probe, Told};
 
 /// One probe with what it came to in each place.
 pub(crate) struct Row {

@@ -1,6 +1,6 @@
 //! What a probe said, and what it means in each of the places where it runs.
 
-use crate::corpus::Probe;
+use crate::Probe;
 
 /// Errors by which a kernel says that it lacks what was asked for. A control that gets them proves nothing, nor need
 /// it: there is nothing to get through to.
@@ -9,29 +9,34 @@ const LACKS: &[&str] =
 
 /// What one way came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Came {
+pub enum Came {
+    /// To nothing.
     Blocked,
+    /// It got what it was after.
     Through,
+    /// There is nothing to try it on.
     Absent,
 }
 
 /// Everything that a probe said, and how it ended.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Told {
+pub struct Told {
     /// Each way: what it came to, its name, and the detail.
-    pub(crate) ways: Vec<(Came, String, String)>,
+    pub ways: Vec<(Came, String, String)>,
     /// Whether it got to its end.
-    pub(crate) done: bool,
+    pub done: bool,
     /// Whether it was ended for want of memory.
-    pub(crate) out_of_memory: bool,
+    pub out_of_memory: bool,
     /// What else went wrong, in the host's words.
-    pub(crate) trouble: Option<String>,
+    pub trouble: Option<String>,
     /// What else it wrote.
     rest: String,
 }
 
 impl Told {
-    pub(crate) fn read(text: &str) -> Self {
+    /// Reads what it wrote.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
         let mut told = Self::default();
         for line in text.lines() {
             let came = match line.split(' ').next() {
@@ -55,12 +60,15 @@ impl Told {
         told
     }
 
-    pub(crate) fn failed(trouble: String) -> Self {
+    /// It said nothing, since something else went wrong.
+    #[must_use]
+    pub fn failed(trouble: String) -> Self {
         Self { trouble: Some(trouble), ..Self::default() }
     }
 
     /// How many ways came to this.
-    pub(crate) fn count(&self, came: Came) -> usize {
+    #[must_use]
+    pub fn count(&self, came: Came) -> usize {
         self.ways.iter().filter(|(one, _, _)| *one == came).count()
     }
 
@@ -74,7 +82,10 @@ impl Told {
     }
 
     /// In our sandbox: nothing may get through.
-    pub(crate) fn confined(&self, probe: &Probe) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn confined(&self, probe: &Probe) -> Result<(), String> {
         if let Some(why) = self.unclear(probe) {
             return Err(why);
         }
@@ -89,7 +100,10 @@ impl Told {
     }
 
     /// In the control: everything must get through, but what this host has not.
-    pub(crate) fn control(&self, probe: &Probe) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn control(&self, probe: &Probe) -> Result<(), String> {
         if !self.done {
             return Err(self.unclear(probe).unwrap_or_else(|| "the control ran out of memory".to_owned()));
         }
@@ -102,12 +116,62 @@ impl Told {
     }
 
     /// In runc's container: whatever it is, it must be told.
-    pub(crate) fn oracle(&self, probe: &Probe) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn oracle(&self, probe: &Probe) -> Result<(), String> {
         self.unclear(probe).map_or(Ok(()), Err)
     }
 
     fn named(&self, which: impl Fn(Came, &str) -> bool) -> Vec<String> {
         let ways = self.ways.iter().filter(|(came, _, detail)| which(*came, detail));
         ways.map(|(_, way, detail)| format!("{way} ({detail})")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(more: &str) -> Probe {
+        let json = format!(
+            r#"{{"group": "g", "name": "n", "tries": "t", "control": "host", "runc": "", "neighbour": false,
+                "frozen": false, "lacks": ["ENOENT"], "needs": "", "limits": {{}}, {more}}}"#
+        );
+        serde_json::from_str(&json).expect("a probe")
+    }
+
+    #[test]
+    fn in_a_sandbox_nothing_may_get_through_and_everything_must_be_told() {
+        let probe = probe(r#""dies": false"#);
+        let judge = |text: &str| Told::read(text).confined(&probe);
+        assert_eq!(judge("BLOCKED a: EPERM\nABSENT b: no such call\nDONE\n"), Ok(()));
+        assert!(
+            judge("BLOCKED a: EPERM\nTHROUGH b: 'root:x'\nDONE\n")
+                .expect_err("through")
+                .contains("b ('root:x')")
+        );
+        assert!(judge("BLOCKED a: EPERM\nTraceback: oh\n").expect_err("not done").contains("Traceback: oh"));
+        assert!(judge("DONE\n").is_err(), "it tried nothing");
+        assert!(Told::failed("no sandbox".to_owned()).confined(&probe).is_err());
+    }
+
+    #[test]
+    fn a_control_must_get_through_but_to_what_the_host_lacks() {
+        let probe = probe(r#""dies": true"#);
+        let judge = |text: &str| Told::read(text).control(&probe);
+        assert_eq!(judge("THROUGH a: 1\nBLOCKED b: ENOSYS\nBLOCKED c: ENOENT\nDONE\n"), Ok(()));
+        assert!(judge("THROUGH a: 1\nBLOCKED b: EPERM\nDONE\n").expect_err("blocked").contains("b (EPERM)"));
+        assert!(judge("THROUGH a: 1\n").is_err(), "it is not done");
+    }
+
+    #[test]
+    fn an_end_for_want_of_memory_is_an_answer_where_one_was_asked_for() {
+        let mut told = Told::read("");
+        told.out_of_memory = true;
+        assert_eq!(told.confined(&probe(r#""dies": true"#)), Ok(()));
+        assert!(told.confined(&probe(r#""dies": false"#)).is_err());
+        told.ways.push((Came::Through, "a".into(), "all of it".into()));
+        assert!(told.confined(&probe(r#""dies": true"#)).is_err());
     }
 }

@@ -1,0 +1,73 @@
+//! One probe, as it describes itself: see `probes/probe.py`.
+
+use serde::Deserialize;
+
+/// One probe.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Probe {
+    /// The file it is in.
+    pub group: String,
+    /// Its name, unique in its group.
+    pub name: String,
+    /// What it is after, to follow "it tries to".
+    pub tries: String,
+    /// Where it gets through.
+    pub control: String,
+    /// Why runc can be no oracle for it, or nothing.
+    pub runc: String,
+    /// Whether it needs another sandbox beside it.
+    pub neighbour: bool,
+    /// Whether that one is frozen.
+    pub frozen: bool,
+    /// Errors by which its control says that this host lacks the thing.
+    pub lacks: Vec<String>,
+    /// Whether it may end for want of memory instead of saying how it went.
+    pub dies: bool,
+    /// The control group that has to hold it: `memory`, `cpu` or nothing.
+    pub needs: String,
+    /// What its sandbox may use.
+    pub limits: Limits,
+    /// Its place in the corpus.
+    #[serde(skip)]
+    pub place: usize,
+}
+
+/// A function's limits: the defaults of `rouse_types::Limits`, but for what the probe uses up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Memory.
+    pub memory_mib: u64,
+    /// Its `/tmp`.
+    pub tmp_mib: u64,
+    /// Processes and threads.
+    pub processes: u32,
+    /// Open files of each process.
+    pub open_files: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_mib: 128, tmp_mib: 512, processes: 256, open_files: 1_024 }
+    }
+}
+
+impl Probe {
+    /// Group and name.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}::{}", self.group, self.name)
+    }
+
+    /// The arguments of Python that run it, once its folder is at `folder`.
+    #[must_use]
+    pub fn argv(&self, interpreter: &str, folder: &str) -> [String; 5] {
+        [
+            interpreter.to_owned(),
+            "-S".to_owned(),
+            format!("{folder}/run.py"),
+            self.group.clone(),
+            self.name.clone(),
+        ]
+    }
+}
