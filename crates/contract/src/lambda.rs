@@ -17,14 +17,14 @@ mod exchange;
 mod failure;
 pub mod http_answer;
 pub mod http_event;
-mod logs;
 pub mod prelude;
 pub mod runtime;
 mod worker;
 
+pub use crate::exit::describe;
+pub use crate::logs::{Line, LogSink};
 pub use body::Body;
 pub use exchange::{Answer, Call, RuntimeError, StreamEnd};
-pub use failure::{Failure, StartError, StartFailed, describe};
-pub use logs::{Line, LogSink};
+pub use failure::{Failure, StartError, StartFailed};
 pub use runtime::{Launch, available};
 pub use worker::{Options, Ready, Worker};

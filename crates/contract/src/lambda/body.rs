@@ -7,7 +7,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Failure, StreamEnd, worker::ended};
+use super::{Failure, StreamEnd};
+use crate::running::ended;
 
 /// A piece of a streamed answer.
 #[derive(Debug)]

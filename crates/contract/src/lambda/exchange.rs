@@ -7,16 +7,14 @@
 //!
 //! Code that takes several calls at once goes around this circle once for each, side by side.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, sync::Mutex};
 
 use bytes::Bytes;
 use rouse_types::{InvocationId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Body, Piece};
+use crate::lock;
 
 /// One invocation, as the code is to see it.
 #[derive(Debug, Clone)]
@@ -231,9 +229,4 @@ impl Exchange {
 fn find<'a>(taken: &'a mut VecDeque<Taken>, id: &str) -> Result<&'a mut Taken, Wrong> {
     let id: InvocationId = id.parse().map_err(|_| Wrong::RequestId)?;
     taken.iter_mut().find(|taken| taken.id == id).ok_or(Wrong::RequestId)
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under these locks is one assignment, so a panic leaves none half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rouse_sandbox::{Exit, Stats};
 
 use super::RuntimeError;
+use crate::exit::{describe, last_words};
 
 /// Why an instance did not get ready.
 #[derive(Debug, thiserror::Error)]
@@ -62,36 +63,4 @@ pub enum Failure {
     /// The code ended.
     #[error("{}", describe(*.0))]
     Exited(Exit),
-}
-
-/// How a sandbox ended, as a person would say it.
-#[must_use]
-pub fn describe(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("it exited with status {code}"),
-        Exit::Signal(signal) => format!("it was ended by signal {signal}{}", name(signal)),
-        Exit::OutOfMemory => "it used up its memory".into(),
-    }
-}
-
-/// The signals that code dies of, by POSIX name; the numbers are Linux'.
-fn name(signal: i32) -> &'static str {
-    match signal {
-        4 => " (SIGILL)",
-        6 => " (SIGABRT)",
-        7 => " (SIGBUS)",
-        8 => " (SIGFPE)",
-        9 => " (SIGKILL)",
-        11 => " (SIGSEGV)",
-        15 => " (SIGTERM)",
-        31 => " (SIGSYS: a system call that is not allowed)",
-        _ => "",
-    }
-}
-
-fn last_words(tail: &[String]) -> String {
-    if tail.is_empty() {
-        return String::new();
-    }
-    format!("; the last it wrote to standard error: {}", tail.join(" | "))
 }

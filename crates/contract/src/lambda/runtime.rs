@@ -3,23 +3,18 @@
 //! A sandbox sees the host's `/usr`, read-only, so the interpreter must lie there; one in a home folder or under
 //! `/opt` cannot be used. What an interpreter needs to speak the contract lies in `<state>/runtimes/`.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::path::{Path, PathBuf};
 
 use rouse_sandbox::{Limits, Mount, Network, Root, Spec};
 use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
 
 use super::environment::{self, RUNTIME_API, RUNTIME_DIR, TASK_ROOT};
+use crate::interpreter;
 
 /// Our client for Node.js; see its own head.
 pub const NODE_CLIENT: &str = include_str!("node_client.mjs");
 /// Its name in its folder.
 const NODE_CLIENT_FILE: &str = "node_client.mjs";
-/// Where interpreters are looked for: what lies below `/usr` is seen inside.
-const BIN_FOLDERS: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
 /// AWS gives one core at this much memory, and less or more in proportion.
 const MIB_PER_CORE: u64 = 1_769;
 /// The least share of a core: an interpreter that starts on a fourteenth of a core, which 128 MiB would be,
@@ -118,11 +113,7 @@ pub fn install_node_client(state: &Path) -> std::io::Result<()> {
 }
 
 fn python(minor: u8, state: &Path) -> Result<Launch, Refusal> {
-    let name = format!("python3.{minor}");
-    let Some(interpreter) = find(&name) else {
-        let there = (0..=u8::MAX).map(|minor| format!("python3.{minor}")).filter(|name| find(name).is_some());
-        return Err(missing(&name, &there.collect::<Vec<_>>()));
-    };
+    let (name, interpreter) = (format!("python3.{minor}"), interpreter::python(minor)?);
     let support = state.join("runtimes").join(&name);
     if !support.join("awslambdaric/__main__.py").is_file() {
         return Err(Refusal::new(
@@ -145,57 +136,13 @@ fn python(minor: u8, state: &Path) -> Result<Launch, Refusal> {
 }
 
 fn node(major: u8, state: &Path) -> Result<Launch, Refusal> {
-    let name = format!("nodejs{major}");
-    let found: Vec<_> = [format!("node{major}"), "node".into()]
-        .iter()
-        .filter_map(|name| find(name))
-        .filter_map(|path| Some((node_major(Path::new(&path))?, path)))
-        .collect();
-    let Some((_, interpreter)) = found.iter().find(|(there, _)| *there == major) else {
-        return Err(missing(
-            &name,
-            &found.iter().map(|(there, _)| format!("nodejs{there}")).collect::<Vec<_>>(),
-        ));
-    };
+    let interpreter = interpreter::node(major)?;
     Ok(Launch {
-        argv: vec![interpreter.clone(), format!("{RUNTIME_DIR}/{NODE_CLIENT_FILE}")],
+        argv: vec![interpreter, format!("{RUNTIME_DIR}/{NODE_CLIENT_FILE}")],
         appends_handler: false,
         env: vec![("NODE_PATH".into(), format!("/opt/nodejs/node_modules:{TASK_ROOT}/node_modules"))],
         support: Some(state.join("runtimes/nodejs")),
     })
-}
-
-fn missing(name: &str, there: &[String]) -> Refusal {
-    let there =
-        if there.is_empty() { "none of its kind is".into() } else { format!("{} is", there.join(", ")) };
-    Refusal::new(Code::RuntimeMissing, format!("{name} is not on this host; {there}")).hint(format!(
-        "install it below /usr, or set `runtime` to one that is there; looked for in {}",
-        BIN_FOLDERS.join(" and ")
-    ))
-}
-
-/// The path of an interpreter that exists inside a sandbox too: also its target, where it is a link.
-fn find(name: &str) -> Option<String> {
-    BIN_FOLDERS.iter().map(|dir| Path::new(dir).join(name)).find_map(|path| {
-        let target = path.canonicalize().ok()?;
-        (target.starts_with("/usr") && target.is_file()).then(|| path.to_string_lossy().into_owned())
-    })
-}
-
-/// What `node --version` says, remembered as long as the file stays the same.
-fn node_major(path: &Path) -> Option<u8> {
-    static KNOWN: Mutex<Vec<(PathBuf, SystemTime, u8)>> = Mutex::new(Vec::new());
-    let changed = path.metadata().and_then(|file| file.modified()).ok()?;
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, _, major)) = known.iter().find(|(at, when, _)| at == path && *when == changed) {
-        return Some(*major);
-    }
-    let output = std::process::Command::new(path).arg("--version").env_clear().output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let major = text.trim().strip_prefix('v')?.split('.').next()?.parse().ok()?;
-    known.retain(|(at, _, _)| at != path);
-    known.push((path.to_owned(), changed, major));
-    Some(major)
 }
 
 #[cfg(test)]
@@ -252,7 +199,8 @@ pub(crate) mod tests {
 
     #[test]
     fn an_interpreter_without_its_client_says_how_to_install_it() {
-        let Some(minor) = (0..30).find(|minor| find(&format!("python3.{minor}")).is_some()) else {
+        let Some(minor) = (0..30).find(|minor| interpreter::find(&format!("python3.{minor}")).is_some())
+        else {
             eprintln_skipped(
                 "an_interpreter_without_its_client_says_how_to_install_it",
                 "no python3 in /usr",

@@ -3,23 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use rouse_sandbox::{Driver, Exit, Sandbox, Spec, Started, Stats};
-use rouse_types::{InvocationId, log::Stream};
+use rouse_types::InvocationId;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinSet,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
     Answer, Body, Call, Failure, LogSink, StartError, StartFailed, api,
     exchange::{Exchange, Init, Posted, Work},
-    logs::Logs,
 };
-
-/// How long an ended sandbox' outputs are read on: they end by themselves when the last process has gone.
-const LAST_WORDS: Duration = Duration::from_millis(250);
-/// How long a killed sandbox may take to be gone before nobody waits for it any more; the driver still does.
-const KILL_WAIT: Duration = Duration::from_secs(5);
+use crate::running::Running;
 
 /// Calls that one instance may run at once, whatever was asked for.
 const CONCURRENCY_MAX: usize = 1_000;
@@ -50,13 +44,9 @@ pub struct Ready<S> {
 
 /// An instance that has asked for work. Dropping it kills it.
 pub struct Worker<S> {
-    sandbox: Arc<S>,
+    /// With the Runtime API among its tasks.
+    running: Running<S>,
     work: mpsc::Sender<Work>,
-    exited: watch::Receiver<Option<Exit>>,
-    logs: Arc<Logs>,
-    pumps: JoinSet<()>,
-    /// The Runtime API, and what waits for the sandbox' end.
-    tasks: JoinSet<()>,
 }
 
 impl<S: Sandbox> Worker<S> {
@@ -100,7 +90,7 @@ impl<S: Sandbox> Worker<S> {
             }
         };
         let init = begun.elapsed() - start;
-        let logs = Arc::clone(&worker.logs);
+        let logs = Arc::clone(&worker.running.logs);
         let (exit, stats) = worker.stop().await;
         let tail = logs.tail();
         let error = match error {
@@ -117,30 +107,17 @@ impl<S: Sandbox> Worker<S> {
 
     fn new(started: Started<S>, options: Options, init: oneshot::Sender<Init>) -> Self {
         let Started { sandbox, listeners, stdout, stderr, .. } = started;
-        let sandbox = Arc::new(sandbox);
         // The next call may be put in as soon as one before was answered: no more than these wait for the code.
         let concurrency =
             usize::try_from(options.concurrency).unwrap_or(usize::MAX).clamp(1, CONCURRENCY_MAX);
         let (work, receiver) = mpsc::channel(concurrency);
         let exchange = Exchange::new(options.arn, options.response_bytes_max, concurrency, receiver, init);
         let exchange = Arc::new(exchange);
-        let logs = Arc::new(Logs::new(options.log));
-        let mut pumps = JoinSet::new();
-        pumps.spawn(Arc::clone(&logs).pump(stdout, Stream::Stdout));
-        pumps.spawn(Arc::clone(&logs).pump(stderr, Stream::Stderr));
-        let mut tasks = JoinSet::new();
+        let mut running = Running::new(sandbox, stdout, stderr, options.log);
         if let Some(listener) = listeners.into_iter().next() {
-            tasks.spawn(api::serve(listener, exchange));
+            running.tasks.spawn(api::serve(listener, exchange));
         }
-        let (exited_tell, exited) = watch::channel(None);
-        tasks.spawn({
-            let sandbox = Arc::clone(&sandbox);
-            async move {
-                let exit = sandbox.exited().await;
-                exited_tell.send_replace(Some(exit));
-            }
-        });
-        Self { sandbox, work, exited, logs, pumps, tasks }
+        Self { running, work }
     }
 
     /// Hands a call to the code and waits for what it posts. Precondition: fewer calls than
@@ -152,7 +129,7 @@ impl<S: Sandbox> Worker<S> {
     pub async fn invoke(&self, call: Call) -> Result<Answer, Failure> {
         // What a call before wrote may still be in its pipe: let the pumps read it first.
         tokio::task::yield_now().await;
-        self.logs.begin(call.id, call.log_bytes);
+        self.running.logs.begin(call.id, call.log_bytes);
         let deadline = Instant::now() + call.timeout;
         let (posted, answer) = oneshot::channel();
         if self.work.try_send(Work { call, posted }).is_err() {
@@ -161,7 +138,7 @@ impl<S: Sandbox> Worker<S> {
         let posted = tokio::select! {
             biased;
             posted = answer => posted,
-            exit = ended(self.exited.clone()) => return Err(Failure::Exited(exit)),
+            exit = self.running.exited() => return Err(Failure::Exited(exit)),
             () = sleep_until(deadline) => return Err(Failure::Timeout),
         };
         Ok(match posted {
@@ -169,7 +146,7 @@ impl<S: Sandbox> Worker<S> {
             Ok(Posted::Error(error)) => Answer::Error(error),
             Ok(Posted::TooLarge(max)) => Answer::TooLarge(max),
             Ok(Posted::Stream { content_type, pieces }) => {
-                Answer::Streamed { content_type, body: Body::new(pieces, self.exited.clone(), deadline) }
+                Answer::Streamed { content_type, body: Body::new(pieces, self.running.watch(), deadline) }
             }
             Err(_) => return Err(self.failed(deadline).await),
         })
@@ -177,61 +154,43 @@ impl<S: Sandbox> Worker<S> {
 
     /// Ends what this call may write to the log, and says what was dropped of it.
     pub fn end_log(&self, call: InvocationId) {
-        self.logs.end(call);
+        self.running.logs.end(call);
     }
 
     /// The last lines that the code wrote to its standard error.
     #[must_use]
     pub fn last_words(&self) -> Vec<String> {
-        self.logs.tail()
+        self.running.logs.tail()
     }
 
     /// The sandbox, to freeze, thaw and measure it.
     #[must_use]
     pub fn sandbox(&self) -> &S {
-        &self.sandbox
+        &self.running.sandbox
     }
 
     /// Whether the sandbox has ended.
     #[must_use]
     pub fn has_exited(&self) -> bool {
-        self.exited.borrow().is_some()
+        self.running.has_exited()
     }
 
     /// Waits until the sandbox has ended by itself.
     pub fn exited(&self) -> impl Future<Output = Exit> + Send + use<S> {
-        ended(self.exited.clone())
+        self.running.exited()
     }
 
     /// Kills it, waits (within bounds) until it is gone and its last lines are read, and says how it ended and
     /// what it had used.
-    pub async fn stop(mut self) -> (Option<Exit>, Stats) {
-        let already = *self.exited.borrow();
-        self.sandbox.kill();
-        let exit = timeout(KILL_WAIT, ended(self.exited.clone())).await.ok();
-        if exit.is_none() {
-            tracing::error!("a killed sandbox is still there");
-        }
-        let until = Instant::now() + LAST_WORDS;
-        while let Ok(Some(_)) = timeout_at(until, self.pumps.join_next()).await {}
-        self.logs.end_all();
-        self.tasks.abort_all();
-        (already.or(exit), self.sandbox.stats())
+    pub async fn stop(self) -> (Option<Exit>, Stats) {
+        self.running.stop().await
     }
 
     /// No one takes the call: the sandbox has ended, or its time is up.
     async fn failed(&self, deadline: Instant) -> Failure {
-        match timeout_at(deadline, ended(self.exited.clone())).await {
+        match timeout_at(deadline, self.running.exited()).await {
             Ok(exit) => Failure::Exited(exit),
             Err(_) => Failure::Timeout,
         }
-    }
-}
-
-pub(super) async fn ended(mut exited: watch::Receiver<Option<Exit>>) -> Exit {
-    match exited.wait_for(Option::is_some).await {
-        Ok(exit) => exit.unwrap_or(Exit::Code(0)),
-        // Who tells is gone with the worker, which killed the sandbox.
-        Err(_) => Exit::Signal(9),
     }
 }

@@ -151,9 +151,11 @@ impl Drop for Host {
 }
 
 fn command(folder: &Path, instance: &str, first_uid: u32, pool: usize) -> Command {
-    // The escape corpus, which shares this file, builds the same program under a name of its own.
+    // The others that share this file build the same program under names of their own.
     let here = option_env!("CARGO_BIN_EXE_rouse-test-spawner");
-    let spawner = here.or(option_env!("CARGO_BIN_EXE_rouse-escape-spawner")).expect("cargo built a spawner");
+    let theirs = option_env!("CARGO_BIN_EXE_rouse-escape-spawner")
+        .or(option_env!("CARGO_BIN_EXE_rouse-contract-spawner"));
+    let spawner = here.or(theirs).expect("cargo built a spawner");
     let mut command = Command::new(spawner);
     command
         .arg(folder.join("spawner.sock"))

@@ -17,7 +17,7 @@ use rouse_types::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::exchange::lock;
+use crate::lock;
 
 /// Lines of standard error that are kept to explain an exit: an exception's last line and where it came from.
 const TAIL_LINES: usize = 5;
