@@ -89,7 +89,7 @@ fn read(reader: &mut Reader, filter: &Filter, lines_max: usize) -> Result<Newest
         })?;
         for record in batch.records {
             // A line of another release that this one cannot read is passed over.
-            match postcard::from_bytes::<LogLine>(&record.payload) {
+            match LogLine::read(&record.payload) {
                 Ok(line) if filter.takes(&line) => newest.add(line),
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, writer = %record.writer, "a log line cannot be read"),

@@ -131,7 +131,7 @@ pub(crate) async fn follow(control: Arc<Control>, otlp: Otlp, stop: Cancellation
         });
         caught_up = batch.caught_up;
         // What cannot be read is the ledger's to tell of.
-        let payloads = batch.records.iter().filter_map(|record| postcard::from_bytes(&record.payload).ok());
+        let payloads = batch.records.iter().filter_map(|record| Usage::read(&record.payload).ok());
         let usages: Vec<Usage> = payloads.filter(spans::is_sampled).collect();
         if usages.is_empty() {
             continue;

@@ -148,7 +148,7 @@ fn line(time: u64, name: &str, text: &str) -> LogLine {
 }
 
 fn append(writer: &mut Writer, line: &LogLine) {
-    writer.append(line.time, &postcard::to_stdvec(line).expect("bytes")).expect("appended");
+    writer.append(line.time, &line.to_bytes()).expect("appended");
 }
 
 #[tokio::test]
@@ -213,7 +213,9 @@ async fn usage_sums_exactly_what_was_recorded() {
             outcome,
             caller: None,
         };
-        writer.append(usage.started, &postcard::to_stdvec(&usage).expect("bytes")).expect("appended");
+        writer
+            .append(usage.started, usage.write(&mut [0; Usage::BYTES_MAX]).expect("bytes"))
+            .expect("appended");
     }
     let report = platform.client.usage(&tenant(), &UsageQuery::default()).await.expect("usage");
     let rows: Vec<_> = report
@@ -351,7 +353,7 @@ async fn calls_become_spans_at_a_collector_that_was_away_for_a_moment() {
         outcome: Outcome::Ok,
         caller: None,
     };
-    writer.append(usage.started, &postcard::to_stdvec(&usage).expect("bytes")).expect("appended");
+    writer.append(usage.started, usage.write(&mut [0; Usage::BYTES_MAX]).expect("bytes")).expect("appended");
     let sent = tokio::time::timeout(Duration::from_secs(30), received.recv()).await.expect("it comes");
     let spans = sent.expect("a batch")["resourceSpans"][0]["scopeSpans"][0]["spans"].clone();
     let id = usage.id.to_string().replace('-', "");

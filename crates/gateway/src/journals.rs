@@ -1,71 +1,41 @@
 //! Where this gateway writes what calls came to and what they printed.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{path::Path, sync::Arc};
 
-use rouse_store::journal::{Options, Writer};
+use rouse_store::journal::{Appender, Error, Options};
 use rouse_types::{Clock, LogLine, Usage};
 
-/// The journals of one process, and how many records they could not take.
+/// The journals of one process.
 #[derive(Debug)]
 pub(crate) struct Journals {
-    usage: Option<Mutex<Writer>>,
-    log: Mutex<Writer>,
-    lost: AtomicU64,
+    usage: Option<Appender>,
+    log: Appender,
 }
 
 impl Journals {
-    pub(crate) fn open(
-        state: &Path,
-        writer: &str,
-        metering: bool,
-    ) -> Result<Arc<Self>, rouse_store::journal::Error> {
-        let open = |kind: &str| Writer::open(&state.join("journal").join(kind), Options::new(writer));
-        let usage = if metering { Some(Mutex::new(open("usage")?)) } else { None };
-        Ok(Arc::new(Self { usage, log: Mutex::new(open("log")?), lost: AtomicU64::new(0) }))
+    pub(crate) fn open(state: &Path, writer: &str, metering: bool) -> Result<Arc<Self>, Error> {
+        let open = |what: &str| Appender::open(&state.join("journal").join(what), Options::new(writer));
+        let usage = if metering { Some(open("usage")?) } else { None };
+        Ok(Arc::new(Self { usage, log: open("log")? }))
     }
 
     /// Records one invocation. A full disk does not stop calls: what could not be written is counted.
     pub(crate) fn usage(&self, usage: &Usage) {
-        let Some(writer) = &self.usage else { return };
-        // Three names of 63 bytes and a dozen numbers of at most 10 bytes each.
-        let mut buffer = [0; 512];
-        match postcard::to_slice(usage, &mut buffer) {
-            Ok(payload) => self.append(writer, usage.started, payload),
-            Err(error) => self.count(&error),
+        let Some(journal) = &self.usage else { return };
+        match usage.write(&mut [0; Usage::BYTES_MAX]) {
+            Ok(payload) => journal.append(usage.started, payload),
+            Err(error) => journal.lose(&error),
         }
     }
 
     /// Records one line that a function printed.
     pub(crate) fn log(&self, line: &LogLine) {
-        match postcard::to_stdvec(line) {
-            Ok(payload) => self.append(&self.log, line.time, &payload),
-            Err(error) => self.count(&error),
-        }
-    }
-
-    fn append(&self, writer: &Mutex<Writer>, time: rouse_types::Timestamp, payload: &[u8]) {
-        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = writer.append(time, payload) {
-            self.count(&error);
-        }
-    }
-
-    fn count(&self, error: &dyn std::error::Error) {
-        // The first of each thousand is logged: a full disk must not fill the log too.
-        if self.lost.fetch_add(1, Ordering::Relaxed).is_multiple_of(1_000) {
-            tracing::error!(%error, "a journal record was lost");
-        }
+        self.log.append(line.time, &line.to_bytes());
     }
 
     /// Records that could not be written since the start.
     pub(crate) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.usage.as_ref().map_or(0, Appender::lost) + self.log.lost()
     }
 }
 

@@ -32,14 +32,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         caller: None,
     };
     let begin = Instant::now();
-    let mut buffer = [0; 512];
+    let mut buffer = [0; Usage::BYTES_MAX];
     for n in 0..RECORDS {
         usage.version = n % FUNCTIONS;
         usage.started.0 += 20;
-        writer.append(usage.started, postcard::to_slice(&usage, &mut buffer)?)?;
+        writer.append(usage.started, usage.write(&mut buffer)?)?;
     }
     let nanos = begin.elapsed().as_nanos() / u128::from(RECORDS);
-    let bytes = postcard::to_slice(&usage, &mut buffer)?.len();
+    let bytes = usage.write(&mut buffer)?.len();
     println!("encode and append: {nanos} ns a record of {bytes} B");
     let mut ledger = Ledger::open(&dir.path().join("usage.db"), PriceSheet::default())?;
     let begin = Instant::now();

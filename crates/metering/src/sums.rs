@@ -101,7 +101,8 @@ impl Rollup {
     }
 
     fn try_add(&mut self, record: &Record, prices: &PriceSheet) -> Result<(), &'static str> {
-        let usage = decode(&record.payload)?;
+        let usage =
+            Usage::read(&record.payload).map_err(|_| "the record is not a usage record of this release")?;
         let sums = bill(&usage, prices)?;
         let Usage { tenant, app, function, version, started, outcome, .. } = usage;
         let hour = started.hour();
@@ -118,14 +119,6 @@ impl Rollup {
         self.rows.insert(key, row);
         self.segments.insert(segment, after);
         Ok(())
-    }
-}
-
-/// Reads a record's payload: a [`Usage`] as postcard writes it, and nothing behind it.
-fn decode(payload: &[u8]) -> Result<Usage, &'static str> {
-    match postcard::take_from_bytes(payload) {
-        Ok((usage, [])) => Ok(usage),
-        _ => Err("the record is not a usage record of this release"),
     }
 }
 

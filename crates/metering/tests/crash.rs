@@ -50,7 +50,7 @@ fn append_and_ingest(dir: &Path) {
             let mut writer = Writer::open(&journal, options).unwrap();
             for number in 0.. {
                 let usage = usage(number);
-                writer.append(usage.started, &postcard::to_stdvec(&usage).unwrap()).unwrap();
+                writer.append(usage.started, usage.write(&mut [0; Usage::BYTES_MAX]).unwrap()).unwrap();
                 std::io::stdout().write_all(b"@\n").unwrap();
             }
         });

@@ -40,7 +40,7 @@ fn writer(dir: &Path, name: &str) -> Writer {
 }
 
 fn append(writer: &mut Writer, usage: &Usage) {
-    writer.append(usage.started, &postcard::to_stdvec(usage).unwrap()).unwrap();
+    writer.append(usage.started, usage.write(&mut [0; Usage::BYTES_MAX]).unwrap()).unwrap();
 }
 
 fn ledger(dir: &Path) -> Ledger {

@@ -19,6 +19,7 @@
 //!
 //! Readers read files, they map nothing: no truncation by another process can kill them.
 
+mod appender;
 mod format;
 mod keeper;
 mod reader;
@@ -35,6 +36,7 @@ use std::{
     time::Duration,
 };
 
+pub use appender::Appender;
 pub use format::RECORD_HEAD_BYTES;
 pub use reader::{Batch, Corruption, Cursor, Position, Reader, Record};
 pub use retention::{Policy, Removed, retain};

@@ -12,6 +12,7 @@ pub mod id;
 pub mod image;
 pub mod instance;
 pub mod invocation;
+pub mod journalled;
 pub mod limits;
 pub mod log;
 pub mod name;

@@ -206,12 +206,12 @@ impl Gateway {
 
     /// All usage records so far.
     pub(crate) fn usage(&self) -> Vec<Usage> {
-        self.read("usage")
+        self.read("usage", Usage::read)
     }
 
     /// All log lines so far.
     pub(crate) fn log(&self) -> Vec<LogLine> {
-        self.read("log")
+        self.read("log", LogLine::read)
     }
 
     /// Usage records, once there are this many.
@@ -227,11 +227,15 @@ impl Gateway {
         }
     }
 
-    fn read<T: serde::de::DeserializeOwned>(&self, kind: &str) -> Vec<T> {
+    fn read<T>(
+        &self,
+        kind: &str,
+        read: fn(&[u8]) -> Result<T, rouse_types::journalled::RecordError>,
+    ) -> Vec<T> {
         let mut reader = Reader::open(&self.state.path().join("journal").join(kind), Cursor::default());
         let batch = reader.read(100_000).expect("the journal");
         assert!(batch.corruptions.is_empty());
-        batch.records.iter().map(|record| postcard::from_bytes(&record.payload).expect("a record")).collect()
+        batch.records.iter().map(|record| read(&record.payload).expect("a record")).collect()
     }
 }
 

@@ -26,7 +26,6 @@ use rouse_types::{
     Timestamp, Usage,
     invocation::{INVOCATION_HEADER, OUTCOME_HEADER},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{net::UnixStream, sync::oneshot, task::JoinSet};
 
@@ -224,14 +223,18 @@ impl Node {
         node.tell_to_end();
         while node.served.join_next().await.is_some() {}
         assert_eq!(node.driver.living(), 0, "a node that has ended leaves no sandbox");
-        (node.journal("usage"), node.journal("log"))
+        (node.journal("usage", Usage::read), node.journal("log", LogLine::read))
     }
 
-    fn journal<T: DeserializeOwned>(&self, what: &str) -> Vec<T> {
+    fn journal<T>(
+        &self,
+        what: &str,
+        read: fn(&[u8]) -> Result<T, rouse_types::journalled::RecordError>,
+    ) -> Vec<T> {
         let mut reader = Reader::open(&self.state.path().join("journal").join(what), Cursor::default());
         let batch = reader.read(10_000).expect("a journal");
         assert!(batch.corruptions.is_empty());
-        batch.records.iter().map(|record| postcard::from_bytes(&record.payload).expect("a record")).collect()
+        batch.records.iter().map(|record| read(&record.payload).expect("a record")).collect()
     }
 }
 
