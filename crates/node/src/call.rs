@@ -2,31 +2,33 @@
 
 mod account;
 mod end;
+mod http;
+mod lambda;
+mod request;
 mod shares;
 mod stream;
+mod tunnel;
 
-use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
-use http::HeaderValue;
-use rouse_contract::lambda::{
-    Answer, Call, Worker, environment,
-    http_answer::{self, Head, Invalid},
-    http_event,
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
 };
+
 use rouse_sandbox::{Sandbox, Stats};
-use rouse_types::{Code, FunctionVersion, Outcome, Refusal, Source};
+use rouse_types::FunctionVersion;
 
 pub(crate) use self::account::{head, usage};
-use self::{
-    account::Account,
-    end::{failed, invalid, raised, too_large},
-    shares::Shares,
-};
+use self::shares::Shares;
 use crate::{
     instance::Around,
-    job::{Job, Milestones, Reply},
+    job::{Job, Milestones},
+    worker::Worker,
 };
+
+/// Parts of a streamed answer that wait for the caller: then the code waits.
+const PARTS_MAX: usize = 4;
+/// How long a broken stream waits for the news that the code has ended, which explains it.
+const EXPLAIN: Duration = Duration::from_millis(100);
 
 /// Where calls run: an instance that is ready, with what its calls share.
 pub(crate) struct Place<S> {
@@ -49,89 +51,28 @@ impl<S> Place<S> {
 }
 
 /// What is to become of the instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Fate {
     /// It can run another call.
     Reusable,
     /// Its state is unknown, or it has ended: it takes no more calls.
     Spent,
+    /// It is of no use, and the code has seen nothing of this call: another instance can take it.
+    NotBegun(Box<Job>),
 }
 
-/// Runs a job to its end; says what is to become of the instance, and what that has used so far.
-pub(crate) async fn run<S: Sandbox>(place: &Place<S>, job: Job) -> (Fate, Stats) {
-    let (version, around) = (&place.version, &place.around);
-    let mut account = Account::open(place, &job);
-    let call = call(&job, version, around);
-    let Job { invocation, mut reply, .. } = job;
-    let source = invocation.source;
-    let answered = tokio::select! {
-        biased;
-        answered = place.worker.invoke(call) => answered,
-        () = reply.closed() => return (Fate::Spent, account.close(Outcome::Cancelled).stats),
-    };
-    let end = match answered {
-        Ok(Answer::Whole(payload)) => match whole(source, payload) {
-            Ok((head, body)) => {
-                account.usage.bytes_out = body.len() as u64;
-                let closed = account.close(Outcome::Ok);
-                drop(reply.send(Reply::Whole(head, body, closed.head)));
-                return (Fate::Reusable, closed.stats);
-            }
-            Err(error) => invalid(version, &error),
-        },
-        Ok(Answer::Streamed { content_type, body }) => {
-            return stream::answer(place, account, source, (content_type, body), reply).await;
-        }
-        Ok(Answer::Error(error)) => raised(version, source, &error),
-        Ok(Answer::TooLarge(max)) => too_large(version, max),
-        Err(failure) => failed(version, failure),
-    };
-    end.say(around, invocation.id, version);
-    let closed = account.close(end.outcome);
-    let refusal = end.refusal.unwrap_or_else(|| Refusal::new(Code::Internal, "it ended without a reason"));
-    drop(reply.send(Reply::Failed(refusal, closed.head)));
-    (end.fate, closed.stats)
+/// How a call left its instance.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) fate: Fate,
+    /// What the instance has used so far.
+    pub(crate) stats: Stats,
 }
 
-/// The call as the code is to see it.
-fn call(job: &Job, version: &FunctionVersion, around: &Around) -> Call {
-    let invocation = &job.invocation;
-    let trace = environment::xray(&invocation.traceparent());
-    let request = &job.request;
-    let payload = match invocation.source {
-        // A call without a payload gets an empty object, as from AWS' own tools.
-        Source::Invoke if request.body.is_empty() => Bytes::from_static(b"{}"),
-        Source::Invoke => request.body.clone(),
-        Source::Http => http_event::write(&http_event::Input {
-            tenant: &version.tenant,
-            function: &version.function,
-            id: invocation.id,
-            received: invocation.received,
-            peer: invocation.peer,
-            trace: &trace,
-            method: &request.method,
-            uri: &request.uri,
-            version: request.version,
-            headers: &request.headers,
-            body: &request.body,
-        }),
-    };
-    Call {
-        id: invocation.id,
-        payload,
-        deadline: around.clock.now() + version.limits.timeout(),
-        timeout: version.limits.timeout(),
-        trace,
-        client_context: None,
-        cognito_identity: None,
-        tenant_id: None,
-        log_bytes: version.limits.log_bytes,
-    }
-}
-
-fn whole(source: Source, payload: Bytes) -> Result<(Head, Bytes), Invalid> {
-    match source {
-        Source::Http => http_answer::read(&payload),
-        Source::Invoke => Ok((Head::plain(HeaderValue::from_static("application/json")), payload)),
+/// Runs a job to its end.
+pub(crate) async fn run<S: Sandbox>(place: &Place<S>, job: Job) -> Ended {
+    match &place.worker {
+        Worker::Lambda(worker) => lambda::run(place, worker, job).await,
+        Worker::Http(worker) => http::run(place, worker, job).await,
     }
 }

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rouse_contract::lambda::{self, Launch, Worker};
+use rouse_contract::lambda;
 use rouse_sandbox::{Driver, Sandbox, Stats};
 use rouse_types::{Clock, FunctionVersion, InvocationId, LogLine, Refusal, Runtime, Usage, log::Stream};
 use tokio::{
@@ -29,10 +29,11 @@ use tokio::{
 use self::start::start;
 
 use crate::{
-    call::{self, Fate, Place},
+    call::{self, Ended, Fate, Place},
     job::{Job, Milestones},
     journals::Journals,
     metrics::Metrics,
+    worker::Worker,
 };
 
 /// Numbers the instances of one node's life.
@@ -43,7 +44,7 @@ pub(crate) struct Shared<D> {
     pub(crate) driver: D,
     pub(crate) state: PathBuf,
     pub(crate) around: Around,
-    launches: Mutex<HashMap<Runtime, Launch>>,
+    launches: Mutex<HashMap<Runtime, lambda::Launch>>,
 }
 
 /// What a call needs of the node.
@@ -148,7 +149,7 @@ pub(crate) async fn live<D: Driver>(shared: Arc<Shared<D>>, order: Order, tell: 
             }
             Next::End => break,
         }
-        if busy(&place, &mut jobs, &mut running, &tell).await == Fate::Spent {
+        if !busy(&place, &mut jobs, &mut running, &tell).await {
             break;
         }
     }
@@ -160,10 +161,10 @@ pub(crate) async fn live<D: Driver>(shared: Arc<Shared<D>>, order: Order, tell: 
     }
     // Those that run beside the one that was the last end by themselves, within their time.
     while let Some(ended) = running.join_next().await {
-        tell.ended(&place, &ended).await;
+        tell.ended(&place, ended).await;
     }
     match Arc::into_inner(place) {
-        Some(place) => drop(place.worker.stop().await),
+        Some(place) => place.worker.stop().await,
         None => tracing::error!("a call outlived its task"),
     }
     tell.of(Event::Gone).await;
@@ -182,56 +183,54 @@ impl Tell {
     }
 
     /// A job has ended.
-    async fn ended<S: Sandbox>(&self, place: &Place<S>, ended: &Ended) {
-        let stats = match ended {
-            Ok((_, stats)) => *stats,
+    async fn ended<S: Sandbox>(&self, place: &Place<S>, ended: Result<Ended, JoinError>) {
+        let event = match ended {
+            Ok(Ended { fate: Fate::NotBegun(job), .. }) => Event::Returned(job),
+            Ok(Ended { stats, .. }) => Event::Done(stats),
             Err(error) => {
                 tracing::error!(%error, "a call's task failed");
-                place.worker.sandbox().stats()
+                Event::Done(place.worker.sandbox().stats())
             }
         };
-        self.of(Event::Done(stats)).await;
+        self.of(event).await;
     }
 }
 
-type Running = JoinSet<(Fate, Stats)>;
-type Ended = Result<(Fate, Stats), JoinError>;
-
-fn run<S: Sandbox>(place: &Arc<Place<S>>, job: Job, running: &mut Running) {
+fn run<S: Sandbox>(place: &Arc<Place<S>>, job: Job, running: &mut JoinSet<Ended>) {
     let place = Arc::clone(place);
     running.spawn(async move { call::run(&place, job).await });
 }
 
-/// Runs jobs side by side until none is left, or one leaves the code in an unknown state.
+/// Runs jobs side by side until none is left: whether the instance can be used again.
 async fn busy<S: Sandbox>(
     place: &Arc<Place<S>>,
     jobs: &mut mpsc::Receiver<Job>,
-    running: &mut Running,
+    running: &mut JoinSet<Ended>,
     tell: &Tell,
-) -> Fate {
+) -> bool {
     let mut wanted = true;
     loop {
         // The owner sends no more than the instance has slots.
         tokio::select! {
             biased;
             ended = running.join_next() => match ended {
-                None => return Fate::Reusable,
+                None => return true,
                 Some(ended) => {
-                    let reusable = matches!(ended, Ok((Fate::Reusable, _)));
+                    let reusable = matches!(ended, Ok(Ended { fate: Fate::Reusable, .. }));
                     if !reusable {
                         // First, so that the owner does not send another.
                         tell.of(Event::Ending).await;
                     }
-                    tell.ended(place, &ended).await;
+                    tell.ended(place, ended).await;
                     if !reusable {
-                        return Fate::Spent;
+                        return false;
                     }
                 }
             },
             job = jobs.recv(), if wanted => match job {
                 Some(job) if place.worker.has_exited() => {
                     tell.of(Event::Returned(Box::new(job))).await;
-                    return Fate::Spent;
+                    return false;
                 }
                 Some(job) => run(place, job, running),
                 // It ends when those have ended.

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, Version};
+use http_body::{Body as _, Frame};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use rouse_contract::lambda::http_answer::Head;
 use rouse_types::{Invocation, OutcomeHead, Refusal, Timing, function::VersionKey};
 use tokio::{
@@ -18,6 +20,8 @@ pub(crate) struct Job {
     pub(crate) arrived: Instant,
     /// The time that it took until then.
     pub(crate) before: Duration,
+    /// Instances that were found gone before they began it.
+    pub(crate) tries: u32,
     /// Closed when the caller is gone.
     pub(crate) reply: oneshot::Sender<Reply>,
 }
@@ -29,16 +33,50 @@ pub(crate) struct Request {
     pub(crate) uri: Uri,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: RequestBody,
+    /// The connection, if it asks to become one of another protocol.
+    pub(crate) upgrade: Option<OnUpgrade>,
+}
+
+/// The body of the caller's request.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// Read already: Lambda's events are handed over whole.
+    Whole(Bytes),
+    /// Read as fast as the code takes it.
+    Stream(Incoming),
+}
+
+impl RequestBody {
+    /// Its length, as far as it is known beforehand.
+    pub(crate) fn announced(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Stream(body) => body.size_hint().lower(),
+        }
+    }
+
+    /// The whole of it, if it was read.
+    pub(crate) fn whole(&self) -> Bytes {
+        match self {
+            Self::Whole(bytes) => bytes.clone(),
+            Self::Stream(_) => Bytes::new(),
+        }
+    }
 }
 
 impl Job {
     pub(crate) fn key(&self) -> VersionKey {
-        VersionKey {
-            tenant: self.invocation.tenant.clone(),
-            function: self.invocation.function.clone(),
-            number: self.invocation.version,
-        }
+        key(&self.invocation)
+    }
+}
+
+/// The version that an invocation is for.
+pub(crate) fn key(invocation: &Invocation) -> VersionKey {
+    VersionKey {
+        tenant: invocation.tenant.clone(),
+        function: invocation.function.clone(),
+        number: invocation.version,
     }
 }
 
@@ -52,7 +90,9 @@ pub(crate) enum Reply {
     /// It was answered.
     Whole(Head, Bytes, OutcomeHead),
     /// It is being answered: first the parts of the body, then how it ended.
-    Streamed(Head, mpsc::Receiver<Bytes>, oneshot::Receiver<OutcomeHead>),
+    Streamed(Head, mpsc::Receiver<Frame<Bytes>>, oneshot::Receiver<OutcomeHead>),
+    /// The connection becomes one of another protocol.
+    Switched(Head),
 }
 
 /// When an instance was begun, made and ready: from these the cold part of a call's time is told.

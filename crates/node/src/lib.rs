@@ -23,6 +23,7 @@ mod pool;
 mod reply;
 mod server;
 mod timers;
+mod worker;
 
 pub use config::{Config, Error};
 pub use server::serve;

@@ -8,14 +8,14 @@ mod state;
 mod waiting;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use rouse_scheduler::{Admission, GreedyDual, Load, Reason, admit};
 use rouse_types::{AppName, Code, InstanceInfo, InstanceState, Refusal, TenantId, function::VersionKey};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use self::{
     snapshots::RETIRE,
@@ -61,7 +61,11 @@ pub(crate) struct Pool {
     next: Id,
     prefix: String,
     closing: bool,
+    streaming: watch::Sender<Streaming>,
 }
+
+/// Versions that take the bodies of requests as they come. Read by whoever takes requests.
+pub(crate) type Streaming = HashSet<VersionKey>;
 
 impl Pool {
     pub(crate) fn new(around: Around, budget_bytes: u64) -> Self {
@@ -84,7 +88,13 @@ impl Pool {
             next: 0,
             prefix,
             closing: false,
+            streaming: watch::Sender::default(),
         }
+    }
+
+    /// Which versions take the bodies of requests as they come.
+    pub(crate) fn streaming(&self) -> watch::Receiver<Streaming> {
+        self.streaming.subscribe()
     }
 
     /// What is to be started, decided since the last time.
@@ -119,7 +129,7 @@ impl Pool {
                 format!("{key} wants {} MiB, more than this node has for all", version.limits.memory_mib);
             return self.refuse(job, Refusal::new(Code::CapacityExhausted, text).hint("lower `memory`"));
         }
-        if job.request.body.len() as u64 > version.limits.request_body_bytes {
+        if job.request.body.announced() > version.limits.request_body_bytes {
             let most = version.limits.request_body_bytes;
             let text = format!("{key} takes a body of {most} bytes at most");
             return self.refuse(
@@ -195,6 +205,7 @@ impl Pool {
                 Timer::Retire(key) => {
                     let forgotten = self.known.get(&key).is_some_and(|known| !known.live);
                     if forgotten && !self.groups.contains_key(&key) {
+                        self.streaming.send_if_modified(|streaming| streaming.remove(&key));
                         self.known.remove(&key);
                     } else if forgotten {
                         self.timers.set(now + RETIRE, Timer::Retire(key));

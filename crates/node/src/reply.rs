@@ -24,7 +24,16 @@ const OUTCOME: HeaderName = HeaderName::from_static(OUTCOME_HEADER);
 #[derive(Debug)]
 pub(crate) enum AnswerBody {
     Whole(Option<Bytes>),
-    Streamed(mpsc::Receiver<Bytes>, Option<oneshot::Receiver<OutcomeHead>>),
+    Streamed(Streamed),
+}
+
+/// The body of an answer that comes in parts.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    parts: mpsc::Receiver<Frame<Bytes>>,
+    outcome: Option<oneshot::Receiver<OutcomeHead>>,
+    /// The code's own, until the outcome joins them.
+    trailers: HeaderMap,
 }
 
 impl Body for AnswerBody {
@@ -36,19 +45,7 @@ impl Body for AnswerBody {
             Self::Whole(body) => {
                 Poll::Ready(body.take().filter(|body| !body.is_empty()).map(Frame::data).map(Ok))
             }
-            Self::Streamed(parts, outcome) => {
-                if let Some(part) = ready!(parts.poll_recv(cx)) {
-                    return Poll::Ready(Some(Ok(Frame::data(part))));
-                }
-                let Some(told) = outcome else { return Poll::Ready(None) };
-                let told = ready!(Pin::new(told).poll(cx));
-                *outcome = None;
-                // Without its outcome the answer is broken, and must not look complete.
-                let head = told.map_err(|_| io::Error::other("the instance was lost"))?;
-                let mut trailers = HeaderMap::new();
-                trailers.insert(OUTCOME, json(&head));
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
+            Self::Streamed(streamed) => streamed.poll_frame(cx),
         }
     }
 
@@ -59,8 +56,27 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Self::Streamed(..) => SizeHint::default(),
+            Self::Streamed(_) => SizeHint::default(),
         }
+    }
+}
+
+impl Streamed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        while let Some(part) = ready!(self.parts.poll_recv(cx)) {
+            match part.into_trailers() {
+                Ok(trailers) => self.trailers.extend(trailers),
+                Err(data) => return Poll::Ready(Some(Ok(data))),
+            }
+        }
+        let Some(told) = &mut self.outcome else { return Poll::Ready(None) };
+        let told = ready!(Pin::new(told).poll(cx));
+        self.outcome = None;
+        // Without its outcome the answer is broken, and must not look complete.
+        let head = told.map_err(|_| io::Error::other("the instance was lost"))?;
+        let mut trailers = std::mem::take(&mut self.trailers);
+        trailers.insert(OUTCOME, json(&head));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 }
 
@@ -79,11 +95,14 @@ pub(crate) fn answer(reply: Reply) -> Response<AnswerBody> {
             response
         }
         Reply::Streamed(head, parts, outcome) => {
-            let mut response = with_head(head, AnswerBody::Streamed(parts, Some(outcome)));
+            let streamed = Streamed { parts, outcome: Some(outcome), trailers: HeaderMap::new() };
+            let mut response = with_head(head, AnswerBody::Streamed(streamed));
             let name = HeaderValue::from_static(OUTCOME_HEADER);
-            response.headers_mut().insert(header::TRAILER, name);
+            // Beside those that the code announced.
+            response.headers_mut().append(header::TRAILER, name);
             response
         }
+        Reply::Switched(head) => with_head(head, AnswerBody::Whole(None)),
     }
 }
 

@@ -27,11 +27,11 @@ use tokio::{
 use crate::{
     Config, Error, apps,
     instance::{Around, Shared},
-    job::{Job, Request as CallerRequest},
+    job::{Job, Request as CallerRequest, RequestBody, key},
     journals::Journals,
     metrics::Metrics,
     owner::{self, Command},
-    pool::Pool,
+    pool::{Pool, Streaming},
     reply::{AnswerBody, answer, json_body, refuse, with_type},
 };
 
@@ -68,7 +68,8 @@ pub async fn serve<D: Driver>(config: Config<D>, shutdown: impl Future<Output = 
         pool.apply(snapshot);
     }
     let (commands, receiver) = mpsc::channel(owner::COMMANDS_MAX);
-    let node = Arc::new(Node { state: config.state.clone(), around: around.clone(), commands });
+    let (state, streaming) = (config.state.clone(), pool.streaming());
+    let node = Arc::new(Node { state, around: around.clone(), commands, streaming });
     let shared = Arc::new(Shared::new(config.driver, config.state, around));
     let mut owner = JoinSet::new();
     owner.spawn(owner::run(pool, shared, receiver, config.drain));
@@ -141,7 +142,8 @@ async fn connection(stream: UnixStream, node: Arc<Node>, mut ending: watch::Rece
         .max_buf_size(2 * HEADER_BYTES_MAX)
         // The caller's headers, and ours.
         .max_headers(HEADERS_MAX + 16)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let ended = async move { drop(ending.wait_for(|ending| *ending).await) };
     let served = tokio::select! {
@@ -160,6 +162,7 @@ struct Node {
     state: std::path::PathBuf,
     around: Around,
     commands: mpsc::Sender<Command>,
+    streaming: watch::Receiver<Streaming>,
 }
 
 impl Node {
@@ -172,22 +175,20 @@ impl Node {
         handled.unwrap_or_else(|refusal| refuse(&refusal))
     }
 
-    async fn invoke(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Refusal> {
+    async fn invoke(&self, mut request: Request<Incoming>) -> Result<Response<AnswerBody>, Refusal> {
         let arrived = Instant::now();
-        let (mut head, body) = request.into_parts();
-        let invocation = invocation(&head.headers)?;
+        let invocation = invocation(request.headers())?;
         let before = self.around.clock.now().since(invocation.received).min(BEFORE_MAX);
-        let body = read(body).await?;
-        strip(&mut head.headers);
-        let request = CallerRequest {
-            method: head.method,
-            uri: head.uri,
-            version: head.version,
-            headers: head.headers,
-            body,
-        };
+        let streams = self.streaming.borrow().contains(&key(&invocation));
+        let asks = streams && request.headers().contains_key(header::UPGRADE);
+        let upgrade = asks.then(|| hyper::upgrade::on(&mut request));
+        let (mut head, body) = request.into_parts();
+        strip(&mut head.headers, streams);
+        let body = if streams { RequestBody::Stream(body) } else { RequestBody::Whole(read(body).await?) };
+        let (method, uri, version, headers) = (head.method, head.uri, head.version, head.headers);
+        let request = CallerRequest { method, uri, version, headers, body, upgrade };
         let (reply, answered) = oneshot::channel();
-        let job = Job { invocation, request, arrived, before, reply };
+        let job = Job { invocation, request, arrived, before, tries: 0, reply };
         self.send(Command::Call(Box::new(job))).await?;
         // If the gateway goes away, hyper drops this future, and with it the end that the instance watches.
         let reply = answered.await.map_err(|_| Refusal::new(Code::Internal, "the instance was lost"))?;
@@ -264,11 +265,15 @@ async fn read(mut body: Incoming) -> Result<bytes::Bytes, Refusal> {
     Ok(whole.freeze())
 }
 
-/// Takes away what is between the gateway and us: our own words, and those of the connection.
-fn strip(headers: &mut HeaderMap) {
+/// Takes away what is between the gateway and us: our own words, and those of the connection, unless the contract
+/// sees to these.
+fn strip(headers: &mut HeaderMap, keeps_connection: bool) {
     let ours: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("x-rouse-")).cloned().collect();
     for name in ours {
         headers.remove(name);
+    }
+    if keeps_connection {
+        return;
     }
     for name in [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::TRAILER, header::UPGRADE]
     {

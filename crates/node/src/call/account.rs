@@ -8,14 +8,14 @@ use rouse_sandbox::{Sandbox, Stats};
 use rouse_types::{FunctionVersion, Outcome, OutcomeHead, Timing, Usage};
 use tokio::time::Instant;
 
-use super::Place;
+use super::{Ended, Fate, Place};
 use crate::job::{Job, micros};
 
 /// The record of a call that runs.
 pub(super) struct Account<'a, S> {
     pub(super) usage: Usage,
     handed: Instant,
-    place: &'a Place<S>,
+    pub(super) place: &'a Place<S>,
 }
 
 /// What a closed record says.
@@ -24,6 +24,12 @@ pub(super) struct Closed {
     pub(super) head: OutcomeHead,
     /// What the instance had used then.
     pub(super) stats: Stats,
+}
+
+impl Closed {
+    pub(super) fn ended(self, fate: Fate) -> Ended {
+        Ended { fate, stats: self.stats }
+    }
 }
 
 impl<'a, S: Sandbox> Account<'a, S> {
@@ -35,6 +41,14 @@ impl<'a, S: Sandbox> Account<'a, S> {
         // Read under the lock, so that the figures come in their order.
         shares.begin(usage.id, place.worker.sandbox().stats().cpu_us, usage.cold);
         Self { usage, handed, place }
+    }
+
+    /// Leaves no record: the code has seen nothing of the call.
+    pub(super) fn forget(self) {
+        let place = self.place;
+        place.worker.end_log(self.usage.id);
+        let mut shares = place.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.end(self.usage.id, place.worker.sandbox().stats().cpu_us);
     }
 
     /// Ends the call's log, closes the record and journals it.
@@ -71,7 +85,7 @@ pub(crate) fn usage(job: &Job, version: &FunctionVersion, timing: Timing) -> Usa
         memory_mib: version.limits.memory_mib,
         cpu_us: 0,
         cold: timing.start_us + timing.init_us > 0,
-        bytes_in: job.request.body.len() as u64,
+        bytes_in: job.request.body.announced(),
         bytes_out: 0,
         outcome: Outcome::PlatformError,
         caller: job.invocation.caller,

@@ -28,9 +28,16 @@ impl End {
         self
     }
 
+    /// What the caller is told, and what becomes of the instance.
+    pub(super) fn told(self) -> (Refusal, Fate) {
+        let unknown = || Refusal::new(Code::Internal, "it ended without a reason");
+        (self.refusal.unwrap_or_else(unknown), self.fate)
+    }
+
     /// What the code cannot write to its log itself, the platform does.
     pub(super) fn say(&self, around: &Around, id: InvocationId, version: &FunctionVersion) {
-        let own_words = |refusal: &&Refusal| refusal.code != Code::FunctionError || self.fate == Fate::Spent;
+        let own_words =
+            |refusal: &&Refusal| refusal.code != Code::FunctionError || matches!(self.fate, Fate::Spent);
         if let Some(refusal) = self.refusal.as_ref().filter(own_words) {
             around.say(version, Some(id), refusal.message.clone());
         }

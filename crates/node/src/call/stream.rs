@@ -1,11 +1,10 @@
-//! Passes a streamed answer on until it ends, the caller goes, or the time is up.
-
-use std::time::Duration;
+//! An answer that the Runtime API streams: passed on until it ends, the caller goes, or the time is up.
 
 use bytes::Bytes;
 use http::HeaderValue;
+use http_body::Frame;
 use rouse_contract::lambda::{Body, Failure, StreamEnd, http_answer::Head, prelude};
-use rouse_sandbox::{Sandbox, Stats};
+use rouse_sandbox::Sandbox;
 use rouse_types::{Code, Source};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -13,25 +12,20 @@ use tokio::{
 };
 
 use super::{
-    Fate, Place,
+    EXPLAIN, Ended, Fate, PARTS_MAX, Place,
     account::Account,
     end::{End, broke_off, failed, invalid, raised, too_large},
 };
 use crate::job::Reply;
 
-/// Parts of a streamed answer that wait for the caller: then the code waits.
-const PARTS_MAX: usize = 4;
-/// How long a broken stream waits for the news that the code has ended, which explains it.
-const EXPLAIN: Duration = Duration::from_millis(100);
-
 /// A streamed answer whose body follows.
 pub(super) async fn answer<S: Sandbox>(
-    place: &Place<S>,
     mut account: Account<'_, S>,
     source: Source,
     (content_type, mut body): (Option<String>, Body),
     mut reply: oneshot::Sender<Reply>,
-) -> (Fate, Stats) {
+) -> Ended {
+    let place = account.place;
     let begun = tokio::select! {
         begun = begin(place, &mut body, source, content_type) => begun,
         () = reply.closed() => Err(End::CANCELLED),
@@ -41,10 +35,10 @@ pub(super) async fn answer<S: Sandbox>(
         Err(end) => {
             let closed = account.close(end.outcome);
             if let Some(refusal) = end.refusal {
-                drop(reply.send(Reply::Failed(refusal, closed.head)));
+                drop(reply.send(Reply::Failed(refusal, closed.head.clone())));
             }
             // The rest of the stream was not read.
-            return (Fate::Spent, closed.stats);
+            return closed.ended(Fate::Spent);
         }
     };
     let (parts, receiver) = mpsc::channel(PARTS_MAX);
@@ -58,8 +52,8 @@ pub(super) async fn answer<S: Sandbox>(
         place.around.say(&place.version, Some(account.usage.id), refusal.message.clone());
     }
     let closed = account.close(end.outcome);
-    drop(tell.send(closed.head));
-    (end.fate, closed.stats)
+    drop(tell.send(closed.head.clone()));
+    closed.ended(end.fate)
 }
 
 /// The head of a streamed answer, and what came of its body with it.
@@ -97,7 +91,7 @@ async fn pass<S: Sandbox>(
     place: &Place<S>,
     body: &mut Body,
     first: Bytes,
-    parts: &mpsc::Sender<Bytes>,
+    parts: &mpsc::Sender<Frame<Bytes>>,
     bytes_out: &mut u64,
 ) -> End {
     let mut data = first;
@@ -106,7 +100,7 @@ async fn pass<S: Sandbox>(
             let bytes = data.len() as u64;
             tokio::select! {
                 biased;
-                sent = parts.send(data) => if sent.is_err() { return End::CANCELLED },
+                sent = parts.send(Frame::data(data)) => if sent.is_err() { return End::CANCELLED },
                 () = sleep_until(body.deadline()) => return failed(&place.version, Failure::Timeout),
             }
             *bytes_out += bytes;

@@ -1,31 +1,71 @@
-//! Starts an instance: finds how its code is launched, makes the sandbox, waits until the code asks for work.
+//! Starts an instance: finds how its code is launched, makes the sandbox, waits until the code takes calls.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use rouse_contract::lambda::{self, Launch, LogSink, StartError, StartFailed, Worker, environment};
-use rouse_sandbox::Driver;
-use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
-use tokio::time::Instant;
+use rouse_contract::{http, lambda};
+use rouse_sandbox::{Driver, Exit};
+use rouse_types::{Code, Contract, FunctionVersion, Refusal, Runtime};
+use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Shared, StartFailure};
-use crate::job::Milestones;
+use crate::{job::Milestones, worker::Worker};
+
+/// How the code of one version is launched.
+enum Launch {
+    Lambda(lambda::Launch),
+    Http(http::Launch),
+}
+
+/// What every contract says of a start.
+struct Ready<S> {
+    worker: Worker<S>,
+    start: Duration,
+    init: Duration,
+}
+
+/// What every contract says of a start that failed.
+struct Failed {
+    why: Why,
+    start: Duration,
+    init: Duration,
+    cpu_us: u64,
+}
+
+enum Why {
+    /// No code ran.
+    Sandbox(rouse_sandbox::Error),
+    /// The code did not get ready: why, the next step, and whether it was for want of memory.
+    Code { text: String, hint: Option<String>, out_of_memory: bool },
+}
 
 impl<D: Driver> Shared<D> {
-    /// How to launch a runtime, looked up once.
-    async fn launch(&self, runtime: &Runtime) -> Result<Launch, Refusal> {
-        let known = || self.launches.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(launch) = known().get(runtime) {
-            return Ok(launch.clone());
+    /// How to launch a version: for Lambda looked up once a runtime.
+    async fn launch(&self, version: &Arc<FunctionVersion>, code: PathBuf) -> Result<Launch, Refusal> {
+        let failed = || Refusal::new(Code::Internal, "looking up a runtime failed");
+        let state = self.state.clone();
+        if version.contract == Contract::Http {
+            let version = Arc::clone(version);
+            let found = spawn_blocking(move || http::Launch::of(&version, &code, &state)).await;
+            return found.unwrap_or_else(|_| Err(failed())).map(Launch::Http);
         }
-        let (wanted, state) = (runtime.clone(), self.state.clone());
-        let found = tokio::task::spawn_blocking(move || lambda::available(&wanted, &state)).await;
-        let launch =
-            found.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "looking up a runtime failed")))?;
-        known().insert(runtime.clone(), launch.clone());
-        Ok(launch)
+        let known = || self.launches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(launch) = known().get(&version.runtime) {
+            return Ok(Launch::Lambda(launch.clone()));
+        }
+        let wanted: Runtime = version.runtime.clone();
+        let found = spawn_blocking(move || lambda::available(&wanted, &state)).await;
+        let launch = found.unwrap_or_else(|_| Err(failed()))?;
+        known().insert(version.runtime.clone(), launch.clone());
+        Ok(Launch::Lambda(launch))
+    }
+
+    fn log(&self, version: &Arc<FunctionVersion>) -> lambda::LogSink {
+        let (around, version) = (self.around.clone(), Arc::clone(version));
+        Arc::new(move |line| around.line(&version, line))
     }
 }
 
@@ -35,45 +75,99 @@ pub(super) async fn start<D: Driver>(
     name: &str,
 ) -> Result<(Worker<D::Sandbox>, Milestones), StartFailure> {
     let begun = Instant::now();
-    let launch = shared.launch(&version.runtime).await.map_err(|refusal| StartFailure {
+    let code = shared.state.join("code").join(version.code.hex());
+    let launch = shared.launch(version, code.clone()).await.map_err(|refusal| StartFailure {
         refusal,
         milestones: Milestones { begun, made: Instant::now(), ready: Instant::now() },
         cpu_us: 0,
         ran: false,
         out_of_memory: false,
     })?;
-    let code = shared.state.join("code").join(version.code.hex());
-    let log: LogSink = {
-        let (around, version) = (shared.around.clone(), Arc::clone(version));
-        Arc::new(move |line| around.line(&version, line))
-    };
     let mut may_retry = true;
     loop {
-        let options = lambda::Options {
-            arn: environment::arn(version),
-            init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
-            response_bytes_max: version.limits.response_body_bytes,
-            concurrency: version.scaling.concurrency_per_instance,
-            log: Arc::clone(&log),
-        };
         let before = begun.elapsed();
-        let spec = launch.spec(version, &code, name);
         let milestones = |start, init| {
             let made = begun + before + start;
             Milestones { begun, made, ready: made + init }
         };
-        match Box::pin(Worker::start(&shared.driver, spec, options)).await {
+        let started = match &launch {
+            Launch::Lambda(launch) => {
+                Box::pin(start_lambda(shared, version, launch.spec(version, &code, name))).await
+            }
+            Launch::Http(launch) => Box::pin(start_http(shared, version, launch.spec(version, name))).await,
+        };
+        match started {
             Ok(ready) => return Ok((ready.worker, milestones(ready.start, ready.init))),
             // No code ran, and the driver waits for a spawner that is coming back. Once: then it is not coming.
-            Err(StartFailed { error: StartError::Sandbox(rouse_sandbox::Error::Spawner(error)), .. })
-                if may_retry =>
-            {
+            Err(Failed { why: Why::Sandbox(rouse_sandbox::Error::Spawner(error)), .. }) if may_retry => {
                 tracing::warn!(%error, version = %version.key(), "the spawner went away; the start is retried");
                 may_retry = false;
             }
             Err(failed) => {
-                return Err(failure(shared, version, &failed, milestones(failed.start, failed.init)));
+                let milestones = milestones(failed.start, failed.init);
+                return Err(failure(shared, version, failed, milestones));
             }
+        }
+    }
+}
+
+async fn start_lambda<D: Driver>(
+    shared: &Shared<D>,
+    version: &Arc<FunctionVersion>,
+    spec: rouse_sandbox::Spec,
+) -> Result<Ready<D::Sandbox>, Failed> {
+    let options = lambda::Options {
+        arn: lambda::environment::arn(version),
+        init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
+        response_bytes_max: version.limits.response_body_bytes,
+        concurrency: version.scaling.concurrency_per_instance,
+        log: shared.log(version),
+    };
+    match lambda::Worker::start(&shared.driver, spec, options).await {
+        Ok(lambda::Ready { worker, start, init }) => {
+            Ok(Ready { worker: Worker::Lambda(worker), start, init })
+        }
+        Err(lambda::StartFailed { error, start, init, stats }) => {
+            let text = error.to_string();
+            let why = match error {
+                lambda::StartError::Sandbox(error) => Why::Sandbox(error),
+                lambda::StartError::Timeout { .. } => {
+                    let hint = "give it more time or memory, or do less while it loads";
+                    Why::Code { text, hint: Some(hint.into()), out_of_memory: false }
+                }
+                lambda::StartError::Exited { exit, .. } => {
+                    Why::Code { text, hint: None, out_of_memory: exit == Exit::OutOfMemory }
+                }
+                lambda::StartError::Init { .. } => Why::Code { text, hint: None, out_of_memory: false },
+            };
+            Err(Failed { why, start, init, cpu_us: stats.cpu_us })
+        }
+    }
+}
+
+async fn start_http<D: Driver>(
+    shared: &Shared<D>,
+    version: &Arc<FunctionVersion>,
+    spec: rouse_sandbox::Spec,
+) -> Result<Ready<D::Sandbox>, Failed> {
+    let options = http::Options {
+        settings: version.http.clone(),
+        init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
+        response_bytes_max: version.limits.response_body_bytes,
+        log: shared.log(version),
+    };
+    match http::Worker::start(&shared.driver, spec, options).await {
+        Ok(http::Ready { worker, start, init }) => Ok(Ready { worker: Worker::Http(worker), start, init }),
+        Err(http::StartFailed { error, start, init, stats }) => {
+            let (text, hint) = (error.to_string(), error.hint());
+            let why = match error {
+                http::StartError::Sandbox(error) => Why::Sandbox(error),
+                http::StartError::Exited { exit, .. } => {
+                    Why::Code { text, hint, out_of_memory: exit == Exit::OutOfMemory }
+                }
+                _ => Why::Code { text, hint, out_of_memory: false },
+            };
+            Err(Failed { why, start, init, cpu_us: stats.cpu_us })
         }
     }
 }
@@ -81,26 +175,25 @@ pub(super) async fn start<D: Driver>(
 fn failure<D>(
     shared: &Shared<D>,
     version: &FunctionVersion,
-    failed: &StartFailed,
+    failed: Failed,
     milestones: Milestones,
 ) -> StartFailure {
-    let key = version.key();
-    let ran = !matches!(failed.error, StartError::Sandbox(_));
-    let out_of_memory =
-        matches!(failed.error, StartError::Exited { exit: rouse_sandbox::Exit::OutOfMemory, .. });
-    let refusal = if ran {
-        let text = format!("{key} did not start: {}", failed.error);
-        shared.around.say(version, None, text.clone());
-        let hint = match failed.error {
-            StartError::Timeout { .. } => "give it more time or memory, or do less while it loads".into(),
-            _ => format!("see its log: `rouse logs {}`", version.function),
-        };
-        Refusal::new(if out_of_memory { Code::OutOfMemory } else { Code::StartFailed }, text).hint(hint)
-    } else {
-        // What the host said is for the operator; the caller learns that it was not the code.
-        tracing::error!(version = %key, error = %failed.error, "a sandbox cannot be made");
-        Refusal::new(Code::StartFailed, format!("the sandbox of {key} could not be made"))
-            .hint("this is no fault of the function; the node's log says what the host refused")
-    };
-    StartFailure { refusal, milestones, cpu_us: failed.stats.cpu_us, ran, out_of_memory }
+    let (key, cpu_us) = (version.key(), failed.cpu_us);
+    match failed.why {
+        Why::Code { text, hint, out_of_memory } => {
+            let text = format!("{key} did not start: {text}");
+            shared.around.say(version, None, text.clone());
+            let hint = hint.unwrap_or_else(|| format!("see its log: `rouse logs {}`", version.function));
+            let code = if out_of_memory { Code::OutOfMemory } else { Code::StartFailed };
+            let refusal = Refusal::new(code, text).hint(hint);
+            StartFailure { refusal, milestones, cpu_us, ran: true, out_of_memory }
+        }
+        Why::Sandbox(error) => {
+            // What the host said is for the operator; the caller learns that it was not the code.
+            tracing::error!(version = %key, %error, "a sandbox cannot be made");
+            let refusal = Refusal::new(Code::StartFailed, format!("the sandbox of {key} could not be made"))
+                .hint("this is no fault of the function; the node's log says what the host refused");
+            StartFailure { refusal, milestones, cpu_us, ran: false, out_of_memory: false }
+        }
+    }
 }

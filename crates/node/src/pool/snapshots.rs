@@ -30,6 +30,9 @@ impl Pool {
                 known.scaling = version.scaling.clone();
                 continue;
             }
+            if version.contract == Contract::Http {
+                self.streaming.send_if_modified(|streaming| streaming.insert(key.clone()));
+            }
             // It goes on with what is known of the version before it.
             let mut older = self.known.range(..key).rev();
             let same = older

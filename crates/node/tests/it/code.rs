@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::server;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Request, Response};
@@ -16,6 +17,9 @@ type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// Runs until its sandbox ends. The variable `INIT` says what goes wrong at its start.
 pub(crate) async fn run(mut inside: Inside) -> Exit {
+    if inside.env("PORT").is_some() {
+        return Box::pin(server::run(inside)).await;
+    }
     match inside.env("INIT") {
         Some("exit") => {
             inside.print_error("cannot find my module\n").await;

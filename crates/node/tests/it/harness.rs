@@ -143,7 +143,7 @@ impl Node {
         node
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.state.path().join("run/node.sock")
     }
 

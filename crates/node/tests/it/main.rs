@@ -3,5 +3,7 @@
 mod calls;
 mod code;
 mod harness;
+mod http;
 mod scaling;
+mod server;
 mod slots;
