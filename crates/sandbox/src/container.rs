@@ -10,13 +10,16 @@
 //! many should) or makes groups (`cgroup`, chosen by `layout`) and forks; `child` builds its files (`rootfs`), is
 //! told the spec, drops all privileges, filters its system calls (`seccomp`) and becomes the code.
 //!
-//! Needs Linux 5.12 (`mount_setattr`) and root.
+//! What the code sees of files is the host's `/usr` (`rootfs`) or an image (`image`).
+//!
+//! Needs Linux 5.12 (`mount_setattr`), for images 5.19, and root.
 
 mod cgroup;
 mod check;
 mod child;
 mod client;
 mod dial;
+mod image;
 mod layout;
 mod netlink;
 mod network;

@@ -73,8 +73,9 @@ pub enum Root {
     /// The host's `/usr`, read-only, and a minimal `/etc`.
     #[default]
     Host,
-    /// An image's layers, the lowest first: folders of the host. What is written to them goes to the sandbox' own
-    /// memory and ends with it.
+    /// An image's layers, the lowest first: folders of the host, each belonging to one user, as whom the code sees
+    /// itself. What it writes goes to the sandbox' own memory, within [`Limits::tmp_bytes`], and ends with it. The
+    /// program may be a name without a folder, which is looked for on the environment's `PATH`.
     Layers(Vec<PathBuf>),
 }
 

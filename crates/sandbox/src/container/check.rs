@@ -3,10 +3,10 @@
 
 use crate::{Network, Root, Spec};
 
-use super::{rootfs, wire};
+use super::{image, rootfs, wire};
 
 /// Bounds what one child sets up.
-const MOUNTS_MAX: usize = 32;
+pub(super) const MOUNTS_MAX: usize = 32;
 /// The most names of hosts: one for each destination that a function may have.
 const HOSTS_MAX: usize = 256;
 /// Below this no interpreter gets to its first line, and the kernel kills the set-up itself.
@@ -16,7 +16,7 @@ const MEMORY_BYTES_MIN: u64 = 4 << 20;
 pub(super) fn spec(spec: &Spec) -> Result<(), String> {
     name(&spec.id, 40).map_err(|what| format!("the sandbox' id {what}"))?;
     let program = spec.argv.first().ok_or("argv is empty")?;
-    if !program.starts_with('/') {
+    if spec.root == Root::Host && !program.starts_with('/') {
         return Err(format!("the program {program:?} is not an absolute path"));
     }
     let strings = spec.argv.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
@@ -50,8 +50,10 @@ pub(super) fn spec(spec: &Spec) -> Result<(), String> {
     if spec.network == Network::Full {
         return Err("this driver gives no network but sockets".into());
     }
-    if spec.root != Root::Host {
-        return Err("this driver runs no images".into());
+    if let Root::Layers(layers) = &spec.root
+        && !(1..=image::LAYERS_MAX).contains(&layers.len())
+    {
+        return Err(format!("an image of {} layers; 1 to {} are taken", layers.len(), image::LAYERS_MAX));
     }
     let limits = &spec.limits;
     if limits.memory_bytes < MEMORY_BYTES_MIN {

@@ -31,14 +31,14 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cgroup,
+    cgroup, image,
     network::{self, Usual},
     rootfs,
     seccomp::Filters,
     sys,
     wire::{self, Refused},
 };
-use crate::Spec;
+use crate::{Root, Spec};
 
 /// When the host itself runs out of memory, sandboxes go before the platform does, whose own score may be low:
 /// `proc_pid_oom_score_adj(5)`.
@@ -55,7 +55,8 @@ pub(super) enum Ready {
     Failed(Refused),
 }
 
-/// What the child is told, once. The message carries the trees of the spec's mounts, in their order.
+/// What the child is told, once. The message carries the trees of the spec's mounts, in their order, and then those of
+/// its layers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Activate {
     pub(super) spec: Spec,
@@ -106,7 +107,11 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     wire::send(plan.line.as_fd(), &Ready::Listening, &wire::borrowed(&sockets))
         .map_err(step("hand over the listeners"))?;
     drop(sockets);
-    rootfs::finish(&spec, &trees)?;
+    let (mounts, layers) = trees.split_at(spec.mounts.len().min(trees.len()));
+    match &spec.root {
+        Root::Host => rootfs::finish(&spec, mounts)?,
+        Root::Layers(_) => image::enter(&spec, mounts, layers, plan.uid)?,
+    }
     drop(trees);
     match sys::fork().map_err(step("fork"))? {
         Some(code) => init::run(plan, code),

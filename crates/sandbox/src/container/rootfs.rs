@@ -23,6 +23,9 @@ use crate::{Mount, Spec};
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
+pub(super) const CLONE: OpenTreeFlags =
+    OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
 /// What the host's root has beside `/usr` so that its programs find their parts: links on merged hosts.
 const BESIDE_USR: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
@@ -112,10 +115,7 @@ pub(super) fn build(root: &Path, uid: u32) -> Result<(), Refused> {
 /// Adds what a spec asks for, and closes the root for writing. `trees` are those of [`open_mounts`].
 pub(super) fn finish(spec: &Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
-    add_hosts(&spec.hosts).map_err(step("make /etc/hosts"))?;
-    if spec.resolver != Some(USUAL_RESOLVER) {
-        resolver("/etc".as_ref(), spec.resolver).map_err(step("name the resolver"))?;
-    }
+    name_hosts(spec)?;
     resize_tmp(spec.limits.tmp_bytes).map_err(step("give /tmp its size"))?;
     for (one, tree) in spec.mounts.iter().zip(trees) {
         let target = &one.target;
@@ -130,6 +130,16 @@ pub(super) fn finish(spec: &Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
     closed
         .and_then(|root| sys::mount_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false))
         .map_err(step("close the root for writing"))
+}
+
+/// Says in `/etc` which names the spec knows, and who knows others.
+pub(super) fn name_hosts(spec: &Spec) -> Result<(), Refused> {
+    let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
+    add_hosts(&spec.hosts).map_err(step("make /etc/hosts"))?;
+    if spec.resolver != Some(USUAL_RESOLVER) {
+        resolver("/etc".as_ref(), spec.resolver).map_err(step("name the resolver"))?;
+    }
+    Ok(())
 }
 
 fn system() -> io::Result<()> {
@@ -236,11 +246,10 @@ fn proc() -> io::Result<()> {
     mount("proc", "proc", "proc", flags, c"hidepid=invisible")?;
     // A folder is hidden by an empty one, which needs no name any more once it is attached.
     fs::create_dir("empty")?;
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     for name in MASKED {
         let Ok(metadata) = fs::metadata(name) else { continue };
         let cover = if metadata.is_dir() { "empty" } else { "dev/null" };
-        attach(&open_tree(CWD, cover, clone)?, name.as_ref())?;
+        attach(&open_tree(CWD, cover, CLONE)?, name.as_ref())?;
     }
     fs::remove_dir("empty")
 }
@@ -285,12 +294,12 @@ fn bind(host: &Path, at: &Path) -> io::Result<()> {
     attach(&tree, at)
 }
 
-fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
+pub(super) fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
     Ok(move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// Makes the working folder the root, and lets go of the old one.
-fn switch() -> io::Result<()> {
+pub(super) fn switch() -> io::Result<()> {
     let root = open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     // The old root ends up stacked over the new one: `pivot_root(2)`, "pivot_root(".", ".")".
     pivot_root(".", ".")?;

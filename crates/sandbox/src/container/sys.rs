@@ -100,6 +100,34 @@ pub(super) fn sockets_inside(
     sockets
 }
 
+/// Forks a process into a user namespace of its own, where it is nobody yet: `None` in it. The same precondition as
+/// [`fork_into_namespaces`]. It dies with this process.
+pub(super) fn fork_into_user_namespace() -> io::Result<Option<Pid>> {
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and with no stack of its own this is fork(2), and this process has one thread.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(i32::try_from(pid).ok().and_then(Pid::from_raw)),
+    }
+}
+
+/// Waits to be killed, also by the end of the parent.
+pub(super) fn wait_for_end() -> ! {
+    // SAFETY: both take numbers and touch no memory.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+/// Makes a mount that is attached nowhere yet show its files as those of another user, by the mapping of a user
+/// namespace.
+pub(super) fn map_mount(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    set_attributes(mount, libc::MOUNT_ATTR_IDMAP, false, u64::from(users.as_raw_fd().unsigned_abs()))
+}
+
 /// Makes this process' control groups the root of what it sees of them.
 pub(super) fn unshare_cgroup_namespace() -> io::Result<()> {
     // SAFETY: a new control group namespace changes nothing that safe types rely on.
@@ -148,7 +176,11 @@ pub(super) unsafe fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
 
 /// Adds attributes to a mount, or to all mounts of a tree.
 pub(super) fn mount_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    set_attributes(mount, set, recursive, 0)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool, userns_fd: u64) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a C string, the attributes live through the call and are as large as we say.
     let result = unsafe {

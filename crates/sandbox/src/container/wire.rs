@@ -25,17 +25,17 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Report, cgroup::Version};
+use super::{Report, cgroup::Version, check, image};
 use crate::{Error, Exit, Spec, Stats};
 
 /// The largest message: below the smallest send buffer that distributions set (208 KiB), and far above any
 /// honest spec.
 pub(super) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
-/// The most listeners of one sandbox: bounds what one message carries, which the kernel limits to 253. The most
-/// destinations of a function, and some of the platform's own.
+/// The most listeners of one sandbox: the most destinations of a function, and some of the platform's own.
 pub(super) const LISTENERS_MAX: usize = 72;
-/// Beside the listeners: the resolver, two outputs and at most four control files.
-const FDS_MAX: usize = LISTENERS_MAX + 7;
+/// What one message carries, which the kernel limits to 253: the trees of a spec's mounts and of an image's layers;
+/// back come fewer: the listeners, the resolver, two outputs and at most four control files.
+const FDS_MAX: usize = check::MOUNTS_MAX + image::LAYERS_MAX;
 /// Sockets that are made at a time: a server is mostly reached over a few connections that stay.
 pub(super) const SOCKETS: usize = 4;
 

@@ -3,14 +3,14 @@
 use std::{convert::Infallible, ffi::CString, io};
 
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fs::{Gid, Mode, OFlags, Uid, fchown, open},
     io::Errno,
     process::{Resource, Rlimit, chdir, getrlimit, setrlimit, setsid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 
 use super::{
-    super::{sys, wire::Refused},
+    super::{image, sys, wire::Refused},
     Plan, drop_privileges, init,
 };
 use crate::Spec;
@@ -28,11 +28,24 @@ pub(super) fn run(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
     dup2_stderr(&plan.stderr).map_err(host("connect the standard error"))?;
     sys::close_all_on_exec().map_err(|e| Refused::host("close other files", &e))?;
     limit_resources(spec, plan.uid).map_err(host("limit resources"))?;
+    // Images write to /dev/stdout by its name, which asks who owns it.
+    for output in [&plan.stdout, &plan.stderr] {
+        let (user, group) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.uid));
+        fchown(output, Some(user), Some(group)).map_err(host("give the outputs to the code"))?;
+    }
     drop_privileges(plan.uid).map_err(|e| Refused::host("drop privileges", &e))?;
     let cwd = &spec.cwd;
     chdir(cwd).map_err(asked(format!("the working folder {} cannot be entered", cwd.display())))?;
     plan.filters.apply().map_err(|e| Refused::host("filter system calls", &io::Error::other(e)))?;
-    let error = sys::exec(&argv[0], &argv, &env);
+    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
+    for program in image::programs(spec) {
+        let program = CString::new(program).map_err(|_| Refused::Spec("a zero byte in argv".into()))?;
+        let tried = sys::exec(&program, &argv, &env);
+        // What is there and cannot be run tells more than what is not there.
+        if tried.raw_os_error() != Some(libc::ENOENT) {
+            error = tried;
+        }
+    }
     Err(Refused::Spec(format!("the program {} cannot be executed: {error}", spec.argv[0])))
 }
 

@@ -19,7 +19,7 @@ use super::{
         cgroup::Files,
         check,
         child::{self, Activate, Plan, Ready},
-        rootfs, sys,
+        image, rootfs, sys,
         wire::{self, Handles, Refused, Reply},
     },
     Session, Source, Spawner, watch,
@@ -80,7 +80,7 @@ impl Spawner {
         if self.ids.contains(&spec.id) {
             return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
         }
-        let trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
+        let mut trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
         let now = self.second();
         self.demand.started(now);
         if !self.take_waiting(number) {
@@ -89,10 +89,12 @@ impl Spawner {
         let id = spec.id.clone();
         let Some(child) = self.child(number) else { return Ok(()) };
         child.id.clone_from(&id);
-        let group = child.group.clone();
+        let (group, uid) = (child.group.clone(), child.uid);
         self.ids.insert(id);
-        let activated =
-            self.cgroups.limit(&group, &spec.limits).and_then(|()| self.activate(number, spec, &trees));
+        let layers = image::open_layers(&spec.root, &self.config.mount_roots, uid);
+        let activated = layers.map(|layers| trees.extend(layers));
+        let activated = activated.and_then(|()| self.cgroups.limit(&group, &spec.limits));
+        let activated = activated.and_then(|()| self.activate(number, spec, &trees));
         if let Err(refused) = activated {
             self.fail(number, refused);
         }
