@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rouse_api::{DeployFunction, DeployRequest};
-use rouse_types::{Code, Contract, HttpSettings, Isolation, LIVE, Refusal, Runtime, limits};
+use rouse_types::{Code, Contract, Egress, HttpSettings, Isolation, LIVE, Refusal, Runtime, limits};
 
 /// The longest message of a deployment, in characters.
 const MESSAGE_MAX: usize = 1_000;
@@ -91,6 +91,9 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     within("queue_max", scaling.queue_max.into(), 0, 100_000)?;
     within("queue_timeout_ms", scaling.queue_timeout_ms, 0, 900_000)?;
     within("instance_reuse", scaling.instance_reuse.into(), 1, 1_000_000)?;
+    if function.egress == Egress::All && *runtime != Runtime::Component {
+        return Err("egress = \"*\" is for components; name what code in a container may reach".to_owned());
+    }
     within(
         "the number of egress destinations",
         function.egress.destinations().len() as u64,

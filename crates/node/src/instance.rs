@@ -30,6 +30,7 @@ use self::start::start;
 
 use crate::{
     call::{self, Ended, Fate, Place},
+    egress::Dialer,
     job::{Job, Milestones},
     journals::Journals,
     metrics::Metrics,
@@ -41,7 +42,8 @@ pub(crate) type Id = u64;
 
 /// What all instances share.
 pub(crate) struct Shared<D> {
-    pub(crate) driver: D,
+    pub(crate) driver: Arc<D>,
+    pub(crate) dialer: Arc<Dialer>,
     pub(crate) state: PathBuf,
     pub(crate) around: Around,
     launches: Mutex<HashMap<Runtime, lambda::Launch>>,
@@ -120,7 +122,8 @@ pub(crate) struct StartFailure {
 
 impl<D> Shared<D> {
     pub(crate) fn new(driver: D, state: PathBuf, around: Around) -> Self {
-        Self { driver, state, around, launches: Mutex::default() }
+        let dialer = Arc::new(Dialer::new(&state));
+        Self { driver: Arc::new(driver), dialer, state, around, launches: Mutex::default() }
     }
 }
 

@@ -14,6 +14,7 @@
 mod apps;
 mod call;
 mod config;
+mod egress;
 mod instance;
 mod job;
 mod journals;

@@ -12,7 +12,11 @@ use rouse_types::{Code, Contract, FunctionVersion, Refusal, Runtime};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Shared, StartFailure};
-use crate::{job::Milestones, worker::Worker};
+use crate::{
+    egress::{Attached, WithEgress},
+    job::Milestones,
+    worker::Worker,
+};
 
 /// How the code of one version is launched.
 enum Launch {
@@ -73,7 +77,7 @@ pub(super) async fn start<D: Driver>(
     shared: &Shared<D>,
     version: &Arc<FunctionVersion>,
     name: &str,
-) -> Result<(Worker<D::Sandbox>, Milestones), StartFailure> {
+) -> Result<(Worker<Attached<D::Sandbox>>, Milestones), StartFailure> {
     let begun = Instant::now();
     let code = shared.state.join("code").join(version.code.hex());
     let launch = shared.launch(version, code.clone()).await.map_err(|refusal| StartFailure {
@@ -83,6 +87,12 @@ pub(super) async fn start<D: Driver>(
         ran: false,
         out_of_memory: false,
     })?;
+    let driver = WithEgress {
+        driver: Arc::clone(&shared.driver),
+        dialer: Arc::clone(&shared.dialer),
+        version: Arc::clone(version),
+        around: shared.around.clone(),
+    };
     let mut may_retry = true;
     loop {
         let before = begun.elapsed();
@@ -92,9 +102,9 @@ pub(super) async fn start<D: Driver>(
         };
         let started = match &launch {
             Launch::Lambda(launch) => {
-                Box::pin(start_lambda(shared, version, launch.spec(version, &code, name))).await
+                Box::pin(start_lambda(shared, &driver, launch.spec(version, &code, name))).await
             }
-            Launch::Http(launch) => Box::pin(start_http(shared, version, launch.spec(version, name))).await,
+            Launch::Http(launch) => Box::pin(start_http(shared, &driver, launch.spec(version, name))).await,
         };
         match started {
             Ok(ready) => return Ok((ready.worker, milestones(ready.start, ready.init))),
@@ -113,9 +123,10 @@ pub(super) async fn start<D: Driver>(
 
 async fn start_lambda<D: Driver>(
     shared: &Shared<D>,
-    version: &Arc<FunctionVersion>,
+    driver: &WithEgress<D>,
     spec: rouse_sandbox::Spec,
-) -> Result<Ready<D::Sandbox>, Failed> {
+) -> Result<Ready<Attached<D::Sandbox>>, Failed> {
+    let version = &driver.version;
     let options = lambda::Options {
         arn: lambda::environment::arn(version),
         init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
@@ -123,7 +134,7 @@ async fn start_lambda<D: Driver>(
         concurrency: version.scaling.concurrency_per_instance,
         log: shared.log(version),
     };
-    match lambda::Worker::start(&shared.driver, spec, options).await {
+    match lambda::Worker::start(driver, spec, options).await {
         Ok(lambda::Ready { worker, start, init }) => {
             Ok(Ready { worker: Worker::Lambda(worker), start, init })
         }
@@ -147,16 +158,17 @@ async fn start_lambda<D: Driver>(
 
 async fn start_http<D: Driver>(
     shared: &Shared<D>,
-    version: &Arc<FunctionVersion>,
+    driver: &WithEgress<D>,
     spec: rouse_sandbox::Spec,
-) -> Result<Ready<D::Sandbox>, Failed> {
+) -> Result<Ready<Attached<D::Sandbox>>, Failed> {
+    let version = &driver.version;
     let options = http::Options {
         settings: version.http.clone(),
         init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
         response_bytes_max: version.limits.response_body_bytes,
         log: shared.log(version),
     };
-    match http::Worker::start(&shared.driver, spec, options).await {
+    match http::Worker::start(driver, spec, options).await {
         Ok(http::Ready { worker, start, init }) => Ok(Ready { worker: Worker::Http(worker), start, init }),
         Err(http::StartFailed { error, start, init, stats }) => {
             let (text, hint) = (error.to_string(), error.hint());
