@@ -1,24 +1,21 @@
-//! The node's socket: HTTP/1.1 from our own gateways and control.
+//! The node's socket: HTTP from our own gateways and control.
 //!
 //! A request with the header [`INVOCATION_HEADER`] is a call, whatever its method and path, for those are the
 //! caller's. Without it: `PUT /apps/<tenant>/<app>`, `GET /ps`, `GET /metrics`.
 
-use std::{convert::Infallible, future::Future, io, path::Path, sync::Arc, time::Duration};
+mod connection;
+
+use std::{future::Future, io, path::Path, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use rouse_sandbox::Driver;
-use rouse_types::{
-    Code, Invocation, Refusal,
-    invocation::INVOCATION_HEADER,
-    limits::{HEADER_BYTES_MAX, HEADERS_MAX},
-};
+use rouse_types::{Code, Invocation, Refusal, invocation::INVOCATION_HEADER};
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::UnixListener,
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::Instant,
@@ -115,7 +112,12 @@ async fn accept(
             () = &mut shutdown => break,
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, Arc::clone(node), ending.subscribe()));
+                    let node = Arc::clone(node);
+                    let handle = move |request| {
+                        let node = Arc::clone(&node);
+                        async move { node.handle(request).await }
+                    };
+                    connections.spawn(connection::serve(stream, handle, ending.subscribe()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
@@ -131,31 +133,6 @@ async fn accept(
     while let Ok(Some(_)) = tokio::time::timeout_at(until, connections.join_next()).await {}
     // What still runs loses its connection: its caller is told so, and its instance ends.
     connections.shutdown().await;
-}
-
-async fn connection(stream: UnixStream, node: Arc<Node>, mut ending: watch::Receiver<bool>) {
-    let service = service_fn(move |request| {
-        let node = Arc::clone(&node);
-        async move { Ok::<_, Infallible>(node.handle(request).await) }
-    });
-    let connection = http1::Builder::new()
-        .max_buf_size(2 * HEADER_BYTES_MAX)
-        // The caller's headers, and ours.
-        .max_headers(HEADERS_MAX + 16)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let ended = async move { drop(ending.wait_for(|ending| *ending).await) };
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = ended => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke");
-    }
 }
 
 struct Node {

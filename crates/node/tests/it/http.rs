@@ -8,9 +8,9 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Frame, Incoming},
-    client::conn::http1,
+    client::conn::{http1, http2},
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rouse_types::{
     Contract, FunctionVersion, InstanceState, Outcome, OutcomeHead, Source, invocation::OUTCOME_HEADER,
 };
@@ -132,6 +132,40 @@ async fn bodies_stream_both_ways_at_once() {
     drop(gateway);
     let (usage, _) = node.end().await;
     assert_eq!((usage[0].bytes_in, usage[0].bytes_out), (6, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_calls_share_a_connection_over_http_2_and_one_that_goes_away_takes_no_other_with_it() {
+    let node = Node::with(&[server()]).await;
+    let stream = UnixStream::connect(node.socket()).await.expect("it listens");
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("http/2");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    let send = |path: &str, body: Body| {
+        let mut request = get(path).map(|_| body);
+        *request.uri_mut() = format!("http://node{path}").parse().expect("an address");
+        request.headers_mut().insert("te", "trailers".parse().expect("ascii"));
+        let mut sender = sender.clone();
+        async move { sender.send_request(request).await.expect("an answer") }
+    };
+    let gone = tokio::time::timeout(Duration::from_millis(50), send("/sleep?4000", Body::default()));
+    let (parts, body) = by_hand();
+    parts.send("one").await.expect("it is read");
+    let (gone, mut echo) = tokio::join!(gone, send("/echo", body));
+    assert!(gone.is_err());
+    assert_eq!(part(&mut echo).await, "one");
+    parts.send("two").await.expect("it is read");
+    assert_eq!(part(&mut echo).await, "two");
+    drop(parts);
+    let rest = echo.into_body().collect().await.expect("an end");
+    assert_eq!(outcome(rest.trailers().expect("trailers")).outcome, Outcome::Ok);
+    let sum = send("/trailers", Body::default()).await.into_body().collect().await.expect("a body");
+    assert_eq!(sum.trailers().expect("trailers")["x-sum"], "42");
+    drop((sender, tasks));
+    let (usage, _) = node.end().await;
+    assert_eq!(usage.len(), 3);
+    assert_eq!(usage.iter().filter(|usage| usage.outcome == Outcome::Cancelled).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
