@@ -67,6 +67,7 @@ where
         init_timeout: Duration::from_secs(5),
         response_bytes_max: 100,
         concurrency,
+        clock: Arc::new(rouse_types::SystemClock),
         log: Arc::new(|_| {}),
     };
     let started = Worker::start(&SimDriver::new(code), spec, options).await;
@@ -216,4 +217,16 @@ async fn several_calls_run_at_once_and_are_answered_in_any_order_each_within_its
     assert_eq!(whole(&third.expect("an answer")), b"2");
     assert_eq!(begun.elapsed().as_secs(), 10);
     assert_eq!(whole(&worker.invoke(with(4, 20)).await.expect("an answer")), b"3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_stand_in_a_header_does_not_keep_a_call_from_the_code() {
+    let worker = start(|inside| async move {
+        let id = take(&inside).await;
+        raw(&inside, &post(&format!("invocation/{id}/response"), "1")).await;
+        std::future::pending().await
+    })
+    .await;
+    let hostile = Call { client_context: Some("a\r\nset-cookie: b".into()), ..call() };
+    assert_eq!(whole(&worker.invoke(hostile).await.expect("an answer")), b"1");
 }

@@ -72,7 +72,14 @@ pub(crate) struct Ended {
 /// Runs a job to its end.
 pub(crate) async fn run<S: Sandbox>(place: &Place<S>, job: Job) -> Ended {
     match &place.worker {
-        Worker::Lambda(worker) => lambda::run(place, worker, job).await,
+        Worker::Lambda(worker) => {
+            let mut ended = lambda::run(place, worker, job).await;
+            // Its extensions may still be at work on the call; one that overruns the call's time ends the instance.
+            if matches!(ended.fate, Fate::Reusable) && worker.settled().await.is_err() {
+                ended.fate = Fate::Spent;
+            }
+            ended
+        }
         Worker::Http(worker) => http::run(place, worker, job).await,
     }
 }

@@ -3,24 +3,21 @@
 //! The peer is the function's own code, and may be hostile. It has few connections, small heads, and bodies that
 //! are counted; being slow is bounded by the call's deadline, which ends the whole sandbox.
 
+pub(crate) mod extension;
+mod response;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rouse_sandbox::Listener;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-};
+use tokio::{sync::oneshot, task::JoinSet};
 
-use super::{
-    body::Piece,
-    exchange::{Call, Exchange, Posted, RuntimeError, StreamEnd, Wrong},
-};
+use super::exchange::{Call, Exchange, Posted, RuntimeError, Wrong};
 
 /// Connections of one instance at a time, and for each call that it runs at once: clients use one to ask and one to
 /// answer.
@@ -30,8 +27,6 @@ const CONNECTIONS_PER_CALL: usize = 2;
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// The body of an error: a message and a stack trace.
 const ERROR_BYTES_MAX: u64 = 256 << 10;
-/// Pieces of a streamed answer that wait for the caller: then the code waits.
-const PIECES_MAX: usize = 4;
 /// What is still read of an answer that is too large, so that the client gets to read why.
 const DRAIN_BYTES_MAX: u64 = 64 << 20;
 /// The kernel has no more descriptors, say: trying again at once would spin.
@@ -79,6 +74,14 @@ pub(crate) async fn serve(mut listener: Listener, exchange: Arc<Exchange>) {
 
 async fn answer(exchange: &Exchange, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
+    if let Some(path) = path.strip_prefix("/2020-01-01/extension/") {
+        return extension::answer(exchange, path, request).await;
+    }
+    match path.as_str() {
+        "/2022-07-01/telemetry" => return extension::telemetry(exchange, "Telemetry", request).await,
+        "/2020-08-15/logs" => return extension::telemetry(exchange, "Logs", request).await,
+        _ => {}
+    }
     let Some(path) = path.strip_prefix("/2018-06-01/runtime/") else {
         return refuse(StatusCode::NOT_FOUND, "NotFound", "no such operation of the Runtime API");
     };
@@ -88,7 +91,7 @@ async fn answer(exchange: &Exchange, request: Request<Incoming>) -> Reply {
             Ok(call) => next(exchange, call),
             Err(wrong) => wrong_post(wrong),
         },
-        (&Method::POST, ["invocation", id, "response"]) => response(exchange, id, request).await,
+        (&Method::POST, ["invocation", id, "response"]) => response::take(exchange, id, request).await,
         (&Method::POST, ["invocation", id, "error"]) => match error(request).await {
             Ok(error) => match exchange.take(id) {
                 Ok(posted) => accepted(posted, Posted::Error(error)),
@@ -117,12 +120,14 @@ fn next(exchange: &Exchange, call: Call) -> Reply {
         .header("lambda-runtime-deadline-ms", call.deadline.as_millis())
         .header("lambda-runtime-invoked-function-arn", &exchange.arn)
         .header("lambda-runtime-trace-id", &call.trace);
+    let header = |value: &String| HeaderValue::from_bytes(value.as_bytes()).ok();
     for (name, value) in [
         ("lambda-runtime-client-context", &call.client_context),
         ("lambda-runtime-cognito-identity", &call.cognito_identity),
         ("lambda-runtime-aws-tenant-id", &call.tenant_id),
     ] {
-        if let Some(value) = value {
+        // What cannot stand in a header was not meant for one: the call goes on without it.
+        if let Some(value) = value.as_ref().and_then(header) {
             reply = reply.header(name, value);
         }
     }
@@ -130,88 +135,6 @@ fn next(exchange: &Exchange, call: Call) -> Reply {
         tracing::error!(%error, "an invocation cannot be written as headers");
         refuse(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "")
     })
-}
-
-async fn response(exchange: &Exchange, id: &str, request: Request<Incoming>) -> Reply {
-    if let Err(wrong) = exchange.check(id) {
-        return wrong_post(wrong);
-    }
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let streaming = text("lambda-runtime-function-response-mode")
-        .is_some_and(|mode| mode.eq_ignore_ascii_case("streaming"));
-    if streaming {
-        let content_type = text("content-type").map(str::to_owned);
-        return match exchange.take(id) {
-            Ok(posted) => stream(exchange, posted, content_type, request.into_body()).await,
-            Err(wrong) => wrong_post(wrong),
-        };
-    }
-    let max = exchange.response_bytes_max;
-    let whole = read(request.into_body(), max).await;
-    // The right to answer is taken only now, so that a post that broke may be tried again.
-    let posted = match exchange.take(id) {
-        Ok(posted) => posted,
-        Err(wrong) => return wrong_post(wrong),
-    };
-    match whole {
-        Ok(body) => accepted(posted, Posted::Whole(body)),
-        Err(ReadError::TooLarge) => {
-            drop(posted.send(Posted::TooLarge(max)));
-            too_large(max)
-        }
-        Err(ReadError::Broken) => {
-            exchange.put_back(id, posted);
-            refuse(StatusCode::BAD_REQUEST, "InvalidRequest", "the body broke off")
-        }
-    }
-}
-
-/// Passes a streamed answer on, piece by piece; the code waits when the caller is slow.
-async fn stream(
-    exchange: &Exchange,
-    posted: oneshot::Sender<Posted>,
-    content_type: Option<String>,
-    mut body: Incoming,
-) -> Reply {
-    let max = exchange.response_bytes_max;
-    let (pieces, receiver) = mpsc::channel(PIECES_MAX);
-    if posted.send(Posted::Stream { content_type, pieces: receiver }).is_err() {
-        return wrong_post(Wrong::State);
-    }
-    let mut left = max;
-    let mut trailers = HeaderMap::new();
-    let end = loop {
-        match body.frame().await {
-            None => break end_of(&trailers),
-            Some(Err(_)) => break StreamEnd::Broken,
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if data.len() as u64 > left => break StreamEnd::TooLarge(max),
-                Ok(data) => {
-                    left -= data.len() as u64;
-                    if !data.is_empty() && pieces.send(Piece::Data(data)).await.is_err() {
-                        return wrong_post(Wrong::State);
-                    }
-                }
-                Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
-            },
-        }
-    };
-    let reply = match end {
-        StreamEnd::TooLarge(max) => too_large(max),
-        _ => ok(),
-    };
-    drop(pieces.send(Piece::End(end)).await);
-    reply
-}
-
-/// An error midway is told in the trailers, with a body in base64.
-fn end_of(trailers: &HeaderMap) -> StreamEnd {
-    use base64::Engine as _;
-    let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
-    let Some(kind) = text("lambda-runtime-function-error-type") else { return StreamEnd::Complete };
-    let body = text("lambda-runtime-function-error-body").unwrap_or_default();
-    let body = base64::engine::general_purpose::STANDARD.decode(body).unwrap_or_default();
-    StreamEnd::Error(RuntimeError::read(Some(kind), &body))
 }
 
 async fn error(request: Request<Incoming>) -> Result<RuntimeError, Reply> {
@@ -286,6 +209,6 @@ fn refuse(status: StatusCode, kind: &str, message: &str) -> Reply {
 fn json(status: StatusCode, body: Bytes) -> Reply {
     let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }

@@ -2,11 +2,11 @@
 //!
 //! Source: AWS Lambda Developer Guide, "Using Lambda environment variables", "Defined runtime environment
 //! variables". There are no credentials: a sandbox reaches no AWS, and false ones would only confuse; a function
-//! that needs some sets them itself.
+//! that needs some sets them itself. `_X_AMZN_TRACE_ID` is each call's own: the clients set it.
 
 use std::fmt::Write as _;
 
-use rouse_types::{FunctionVersion, TraceContext};
+use rouse_types::{FunctionVersion, Runtime, TraceContext};
 
 /// Where the Runtime API listens inside each sandbox.
 pub const RUNTIME_API: &str = "127.0.0.1:9001";
@@ -48,6 +48,8 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
         ("TMPDIR", "/tmp"),
         ("AWS_REGION", REGION),
         ("AWS_DEFAULT_REGION", REGION),
+        // Without a daemon of X-Ray its libraries shall say so, not fail.
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
         ("LD_LIBRARY_PATH", "/var/task:/var/task/lib:/opt/lib"),
     ]
     .into_iter()
@@ -61,7 +63,6 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
         ("_HANDLER", version.handler.clone().unwrap_or_default()),
         ("LAMBDA_TASK_ROOT", TASK_ROOT.into()),
         ("LAMBDA_RUNTIME_DIR", RUNTIME_DIR.into()),
-        ("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", version.runtime)),
         ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API.into()),
         ("AWS_LAMBDA_FUNCTION_NAME", function.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", version.number.to_string()),
@@ -71,10 +72,16 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
     ];
     env.extend(contract.map(|(name, value)| (name.to_owned(), value)));
+    let mut insert = |name: &str, value: String| drop(env.insert(name.into(), value));
+    // AWS' own name of the runtime, which some clients go by; it has none for `provided`.
+    match version.runtime {
+        Runtime::Node { .. } => insert("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}.x", version.runtime)),
+        Runtime::Python { .. } => insert("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", version.runtime)),
+        Runtime::Component | Runtime::Provided => {}
+    }
     // Its presence alone makes some clients serve several calls at once, in a process each.
     if version.scaling.concurrency_per_instance > 1 {
-        let several = version.scaling.concurrency_per_instance.to_string();
-        env.insert("AWS_LAMBDA_MAX_CONCURRENCY".into(), several);
+        insert("AWS_LAMBDA_MAX_CONCURRENCY", version.scaling.concurrency_per_instance.to_string());
     }
     env.into_iter().collect()
 }
@@ -112,6 +119,25 @@ mod tests {
         assert_eq!(get("AWS_REGION"), Some("eu-central-1"));
         assert_eq!(get("AWS_LAMBDA_RUNTIME_API"), Some(RUNTIME_API));
         assert_eq!(get("_HANDLER"), Some("app.handler"));
+    }
+
+    #[test]
+    fn the_environment_is_that_of_the_runtime_and_of_the_calls_at_once() {
+        let value = |version: &FunctionVersion, name: &str| {
+            of(version, "i1", &[]).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        };
+        for (runtime, expected) in [
+            ("python3.11", Some("AWS_Lambda_python3.11")),
+            ("nodejs20", Some("AWS_Lambda_nodejs20.x")),
+            ("provided", None),
+        ] {
+            assert_eq!(value(&version(runtime), "AWS_EXECUTION_ENV").as_deref(), expected);
+        }
+        let mut version = version("nodejs20");
+        assert_eq!(value(&version, "AWS_LAMBDA_MAX_CONCURRENCY"), None);
+        version.scaling.concurrency_per_instance = 8;
+        assert_eq!(value(&version, "AWS_LAMBDA_MAX_CONCURRENCY").as_deref(), Some("8"));
+        assert_eq!(value(&version, "AWS_ACCESS_KEY_ID"), None);
     }
 
     #[test]

@@ -7,13 +7,20 @@
 //!
 //! Code that takes several calls at once goes around this circle once for each, side by side.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use rouse_types::{InvocationId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use super::body::{Body, Piece};
+use super::{
+    api::extension::Names,
+    body::{Body, Piece},
+    extensions::Extensions,
+};
 use crate::lock;
 
 /// One invocation, as the code is to see it.
@@ -59,7 +66,11 @@ impl RuntimeError {
             error_message: Option<String>,
         }
         const CHARS_MAX: usize = 1_000;
-        let body: Body = serde_json::from_slice(body).unwrap_or_default();
+        // What is no JSON is the message itself.
+        let body: Body = serde_json::from_slice(body).unwrap_or_else(|_| Body {
+            error_type: None,
+            error_message: String::from_utf8(body.to_vec()).ok(),
+        });
         let cut = |text: String| text.chars().take(CHARS_MAX).collect();
         let error_type = body.error_type.or_else(|| header.map(str::to_owned));
         Self {
@@ -147,26 +158,30 @@ pub(crate) struct Exchange {
     init: Mutex<Option<oneshot::Sender<Init>>>,
     work: tokio::sync::Mutex<mpsc::Receiver<Work>>,
     pub(crate) arn: String,
+    pub(crate) names: Names,
     pub(crate) response_bytes_max: u64,
     /// Calls at once.
     pub(crate) concurrency: usize,
+    pub(crate) extensions: Arc<Extensions>,
 }
 
 impl Exchange {
     pub(crate) fn new(
-        arn: String,
+        (arn, names): (String, Names),
         response_bytes_max: u64,
         concurrency: usize,
-        work: mpsc::Receiver<Work>,
-        init: oneshot::Sender<Init>,
+        extensions: Arc<Extensions>,
+        (work, init): (mpsc::Receiver<Work>, oneshot::Sender<Init>),
     ) -> Self {
         Self {
             taken: Mutex::default(),
             init: Mutex::new(Some(init)),
             work: tokio::sync::Mutex::new(work),
             arn,
+            names,
             response_bytes_max,
             concurrency,
+            extensions,
         }
     }
 

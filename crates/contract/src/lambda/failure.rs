@@ -14,10 +14,12 @@ pub enum StartError {
     #[error(transparent)]
     Sandbox(#[from] rouse_sandbox::Error),
     /// The code did not ask for work in time.
-    #[error("it did not ask for work within {} ms{}", after.as_millis(), last_words(tail))]
+    #[error("{} did not ask for work within {} ms{}", subject(extensions), after.as_millis(), last_words(tail))]
     Timeout {
         /// The time that it had.
         after: Duration,
+        /// Its extensions that had not asked for their first event either.
+        extensions: Vec<String>,
         /// The last lines of its standard error.
         tail: Vec<String>,
     },
@@ -63,4 +65,11 @@ pub enum Failure {
     /// The code ended.
     #[error("{}", describe(*.0))]
     Exited(Exit),
+}
+
+fn subject(extensions: &[String]) -> String {
+    match extensions {
+        [] => "it".into(),
+        _ => format!("it, or its extension {},", extensions.join(", ")),
+    }
 }

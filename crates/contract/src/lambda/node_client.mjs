@@ -2,6 +2,11 @@
 // names, asks for invocations one after the other, posts what the handler gives.
 //
 // Handlers: async, callback, and awslambda.streamifyResponse; CommonJS and ES modules.
+//
+// With AWS_LAMBDA_MAX_CONCURRENCY several invocations run at once, side by side in this one event loop. Then a
+// callback answers at once, and what goes to the console begins with its invocation's id, so that it can be told whose
+// it is.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { Agent, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { access } from 'node:fs/promises';
@@ -9,12 +14,18 @@ import { resolve, join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { finished } from 'node:stream/promises';
+import { format } from 'node:util';
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
 const base = '/2018-06-01/runtime';
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
+const atOnce = Math.max(1, Number.parseInt(process.env.AWS_LAMBDA_MAX_CONCURRENCY ?? '1', 10) || 1);
+const several = atOnce > 1;
+// The ids of those that run, and of the one that this code runs for.
+const running = new Set();
+const current = new AsyncLocalStorage();
 // One kept connection to ask, and one to answer: an answer does not wait for a connection.
-const agent = new Agent({ keepAlive: true, maxSockets: 2, noDelay: true, timeout: 0 });
+const agent = new Agent({ keepAlive: true, maxSockets: 2 * atOnce, noDelay: true, timeout: 0 });
 
 function call(method, path, body, headers = {}) {
   return new Promise((done, fail) => {
@@ -105,7 +116,8 @@ function run(handler, event, context) {
   return new Promise((done, fail) => {
     const settle = (error, result) => {
       const end = () => (error === undefined || error === null ? done(result) : fail(error));
-      if (!context.callbackWaitsForEmptyEventLoop) return end();
+      // With several, those that ask for work keep the event loop from ever being empty.
+      if (several || !context.callbackWaitsForEmptyEventLoop) return end();
       process.removeAllListeners('beforeExit');
       process.once('beforeExit', end);
     };
@@ -113,8 +125,10 @@ function run(handler, event, context) {
     context.succeed = (result) => settle(null, result);
     context.fail = (error) => settle(error ?? new Error('handler failed'));
     // A handler that neither gives a promise nor ever calls back ends with an empty event loop: its answer is null.
-    process.removeAllListeners('beforeExit');
-    process.once('beforeExit', () => done(null));
+    if (!several) {
+      process.removeAllListeners('beforeExit');
+      process.once('beforeExit', () => done(null));
+    }
     const given = handler(event, context, settle);
     if (typeof given?.then === 'function') given.then(done, fail);
   });
@@ -164,6 +178,7 @@ async function stream(handler, event, context, id) {
 function contextOf(headers) {
   const env = process.env;
   const deadline = Number(headers['lambda-runtime-deadline-ms']);
+  const parsed = (name) => (headers[name] === undefined ? undefined : JSON.parse(headers[name]));
   return {
     callbackWaitsForEmptyEventLoop: true,
     functionName: env.AWS_LAMBDA_FUNCTION_NAME,
@@ -171,10 +186,54 @@ function contextOf(headers) {
     invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
     memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
     awsRequestId: headers['lambda-runtime-aws-request-id'],
+    clientContext: parsed('lambda-runtime-client-context'),
+    identity: parsed('lambda-runtime-cognito-identity'),
+    tenantId: headers['lambda-runtime-aws-tenant-id'],
+    xRayTraceId: headers['lambda-runtime-trace-id'],
     logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
     logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
     getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
   };
+}
+
+// Puts the id of the invocation before each line, as AWS' own text format has it.
+function nameLines() {
+  for (const [method, level] of [['debug', 'DEBUG'], ['log', 'INFO'], ['info', 'INFO'], ['warn', 'WARN'], ['error', 'ERROR']]) {
+    const plain = console[method].bind(console);
+    console[method] = (...args) => {
+      const id = current.getStore();
+      if (id === undefined) return plain(...args);
+      const head = `${new Date().toISOString()}\t${id}\t${level}\t`;
+      plain('%s', format(...args).split('\n').map((line) => head + line).join('\n'));
+    };
+  }
+}
+
+async function answer(handler, next, id) {
+  try {
+    const context = contextOf(next.headers);
+    const event = JSON.parse(next.body);
+    if (handler[STREAMING]) return await stream(handler, event, context, id);
+    const result = await run(handler, event, context);
+    await call('POST', `/invocation/${id}/response`, JSON.stringify(result === undefined ? null : result));
+  } catch (error) {
+    await postError(`/invocation/${id}/error`, error);
+  }
+}
+
+async function serve(handler) {
+  for (;;) {
+    const next = await call('GET', '/invocation/next');
+    if (next.status !== 200) throw new Error(`the Runtime API refused: ${next.status} ${next.body}`);
+    const id = next.headers['lambda-runtime-aws-request-id'];
+    running.add(id);
+    if (several) await current.run(id, answer, handler, next, id);
+    else {
+      process.env._X_AMZN_TRACE_ID = next.headers['lambda-runtime-trace-id'] ?? '';
+      await answer(handler, next, id);
+    }
+    running.delete(id);
+  }
 }
 
 async function main() {
@@ -185,30 +244,15 @@ async function main() {
     await postError('/init/error', error);
     process.exit(1);
   }
-  let current;
   const fatal = async (error) => {
-    await postError(current ? `/invocation/${current}/error` : '/init/error', error).catch(() => {});
+    const paths = running.size ? [...running].map((id) => `/invocation/${id}/error`) : ['/init/error'];
+    await Promise.all(paths.map((path) => postError(path, error).catch(() => {})));
     process.exit(129);
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
-  for (;;) {
-    const next = await call('GET', '/invocation/next');
-    if (next.status !== 200) throw new Error(`the Runtime API refused: ${next.status} ${next.body}`);
-    current = next.headers['lambda-runtime-aws-request-id'];
-    process.env._X_AMZN_TRACE_ID = next.headers['lambda-runtime-trace-id'] ?? '';
-    const context = contextOf(next.headers);
-    try {
-      const event = JSON.parse(next.body);
-      if (handler[STREAMING]) await stream(handler, event, context, current);
-      else {
-        const result = await run(handler, event, context);
-        await call('POST', `/invocation/${current}/response`, JSON.stringify(result === undefined ? null : result));
-      }
-    } catch (error) {
-      await postError(`/invocation/${current}/error`, error);
-    }
-  }
+  if (several) nameLines();
+  await Promise.all(Array.from({ length: atOnce }, () => serve(handler)));
 }
 
 await main();

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use rouse_sandbox::{Limits, Mount, Network, Root, Spec};
 use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
 
-use super::environment::{self, RUNTIME_API, RUNTIME_DIR, TASK_ROOT};
+use super::{
+    environment::{self, RUNTIME_API, RUNTIME_DIR, TASK_ROOT},
+    launch,
+};
 use crate::interpreter;
 
 /// Our client for Node.js; see its own head.
@@ -44,7 +47,7 @@ impl Launch {
         let mut mounts = vec![Mount { source: code.to_owned(), target: TASK_ROOT.into() }];
         mounts
             .extend(self.support.iter().map(|dir| Mount { source: dir.clone(), target: RUNTIME_DIR.into() }));
-        Spec {
+        let mut spec = Spec {
             id: id.to_owned(),
             argv,
             env: environment::of(version, id, &self.env),
@@ -56,7 +59,9 @@ impl Launch {
             hosts: Vec::new(),
             network: Network::Sockets,
             root: Root::Host,
-        }
+        };
+        launch::with_extensions(&mut spec, code);
+        spec
     }
 }
 

@@ -132,6 +132,7 @@ async fn start_lambda<D: Driver>(
         init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
         response_bytes_max: version.limits.response_body_bytes,
         concurrency: version.scaling.concurrency_per_instance,
+        clock: Arc::clone(&shared.around.clock),
         log: shared.log(version),
     };
     match lambda::Worker::start(driver, spec, options).await {

@@ -15,6 +15,9 @@ use tokio::{sync::Mutex, time::sleep};
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
+/// How long the extension works on after each call.
+pub(crate) const EXTENSION_WORKS: Duration = Duration::from_millis(700);
+
 /// Runs until its sandbox ends. The variable `INIT` says what goes wrong at its start.
 pub(crate) async fn run(mut inside: Inside) -> Exit {
     if inside.env("PORT").is_some() {
@@ -29,11 +32,53 @@ pub(crate) async fn run(mut inside: Inside) -> Exit {
         Some("slow") => sleep(Duration::from_secs(2)).await,
         _ => {}
     }
+    let watched = inside.env("INIT") == Some("watched");
     let several = inside.env("AWS_LAMBDA_MAX_CONCURRENCY").map_or(1, |text| text.parse().expect("a number"));
     let inside = Mutex::new(inside);
     // Polled together, so that a frozen sandbox makes no progress at all.
     let mut workers: FuturesUnordered<_> = (0..several).map(|_| worker(&inside)).collect();
-    workers.next().await.expect("at least one")
+    if !watched {
+        return workers.next().await.expect("at least one");
+    }
+    let identifier = register(&inside).await;
+    tokio::select! {
+        exit = workers.next() => exit.expect("at least one"),
+        exit = watch(&inside, &identifier) => exit,
+    }
+}
+
+/// Registers an internal extension that wants to be told of calls.
+async fn register(inside: &Mutex<Inside>) -> String {
+    let request = Request::post("/2020-01-01/extension/register").header("lambda-extension-name", "watcher");
+    let answer = extension(inside, request, r#"{"events": ["INVOKE"]}"#).await;
+    answer.headers()["lambda-extension-identifier"].to_str().expect("ascii").to_owned()
+}
+
+/// Works on for a while after it was told of a call.
+async fn watch(inside: &Mutex<Inside>, identifier: &str) -> Exit {
+    loop {
+        let request = Request::get("/2020-01-01/extension/event/next");
+        let request = request.header("lambda-extension-identifier", identifier);
+        assert_eq!(extension(inside, request, "").await.status(), 200);
+        sleep(EXTENSION_WORKS).await;
+    }
+}
+
+/// Sends one request on a connection of its own, and waits for the head of its answer.
+async fn extension(
+    inside: &Mutex<Inside>,
+    request: http::request::Builder,
+    body: &'static str,
+) -> Response<Incoming> {
+    let address = "127.0.0.1:9001".parse().expect("an address");
+    let stream = inside.lock().await.dial(address).await.expect("it listens");
+    let (mut api, connection) = http1::handshake(TokioIo::new(stream)).await.expect("it answers");
+    let body: Body = UnsyncBoxBody::new(Full::new(Bytes::from(body)));
+    let request = request.header("host", "api").body(body).expect("a request");
+    tokio::select! {
+        answer = api.send_request(request) => answer.expect("an answer"),
+        _ = connection => panic!("the connection broke"),
+    }
 }
 
 async fn worker(inside: &Mutex<Inside>) -> Exit {

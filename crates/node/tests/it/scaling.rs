@@ -314,3 +314,34 @@ async fn a_node_that_is_told_to_end_lets_calls_end_first() {
     let (usage, _) = node.end().await;
     assert_eq!(usage.len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_is_busy_until_its_extension_has_done_its_work_on_the_call() {
+    let mut watched = version("f", 1);
+    watched.env.insert("INIT".into(), "watched".into());
+    let node = Node::with(&[watched]).await;
+    assert_eq!(node.invoke("f", 1, answer("first")).await.json(), json!("first"));
+    sleep(code::EXTENSION_WORKS / 2).await;
+    assert_eq!(
+        node.ps().await[0].state,
+        InstanceState::Busy,
+        "the caller was answered, the extension works on"
+    );
+    // It gets no other call meanwhile.
+    assert_eq!(node.invoke("f", 1, answer("second")).await.json(), json!("second"));
+    assert_eq!(node.driver.started(), 2);
+    sleep(code::EXTENSION_WORKS * 2).await;
+    assert!(node.ps().await.iter().all(|instance| instance.state == InstanceState::Frozen));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_that_works_past_the_calls_time_ends_its_instance() {
+    let mut watched = version("f", 1);
+    watched.env.insert("INIT".into(), "watched".into());
+    watched.limits.timeout_ms = 500;
+    let node = Node::with(&[watched]).await;
+    assert_eq!(node.invoke("f", 1, answer("first")).await.json(), json!("first"));
+    sleep(code::EXTENSION_WORKS * 2).await;
+    assert_eq!(node.ps().await.len(), 0);
+    assert_eq!(node.driver.living(), 0);
+}

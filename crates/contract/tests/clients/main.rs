@@ -1,0 +1,11 @@
+//! The Runtime API against the clients that people's functions use, as plain processes and in real containers.
+
+mod extensions;
+mod harness;
+mod host;
+mod node;
+mod packages;
+mod process;
+mod python;
+mod rust;
+mod tools;
