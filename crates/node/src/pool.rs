@@ -260,11 +260,9 @@ impl Pool {
     }
 
     /// All versions of a version's function that have instances or waiting calls, itself among them.
-    fn siblings(&self, key: &VersionKey) -> impl Iterator<Item = (&VersionKey, &Group)> {
-        let (tenant, function) = (key.tenant.clone(), key.function.clone());
-        let first = VersionKey { tenant: tenant.clone(), function: function.clone(), number: 0 };
-        let all = self.groups.range(first..);
-        all.take_while(move |(other, _)| other.tenant == tenant && other.function == function)
+    fn siblings<'a>(&'a self, key: &'a VersionKey) -> impl Iterator<Item = (&'a VersionKey, &'a Group)> {
+        let all = self.groups.range(VersionKey { number: 0, ..key.clone() }..);
+        all.take_while(move |(other, _)| other.tenant == key.tenant && other.function == key.function)
     }
 
     /// A version's own load, and what the others of its function run.
