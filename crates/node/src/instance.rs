@@ -21,7 +21,7 @@ use rouse_contract::lambda;
 use rouse_sandbox::{Driver, Sandbox, Stats};
 use rouse_types::{Clock, FunctionVersion, InvocationId, LogLine, Refusal, Runtime, Usage, log::Stream};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinError, JoinSet},
     time::sleep,
 };
@@ -55,6 +55,8 @@ pub(crate) struct Around {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) journals: Journals,
     pub(crate) metrics: Arc<Metrics>,
+    /// Says when even tunnels must end: nothing else would end them.
+    pub(crate) over: Arc<watch::Sender<bool>>,
 }
 
 impl Around {

@@ -231,6 +231,7 @@ impl Pool {
 
     /// Ends all instances, busy ones too.
     pub(crate) fn end_all(&mut self) {
+        self.around.over.send_replace(true);
         let ids: Vec<_> = self.instances.keys().copied().collect();
         for id in ids {
             self.end(id);

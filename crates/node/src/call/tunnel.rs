@@ -58,10 +58,12 @@ pub(super) async fn run<S: Sandbox>(
                 let closed = account.close(End::CANCELLED.outcome);
                 return closed.ended(Fate::Reusable);
             }
+            let mut over = place.around.over.subscribe();
             let end = tokio::select! {
                 // An end that breaks is an end as any other: who closes a page says no word.
                 _ = pass(caller, code, &inward, &outward) => End::OK,
                 () = idle(&inward, &outward) => End::OK,
+                _ = over.wait_for(|over| *over) => End::CANCELLED,
                 () = sleep_until(deadline) => failed(&place.version, lambda::Failure::Timeout),
             };
             account.usage.bytes_in = inward.into_inner();

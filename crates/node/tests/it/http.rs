@@ -368,6 +368,21 @@ async fn a_quiet_tunnel_and_one_that_runs_over_its_time_are_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tunnel_that_outlasts_its_node_is_recorded() {
+    let mut patient = server();
+    patient.limits.timeout_ms = 600_000;
+    let node = Node::with(&[patient]).await;
+    let (mut response, gateway) = Gateway::of(&node).await.switch("/switch").await;
+    let upgraded = hyper::upgrade::on(&mut response).await.expect("a tunnel");
+    node.tell_to_end();
+    let mut nothing = [0; 1];
+    assert!(matches!(TokioIo::new(upgraded).read(&mut nothing).await, Ok(0) | Err(_)), "it is closed");
+    drop((response, gateway));
+    let (usage, _) = node.end().await;
+    assert_eq!((usage.len(), usage[0].outcome), (1, Outcome::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_is_told_to_end_lets_a_server_answer_first() {
     let node = Node::with(&[server()]).await;
     let calls = at_once(&node, &["/sleep?1000", "/events"]);
