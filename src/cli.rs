@@ -55,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => return crate::roles::serve(global, &args),
         Command::Role { args } => return crate::roles::role(&args),
         Command::Init(args) => command::init::run(&args)?,
+        Command::Doctor => return command::doctor::run(global),
         Command::Prices => command::prices::run(global)?,
         Command::Openapi => out::text(&rouse_api::openapi::text())?,
         Command::Schema => out::json(&rouse_manifest::json_schema())?,

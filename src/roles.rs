@@ -25,6 +25,7 @@ use crate::cli::{
     args::{Global, ServeArgs},
     state::folder,
 };
+pub(crate) use control::runtimes;
 use layout::{State, Unprivileged};
 use supervisor::Process;
 

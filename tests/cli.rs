@@ -365,3 +365,29 @@ fn a_reader_that_goes_away_is_no_failure_worth_telling() {
     let output = child.wait_with_output().expect("an end");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn doctor_says_what_this_machine_offers_without_a_platform() {
+    let folder = folder();
+    let output = rouse(folder.path(), &["--url", "http://127.0.0.1:1", "doctor"]);
+    let told = stdout(&output);
+    for word in ["wasm", "container", "kernel", "limit of memory", "disk space", "python"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let json: Value =
+        serde_json::from_str(&stdout(&rouse(folder.path(), &["--json", "doctor"]))).expect("json");
+    assert_eq!(json["works"], true);
+    let all = json["sections"].as_array().expect("sections").iter();
+    for finding in all.flat_map(|section| section["findings"].as_array().expect("findings")) {
+        assert_eq!(finding["state"] == "ok", finding["fix"].is_null(), "each lack has a fix: {finding}");
+    }
+}
+
+#[test]
+fn doctor_fails_when_no_function_could_run() {
+    let folder = folder();
+    let output = rouse(folder.path(), &["--state", "/dev/null/rouse", "doctor"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("state folder") && told.contains("--state"), "{told}");
+}

@@ -75,6 +75,8 @@ pub(crate) enum Command {
     /// Put interpreters' runtime support in place.
     #[command(subcommand)]
     Runtime(RuntimeCommand),
+    /// Show what this machine can run and confine, and what to do for each lack.
+    Doctor,
     /// Show the prices that this machine's platform charges usage at.
     Prices,
     /// Print the OpenAPI document of the control API.

@@ -3,6 +3,7 @@
 pub(crate) mod alias;
 pub(crate) mod delete;
 pub(crate) mod deploy;
+pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod invoke;
 pub(crate) mod list;

@@ -76,7 +76,8 @@ fn otlp() -> anyhow::Result<Option<Otlp>> {
     Otlp::new(&endpoint, &headers).map(Some).map_err(|wrong| anyhow::anyhow!("{ENDPOINT}: {wrong}"))
 }
 
-fn runtimes() -> Vec<Runtime> {
+/// The runtimes that this platform knows, whether this machine has them or not.
+pub(crate) fn runtimes() -> Vec<Runtime> {
     let mut runtimes = vec![Runtime::Component, Runtime::Provided];
     runtimes.extend(PYTHONS.map(|minor| Runtime::Python { minor }));
     runtimes.extend(NODES.map(|major| Runtime::Node { major }));

@@ -24,6 +24,7 @@ mod layout;
 mod netlink;
 mod network;
 mod pool;
+pub mod probe;
 mod rootfs;
 mod seccomp;
 pub mod spawner;
