@@ -17,8 +17,11 @@ use std::{
 use rouse_sandbox::{Sandbox, Stats};
 use rouse_types::FunctionVersion;
 
-pub(crate) use self::account::{head, usage};
 use self::shares::Shares;
+pub(crate) use self::{
+    account::{head, usage},
+    end::peak,
+};
 use crate::{
     instance::Around,
     job::{Job, Milestones},

@@ -196,7 +196,7 @@ mod tests {
     fn containers_are_offered_as_far_as_their_needs_are_there() {
         let ok = Finding::ok("kernel", "");
         let lacks = |state| Finding::bad("seccomp", state, "", "");
-        assert_eq!(offers_containers(&[ok.clone()]).state, State::Ok);
+        assert_eq!(offers_containers(std::slice::from_ref(&ok)).state, State::Ok);
         for state in [State::Missing, State::Unseen, State::Degraded] {
             let found = offers_containers(&[ok.clone(), lacks(state)]);
             assert_eq!(found.state, state);

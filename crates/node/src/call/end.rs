@@ -1,10 +1,10 @@
 //! How a call can end without an answer, and what is said of it: to the caller, and to the function's log.
 
 use rouse_contract::lambda::{Failure, RuntimeError, describe, http_answer::Invalid};
-use rouse_sandbox::Exit;
+use rouse_sandbox::{Exit, Sandbox, Stats};
 use rouse_types::{Code, FunctionVersion, InvocationId, Outcome, Refusal, Source};
 
-use super::Fate;
+use super::{Fate, Place};
 use crate::instance::Around;
 
 /// How a call ended, before it is told to anyone.
@@ -68,7 +68,8 @@ pub(super) fn broke_off(version: &FunctionVersion) -> End {
     End { fate: Fate::Spent, ..End::error(Code::InvalidResponse, text) }
 }
 
-pub(super) fn failed(version: &FunctionVersion, failure: Failure) -> End {
+pub(super) fn failed<S: Sandbox>(place: &Place<S>, failure: Failure) -> End {
+    let version = &place.version;
     let key = version.key();
     let (outcome, refusal) = match failure {
         Failure::Timeout => {
@@ -77,7 +78,8 @@ pub(super) fn failed(version: &FunctionVersion, failure: Failure) -> End {
             (Outcome::Timeout, Refusal::new(Code::FunctionTimeout, text).hint(hint))
         }
         Failure::Exited(Exit::OutOfMemory) => {
-            let text = format!("{key} used up its {} MiB of memory", version.limits.memory_mib);
+            let used = peak(place.worker.sandbox().stats());
+            let text = format!("{key} used up its {} MiB of memory{used}", version.limits.memory_mib);
             let hint = "use less, or raise `memory`";
             (Outcome::OutOfMemory, Refusal::new(Code::OutOfMemory, text).hint(hint))
         }
@@ -91,4 +93,12 @@ pub(super) fn failed(version: &FunctionVersion, failure: Failure) -> End {
 
 fn see_log(version: &FunctionVersion) -> String {
     format!("see its log: `rouse logs {}`", version.function)
+}
+
+/// What an instance held of memory at most, as the end of a sentence; nothing where the host cannot say.
+pub(crate) fn peak(stats: Stats) -> String {
+    match stats.memory_peak_bytes {
+        0 => String::new(),
+        bytes => format!("; it held {} MiB at its peak", bytes.div_ceil(1 << 20)),
+    }
 }

@@ -90,12 +90,12 @@ pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &http::Worker<S>, 
 }
 
 /// Why there is no answer.
-fn unanswered<S>(place: &Place<S>, failure: Failure, passed: &Passed) -> End {
+fn unanswered<S: Sandbox>(place: &Place<S>, failure: Failure, passed: &Passed) -> End {
     let (version, key) = (&place.version, place.version.key());
     let fate = if failure.is_over() { Fate::Spent } else { Fate::Reusable };
     let end = match failure.why {
-        Why::Timeout => failed(version, lambda::Failure::Timeout),
-        Why::Exited(exit) => failed(version, lambda::Failure::Exited(exit)),
+        Why::Timeout => failed(place, lambda::Failure::Timeout),
+        Why::Exited(exit) => failed(place, lambda::Failure::Exited(exit)),
         Why::TooLarge(max) => too_large(version, max),
         Why::Caller(_) => {
             let refusal = match passed.broken() {
@@ -215,7 +215,7 @@ async fn pass<S: Sandbox>(
             tokio::select! {
                 biased;
                 sent = parts.send(frame) => if sent.is_err() { return cancelled },
-                () = sleep_until(deadline) => return failed(&place.version, lambda::Failure::Timeout),
+                () = sleep_until(deadline) => return failed(place, lambda::Failure::Timeout),
             }
             *bytes_out += bytes;
         }
@@ -234,10 +234,10 @@ async fn pass<S: Sandbox>(
 
 async fn broken<S: Sandbox>(place: &Place<S>, error: BodyError) -> End {
     match error {
-        BodyError::Timeout => failed(&place.version, lambda::Failure::Timeout),
+        BodyError::Timeout => failed(place, lambda::Failure::Timeout),
         BodyError::TooLarge(max) => too_large(&place.version, max),
         BodyError::Broken => match timeout(EXPLAIN, place.worker.exited()).await {
-            Ok(exit) => failed(&place.version, lambda::Failure::Exited(exit)),
+            Ok(exit) => failed(place, lambda::Failure::Exited(exit)),
             // A connection of its own broke: others are as they were.
             Err(_) => End { fate: Fate::Reusable, ..broke_off(&place.version) },
         },

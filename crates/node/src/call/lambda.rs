@@ -48,7 +48,7 @@ pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &Worker<S>, job: J
         }
         Ok(Answer::Error(error)) => raised(version, source, &error),
         Ok(Answer::TooLarge(max)) => too_large(version, max),
-        Err(failure) => failed(version, failure),
+        Err(failure) => failed(place, failure),
     };
     end.say(around, invocation.id, version);
     let closed = account.close(end.outcome);

@@ -82,7 +82,7 @@ async fn begin<S: Sandbox>(
                     || End::error(Code::InvalidResponse, "the stream ended before its head".into());
                 return Err(if end.refusal.is_some() { end } else { headless() });
             }
-            Err(failure) => return Err(failed(&place.version, failure)),
+            Err(failure) => return Err(failed(place, failure)),
         }
     }
 }
@@ -101,7 +101,7 @@ async fn pass<S: Sandbox>(
             tokio::select! {
                 biased;
                 sent = parts.send(Frame::data(data)) => if sent.is_err() { return End::CANCELLED },
-                () = sleep_until(body.deadline()) => return failed(&place.version, Failure::Timeout),
+                () = sleep_until(body.deadline()) => return failed(place, Failure::Timeout),
             }
             *bytes_out += bytes;
         }
@@ -110,7 +110,7 @@ async fn pass<S: Sandbox>(
             chunk = body.chunk() => match chunk {
                 Ok(Ok(data)) => data,
                 Ok(Err(end)) => return ended(place, end).await,
-                Err(failure) => return failed(&place.version, failure),
+                Err(failure) => return failed(place, failure),
             },
             () = parts.closed() => return End::CANCELLED,
         };
@@ -124,7 +124,7 @@ async fn ended<S: Sandbox>(place: &Place<S>, end: StreamEnd) -> End {
         StreamEnd::Error(error) => raised(version, Source::Invoke, &error),
         StreamEnd::TooLarge(max) => End { fate: Fate::Spent, ..too_large(version, max) },
         StreamEnd::Broken => match timeout(EXPLAIN, place.worker.exited()).await {
-            Ok(exit) => failed(version, Failure::Exited(exit)),
+            Ok(exit) => failed(place, Failure::Exited(exit)),
             Err(_) => broke_off(version),
         },
     }

@@ -64,7 +64,7 @@ pub(super) async fn run<S: Sandbox>(
                 _ = pass(caller, code, &inward, &outward) => End::OK,
                 () = idle(&inward, &outward) => End::OK,
                 _ = over.wait_for(|over| *over) => End::CANCELLED,
-                () = sleep_until(deadline) => failed(&place.version, lambda::Failure::Timeout),
+                () = sleep_until(deadline) => failed(place, lambda::Failure::Timeout),
             };
             account.usage.bytes_in = inward.into_inner();
             account.usage.bytes_out = outward.into_inner();

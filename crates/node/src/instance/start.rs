@@ -13,6 +13,7 @@ use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Shared, StartFailure};
 use crate::{
+    call::peak,
     egress::{Attached, WithEgress},
     job::Milestones,
     worker::Worker,
@@ -148,7 +149,9 @@ async fn start_lambda<D: Driver>(
                     Why::Code { text, hint: Some(hint.into()), out_of_memory: false }
                 }
                 lambda::StartError::Exited { exit, .. } => {
-                    Why::Code { text, hint: None, out_of_memory: exit == Exit::OutOfMemory }
+                    let out_of_memory = exit == Exit::OutOfMemory;
+                    let used = if out_of_memory { peak(stats) } else { String::new() };
+                    Why::Code { text: text + &used, hint: None, out_of_memory }
                 }
                 lambda::StartError::Init { .. } => Why::Code { text, hint: None, out_of_memory: false },
             };
@@ -176,7 +179,9 @@ async fn start_http<D: Driver>(
             let why = match error {
                 http::StartError::Sandbox(error) => Why::Sandbox(error),
                 http::StartError::Exited { exit, .. } => {
-                    Why::Code { text, hint, out_of_memory: exit == Exit::OutOfMemory }
+                    let out_of_memory = exit == Exit::OutOfMemory;
+                    let used = if out_of_memory { peak(stats) } else { String::new() };
+                    Why::Code { text: text + &used, hint, out_of_memory }
                 }
                 _ => Why::Code { text, hint, out_of_memory: false },
             };

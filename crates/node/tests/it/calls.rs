@@ -104,6 +104,8 @@ async fn a_handler_that_eats_its_memory_ends_as_out_of_memory() {
     let node = Node::with(&[version("f", 1)]).await;
     let eaten = node.invoke("f", 1, json!({ "memory_bytes": 500 * MIB, "sleep_ms": 1 })).await;
     assert_eq!((eaten.code().as_str(), eaten.outcome().outcome), ("out-of-memory", Outcome::OutOfMemory));
+    let message = eaten.json()["message"].as_str().expect("a message").to_owned();
+    assert!(message.contains("MiB at its peak"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
