@@ -62,7 +62,7 @@ pub(crate) fn build(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// Builds the components of tests/guests, which the gateway's tests call.
+/// Builds what lies in tests/guests, for tests to call: components, and a Lambda function in Rust.
 pub(crate) fn guests(tools: &Tools) -> Result<()> {
     let guests = paths::root().join("tests/guests");
     for guest in fs::read_dir(&guests).with_context(|| format!("list {}", guests.display()))? {

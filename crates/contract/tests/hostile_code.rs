@@ -1,10 +1,13 @@
 //! The Runtime API against code that does not keep to it: what AWS answers is answered, and the call that runs is
 //! not hurt.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use rouse_contract::lambda::{Answer, Call, Failure, Options, Worker};
+use rouse_contract::lambda::{Answer, Call, Failure, Line, LogSink, Options, Worker};
 use rouse_sandbox::{
     Exit, Limits, Spec,
     sim::{Inside, SimDriver, SimSandbox},
@@ -40,11 +43,11 @@ where
     C: Fn(Inside) -> F + Send + Sync + 'static,
     F: Future<Output = Exit> + Send + 'static,
 {
-    start_for(1, code).await
+    start_with(1, Arc::new(|_| {}), code).await
 }
 
 /// For so many calls at once.
-async fn start_for<F, C>(concurrency: u32, code: C) -> Worker<SimSandbox>
+async fn start_with<F, C>(concurrency: u32, log: LogSink, code: C) -> Worker<SimSandbox>
 where
     C: Fn(Inside) -> F + Send + Sync + 'static,
     F: Future<Output = Exit> + Send + 'static,
@@ -68,7 +71,7 @@ where
         response_bytes_max: 100,
         concurrency,
         clock: Arc::new(rouse_types::SystemClock),
-        log: Arc::new(|_| {}),
+        log,
     };
     let started = Worker::start(&SimDriver::new(code), spec, options).await;
     started.map_err(|failed| failed.error.to_string()).expect("it starts").worker
@@ -190,7 +193,7 @@ async fn take(inside: &Inside) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn several_calls_run_at_once_and_are_answered_in_any_order_each_within_its_own_time() {
-    let worker = start_for(3, |inside| async move {
+    let worker = start_with(3, Arc::new(|_| {}), |inside| async move {
         let mut ids = [take(&inside).await, take(&inside).await, take(&inside).await];
         ids.sort();
         assert_eq!(raw(&inside, NEXT).await, "HTTP/1.1 403 Forbidden", "three run, and no more may");
@@ -229,4 +232,69 @@ async fn what_cannot_stand_in_a_header_does_not_keep_a_call_from_the_code() {
     .await;
     let hostile = Call { client_context: Some("a\r\nset-cookie: b".into()), ..call() };
     assert_eq!(whole(&worker.invoke(hostile).await.expect("an answer")), b"1");
+}
+
+/// A request of the Extensions API, with these headers.
+fn extension(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let headers: String =
+        headers.iter().map(|(name, value)| format!("lambda-extension-{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let path = format!("/2020-01-01/extension/{path}");
+    format!("{method} {path} HTTP/1.1\r\nhost: a\r\n{headers}content-length: {length}\r\n\r\n{body}").into()
+}
+
+/// Registers an extension, and gives its identifier.
+async fn register(inside: &Inside, name: &str) -> String {
+    let mut stream = inside.dial(API.parse().expect("an address")).await.expect("it listens");
+    let request = extension("POST", "register", &[("name", name)], r#"{"events": ["INVOKE"]}"#);
+    stream.write_all(&request).await.expect("it reads");
+    let mut answer = [0; 1024];
+    let read = stream.read(&mut answer).await.expect("it answers");
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    let id = answer.lines().find_map(|line| line.strip_prefix("lambda-extension-identifier: "));
+    id.unwrap_or_else(|| panic!("no identifier in {answer}")).to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn extensions_that_do_not_keep_to_the_api_are_refused_and_do_not_hurt_the_call() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let log: LogSink = Arc::new({
+        let lines = Arc::clone(&lines);
+        move |line: Line| lines.lock().expect("no panic").push(line.text)
+    });
+    let worker = start_with(1, log, |inside| async move {
+        let id = register(&inside, "good").await;
+        let name = [("name", "x")];
+        let ours = [("identifier", id.as_str())];
+        for (request, expected) in [
+            (extension("POST", "register", &[], "{}"), "400 Bad Request"),
+            (extension("POST", "register", &name, "no json"), "400 Bad Request"),
+            (extension("POST", "register", &name, r#"{"events": ["ALL"]}"#), "400 Bad Request"),
+            (extension("POST", "register", &name, r#"{"events": ["SHUTDOWN"]}"#), "403 Forbidden"),
+            (extension("POST", "register", &[("name", "good")], ""), "403 Forbidden"),
+            (extension("GET", "register", &name, ""), "405 Method Not Allowed"),
+            (extension("GET", "nothing", &ours, ""), "404 Not Found"),
+            (extension("GET", "event/next", &[], ""), "403 Forbidden"),
+            (extension("GET", "event/next", &[("identifier", "none")], ""), "403 Forbidden"),
+            (extension("POST", "exit/error", &[("identifier", "none")], "{}"), "403 Forbidden"),
+        ] {
+            let told = raw(&inside, &request).await;
+            assert_eq!(told, format!("HTTP/1.1 {expected}"), "{}", String::from_utf8_lossy(&request));
+        }
+        // It gives up waiting, which is no reason to think that it is at work.
+        assert_eq!(raw(&inside, &extension("GET", "event/next", &ours, "")).await, "");
+        let call = take(&inside).await;
+        assert_eq!(raw(&inside, &extension("POST", "register", &name, "")).await, "HTTP/1.1 403 Forbidden");
+        let failed = extension("POST", "exit/error", &ours, r#"{"errorMessage": "enough"}"#);
+        assert_eq!(raw(&inside, &failed).await, "HTTP/1.1 202 Accepted");
+        for _ in 0..100 {
+            assert_eq!(raw(&inside, &failed).await, "HTTP/1.1 403 Forbidden");
+        }
+        raw(&inside, &post(&format!("invocation/{call}/response"), "1")).await;
+        std::future::pending().await
+    })
+    .await;
+    assert_eq!(whole(&worker.invoke(call()).await.expect("an answer")), b"1");
+    worker.settled().await.expect("who said that it ends is not waited for");
+    assert_eq!(*lines.lock().expect("no panic"), ["the extension good failed: Error: enough"]);
 }

@@ -25,6 +25,9 @@ use crate::{Line, LogSink, lock};
 /// Extensions of one function, internal ones too: AWS' number.
 pub(crate) const COUNT_MAX: usize = 10;
 
+/// AWS' word for what comes at a wrong time.
+const STATE: &str = "Extension.InvalidExtensionState";
+
 /// What an extension is told.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
@@ -114,7 +117,6 @@ impl Extensions {
 
     /// An extension presents itself, and gets its identifier.
     pub(crate) fn register(&self, name: &str, events: &[String]) -> Result<String, Denied> {
-        const STATE: &str = "Extension.InvalidExtensionState";
         const EVENT: &str = "Extension.InvalidEventType";
         let (mut invoke, mut shutdown) = (false, false);
         for event in events {
@@ -180,14 +182,16 @@ impl Extensions {
         find(&mut lock(&self.state), id).map(|_| ())
     }
 
-    /// An extension cannot start, or cannot go on.
+    /// An extension cannot start, or cannot go on. It is heard once.
     pub(crate) fn failed(&self, id: &str, error: RuntimeError) -> Result<(), Denied> {
         let text = {
             let mut state = lock(&self.state);
             let extension = find(&mut state, id)?;
-            extension.gone = true;
-            let text =
-                format!("the extension {} failed: {}: {}", extension.name, error.error_type, error.message);
+            if std::mem::replace(&mut extension.gone, true) {
+                return Err(Denied::not_now(STATE, "this extension has said that it failed"));
+            }
+            let (name, RuntimeError { error_type, message }) = (&extension.name, &error);
+            let text = format!("the extension {name} failed: {error_type}: {message}");
             state.failed.get_or_insert(error);
             text
         };
