@@ -71,7 +71,7 @@ pub(crate) fn put_outcome(headers: &mut HeaderMap, outcome: &OutcomeHead) {
 
 /// Says beforehand which trailers a streamed answer will have (RFC 9110 §6.6.2).
 pub(crate) fn announce_trailers(headers: &mut HeaderMap) {
-    headers.insert(header::TRAILER, HeaderValue::from_static("server-timing, x-rouse-billed-ms"));
+    headers.append(header::TRAILER, HeaderValue::from_static("server-timing, x-rouse-billed-ms"));
 }
 
 /// A refusal as an answer: JSON, the status of its code, `Retry-After` where there is one.

@@ -62,6 +62,8 @@ impl Count {
 pub(crate) struct RequestBody {
     inner: Incoming,
     bytes_max: u64,
+    /// How long the client may pause.
+    pause_max: Duration,
     count: Count,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -69,7 +71,13 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     pub(crate) fn new(inner: Incoming, bytes_max: u64) -> (Self, Count) {
         let count = Count::default();
-        (Self { inner, bytes_max, count: count.clone(), timer: None }, count)
+        (Self { inner, bytes_max, pause_max: READ_TIMEOUT, count: count.clone(), timer: None }, count)
+    }
+
+    /// Lets the client pause this long: for bodies that are a conversation, within the call's own time.
+    pub(crate) fn patient(mut self, pause_max: Duration) -> Self {
+        self.pause_max = self.pause_max.max(pause_max);
+        self
     }
 
     /// Reads what the client still sends, within bounds, and then says that it was too much.
@@ -95,7 +103,8 @@ impl HttpBody for RequestBody {
             let over = self.count.get() > self.bytes_max;
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Pending => {
-                    let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_TIMEOUT)));
+                    let pause = self.pause_max;
+                    let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
                     std::task::ready!(timer.as_mut().poll(cx));
                     Some(Err(if over { Error::TooLarge(self.bytes_max) } else { Error::Timeout }))
                 }

@@ -1,4 +1,7 @@
 //! Hands an invocation to the node, which runs every function that is not a component, and takes its answer.
+//!
+//! Bodies pass in both directions piece by piece. Over HTTP/1.1, but over HTTP/2 where the function speaks it: its
+//! trailers need no announcement there, which gRPC relies on. An answer of 101 makes the two connections a tunnel.
 
 use std::{
     path::PathBuf,
@@ -8,9 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, rt::Executor as _};
 use hyper_util::{
     client::legacy::{
         Client,
@@ -18,8 +21,9 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
+use prometheus_client::metrics::gauge::Gauge;
 use rouse_types::{
-    Code, Invocation, Outcome, OutcomeHead, Refusal, Source,
+    Code, Contract, Invocation, Outcome, OutcomeHead, Protocol, Refusal, Source,
     invocation::{INVOCATION_HEADER, OUTCOME_HEADER},
 };
 use tokio::net::UnixStream;
@@ -30,6 +34,7 @@ use crate::{
     handle::Executor,
     run::{Arrived, request_refusal},
     table::Picked,
+    upgrade,
 };
 
 /// How long to wait for a node that is starting again: the supervisor does that within milliseconds.
@@ -42,19 +47,26 @@ const IDLE_CONNECTIONS: usize = 64;
 /// The way to the node of this machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    client: Client<Connector, RequestBody>,
+    http1: Client<Connector, RequestBody>,
+    http2: Client<Connector, RequestBody>,
+    executor: Executor,
+    /// Open connections: a tunnel is one, longer than hyper has it.
+    connections: Gauge,
 }
 
 impl Node {
-    pub(crate) fn new(socket: PathBuf, executor: Executor) -> Self {
-        let client = Client::builder(executor)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_timer(hyper_util::rt::TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            // Only a request that never left is sent again: see `CONNECT_TIMEOUT`.
-            .retry_canceled_requests(false)
-            .build(Connector { socket });
-        Self { client }
+    pub(crate) fn new(socket: PathBuf, executor: Executor, connections: Gauge) -> Self {
+        let client = |http2: bool| {
+            Client::builder(executor.clone())
+                .http2_only(http2)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
+                .pool_timer(hyper_util::rt::TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(30))
+                // Only a request that never left is sent again: see `CONNECT_TIMEOUT`.
+                .retry_canceled_requests(false)
+                .build(Connector { socket: socket.clone() })
+        };
+        Self { http1: client(false), http2: client(true), executor, connections }
     }
 
     /// Forwards one invocation. The caller's going away drops the future, and the node sees the connection close.
@@ -85,9 +97,14 @@ impl Node {
         uri.authority = Some(http::uri::Authority::from_static("node"));
         uri.path_and_query = Some(arrived.path.clone());
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        *request.version_mut() = http::Version::HTTP_11;
+        let switch = (version.contract == Contract::Http).then(|| upgrade::asked(&mut request)).flatten();
+        let over_http2 = version.http.protocol == Protocol::H2c && switch.is_none();
+        *request.version_mut() = if over_http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
         let headers = request.headers_mut();
         answer::strip(headers);
+        if let Some(switch) = &switch {
+            upgrade::put(headers, switch.protocol.clone());
+        }
         if let Some(host) = host {
             headers.entry(header::HOST).or_insert(host);
         }
@@ -95,8 +112,17 @@ impl Node {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         let json = serde_json::to_string(&invocation).expect("plain data");
         headers.insert(INVOCATION_HEADER, HeaderValue::try_from(json).expect("names and digits in ASCII"));
-        match self.client.request(request).await {
-            Ok(response) => convert(arrived, response),
+        let client = if over_http2 { &self.http2 } else { &self.http1 };
+        match client.request(request).await {
+            Ok(mut response) => {
+                let switched = switch.and_then(|switch| switch.taken(&mut response));
+                let mut converted = convert(arrived, response);
+                if let Some(switched) = switched {
+                    upgrade::put(converted.headers_mut(), switched.protocol.clone());
+                    self.executor.execute(switched.tunnel(self.connections.clone()));
+                }
+                converted
+            }
             Err(error) => {
                 let refusal = match bytes_in.failure() {
                     Some(error) => request_refusal(error, version),
@@ -122,6 +148,7 @@ impl Node {
 fn convert(arrived: &Arrived, response: Response<Incoming>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     let outcome = parts.headers.remove(OUTCOME_HEADER).and_then(|value| read_outcome(&value));
+    let trailers = announced(&parts.headers);
     answer::strip(&mut parts.headers);
     answer::put_id(&mut parts.headers, arrived.id);
     let body = match outcome {
@@ -129,13 +156,25 @@ fn convert(arrived: &Arrived, response: Response<Incoming>) -> Response<Body> {
             answer::put_outcome(&mut parts.headers, &outcome);
             if body.is_end_stream() { Body::empty() } else { Body::stream(NodeBody(body)) }
         }
-        None if parts.status.is_success() => {
+        None if !trailers.is_empty() => {
             answer::announce_trailers(&mut parts.headers);
+            // And the code's own.
+            for name in trailers.iter().filter(|name| *name != OUTCOME_HEADER) {
+                if let Ok(name) = HeaderValue::try_from(name) {
+                    parts.headers.append(header::TRAILER, name);
+                }
+            }
             Body::stream(NodeBody(body))
         }
         None => Body::stream(NodeBody(body)),
     };
     Response::from_parts(parts, body)
+}
+
+/// The trailers that an answer is said to have.
+fn announced(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(header::TRAILER).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
 }
 
 fn read_outcome(value: &HeaderValue) -> Option<OutcomeHead> {

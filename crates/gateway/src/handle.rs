@@ -68,16 +68,16 @@ impl Gateway {
             rouse_wasm::Engine::new(config.pool).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let run = config.state.join("run");
         let counters = Arc::new(Counters::open(&run.join("counters"), config.index)?);
-        let tasks = TaskTracker::new();
+        let (tasks, metrics) = (TaskTracker::new(), Metrics::new());
         let writer = format!("gateway-{}", config.index);
         Ok(Arc::new(Self {
             table: Table::new(&config.state),
             admission: Admission::new(counters, config.pool.instances, config.gateways),
             components: Components::new(engine, &config.state),
             // Connections to the node idle for a while; the end of the gateway does not wait for that.
-            node: Node::new(run.join("node.sock"), Executor(TaskTracker::new())),
+            node: Node::new(run.join("node.sock"), Executor(TaskTracker::new()), metrics.connections.clone()),
             journals: Journals::open(&config.state, &writer, config.metering)?,
-            metrics: Metrics::new(),
+            metrics,
             tasks,
             stop,
             sweeping: AtomicBool::new(false),
@@ -139,10 +139,18 @@ impl Gateway {
         };
         let (parts, body) = request.into_parts();
         let (body, bytes_in) = RequestBody::new(body, bytes_max);
-        let request = Request::from_parts(parts, body);
         match picked.version.contract {
-            Contract::Component => run::run(self, picked, arrived, request, bytes_in).await,
-            Contract::Lambda | Contract::Http => {
+            Contract::Component => {
+                run::run(self, picked, arrived, Request::from_parts(parts, body), bytes_in).await
+            }
+            Contract::Lambda => {
+                let request = Request::from_parts(parts, body);
+                self.node.forward(&picked, &arrived, source, request, &bytes_in).await
+            }
+            Contract::Http => {
+                // The server hears each piece when it comes, and may be in a conversation with the client.
+                let body = body.patient(picked.version.limits.timeout());
+                let request = Request::from_parts(parts, body);
                 self.node.forward(&picked, &arrived, source, request, &bytes_in).await
             }
         }

@@ -26,6 +26,7 @@ mod run;
 mod server;
 mod stream;
 mod table;
+mod upgrade;
 
 use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 

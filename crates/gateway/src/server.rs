@@ -117,7 +117,7 @@ async fn connection(
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20));
-    let connection = builder.serve_connection(io, service);
+    let connection = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(connection);
     // HTTP/1's own time limit begins once it is known that HTTP/1 is spoken, which a client may never show.
     let silent = async {

@@ -1,5 +1,6 @@
 //! A gateway on free ports in a thread of its own, and a small blocking HTTP/1.1 client that shows what is on
 //! the wire.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
     collections::BTreeMap,
@@ -61,15 +62,25 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// A gateway that serves the component as function `probe` of tenant `t`.
     pub(crate) fn start(wasm: &[u8], change: impl FnOnce(&mut FunctionVersion)) -> Self {
-        let state = tempfile::tempdir().expect("a folder");
-        for folder in ["run", "apps/t", "compiled", "journal/usage", "journal/log"] {
-            std::fs::create_dir_all(state.path().join(folder)).expect("a folder");
-        }
-        rouse_gateway::Counters::create(&state.path().join("run/counters")).expect("counters");
+        let state = state();
         let code = Digest::of(wasm);
         let compiled =
             state.path().join(format!("compiled/{}-{}.cwasm", code.hex(), rouse_wasm::engine_tag()));
         std::fs::write(compiled, compiled_once(wasm)).expect("a file");
+        Self::start_in(state, code, change)
+    }
+
+    /// A gateway whose function `probe` of tenant `t` is a server, which runs in the node.
+    pub(crate) fn start_server(change: impl FnOnce(&mut FunctionVersion)) -> Self {
+        Self::start_in(state(), Digest::of(b"code"), |version| {
+            version.runtime = Runtime::Provided;
+            version.contract = rouse_types::Contract::Http;
+            version.isolation = Isolation::Container;
+            change(version);
+        })
+    }
+
+    fn start_in(state: TempDir, code: Digest, change: impl FnOnce(&mut FunctionVersion)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
@@ -162,6 +173,16 @@ impl Gateway {
         assert_eq!(self.internal("PUT", &format!("/apps/{tenant}/{app}"), b"").status, 204);
     }
 
+    /// Where it expects the node.
+    pub(crate) fn node_socket(&self) -> PathBuf {
+        self.state.path().join("run/node.sock")
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn socket(&self) -> PathBuf {
         self.state.path().join("run/gateway-0.sock")
     }
@@ -245,6 +266,15 @@ impl Drop for Gateway {
         let ended = self.thread.take().map(JoinHandle::join);
         assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()), "the gateway panicked");
     }
+}
+
+fn state() -> TempDir {
+    let state = tempfile::tempdir().expect("a folder");
+    for folder in ["run", "apps/t", "compiled", "journal/usage", "journal/log"] {
+        std::fs::create_dir_all(state.path().join(folder)).expect("a folder");
+    }
+    rouse_gateway::Counters::create(&state.path().join("run/counters")).expect("counters");
+    state
 }
 
 /// Compiles a component once for all tests of this process: in debug builds it takes a while.
