@@ -16,6 +16,10 @@ use crate::{paths, sh, toolchain};
 /// Packs JavaScript into components. Its version is also in examples/hello-js/package.json.
 const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
 
+/// Google's Functions Frameworks, as people's functions bring them: tests run them unmodified.
+pub(crate) const FUNCTIONS_FRAMEWORK: &str = "functions-framework==3.10.2";
+const FUNCTIONS_FRAMEWORK_NODE: &str = "@google-cloud/functions-framework@5.0.5";
+
 /// What was installed, as the environment of the programs that need it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tools {
@@ -85,7 +89,12 @@ pub(crate) fn run() -> Result<Tools> {
     apt(&lacking)?;
 
     let node = npm("componentize-js", COMPONENTIZE_JS)?;
-    let tools = Tools { path: vec![node.join("node_modules/.bin")], env: toolchain::install()? };
+    let mut env = toolchain::install()?;
+    let python = pip("functions-framework", &[FUNCTIONS_FRAMEWORK])?;
+    env.push(("ROUSE_FUNCTIONS_FRAMEWORK_PYTHON".to_owned(), packages(&python)?));
+    let framework = npm("functions-framework-node", FUNCTIONS_FRAMEWORK_NODE)?;
+    env.push(("ROUSE_FUNCTIONS_FRAMEWORK_NODE".to_owned(), framework.display().to_string()));
+    let tools = Tools { path: vec![node.join("node_modules/.bin")], env };
     tools.write()?;
     Ok(tools)
 }
@@ -148,6 +157,13 @@ pub(crate) fn pip(name: &str, packages: &[&str]) -> Result<PathBuf> {
         let mut pip = Command::new(folder.join("bin/python"));
         sh::quiet(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))
     })
+}
+
+/// Where a virtual environment has its packages.
+fn packages(environment: &Path) -> Result<String> {
+    let lib =
+        fs::read_dir(environment.join("lib"))?.next().context("a virtual environment without lib")??;
+    Ok(lib.path().join("site-packages").display().to_string())
 }
 
 /// Builds a program of crates.io into a private folder and gives that folder.

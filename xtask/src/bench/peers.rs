@@ -17,7 +17,6 @@ use crate::{http, paths, platform, setup, sh};
 
 const WASMTIME: (&str, &str) = ("wasmtime-cli", "48.0.8");
 const WORKERD: &str = "workerd@1.20261117.1";
-const FUNCTIONS_FRAMEWORK: &str = "functions-framework==3.10.2";
 
 /// How long a peer may take until it answers.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -125,7 +124,7 @@ pub(super) fn functions_framework() -> Result<Peer> {
 
 /// What starts it, again and again, each time on a port of its own.
 pub(super) fn functions_framework_command() -> Result<impl Fn() -> Result<(Command, SocketAddr)>> {
-    let folder = setup::pip("functions-framework", &[FUNCTIONS_FRAMEWORK])?;
+    let folder = setup::pip("functions-framework", &[setup::FUNCTIONS_FRAMEWORK])?;
     Ok(move || {
         let address = address()?;
         let mut command = Command::new(folder.join("bin/python"));

@@ -87,7 +87,14 @@ impl Function {
     }
 
     pub(crate) async fn start(&self) -> Server {
-        self.try_start().await.unwrap_or_else(|failed| panic!("it did not start: {failed}")).worker
+        self.try_start()
+            .await
+            .unwrap_or_else(|failed| {
+                let lines: Vec<_> =
+                    self.lines.lock().expect("no panic").drain(..).map(|line| line.text).collect();
+                panic!("it did not start: {failed}\n{}", lines.join("\n"))
+            })
+            .worker
     }
 
     /// All that was logged, once it holds this text.
