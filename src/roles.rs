@@ -70,8 +70,8 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     boot::log();
     let state = State::take(&folder(global))?;
     // Here and not in the node, which may not change what functions run.
-    rouse_contract::lambda::runtime::install_node_client(&state.path)
-        .context("put the client for Node.js in place")?;
+    rouse_contract::lambda::runtime::install_clients(&state.path)
+        .context("put the clients of runtimes in place")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let gateways = args.gateways.map_or(cores, |n| n as usize).min(rouse_gateway::GATEWAYS_MAX);
     let listeners = supervisor::gateway_listeners(args.listen, gateways)?;

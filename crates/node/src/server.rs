@@ -51,9 +51,9 @@ const BEFORE_MAX: Duration = Duration::from_secs(3_600);
 /// [`Error`] if the socket or a journal cannot be made. Later errors are logged, and end nothing.
 pub async fn serve<D: Driver>(config: Config<D>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let listener = bind(&config.socket)?;
-    if let Err(error) = rouse_contract::lambda::runtime::install_node_client(&config.state) {
-        // Functions of Node.js alone suffer.
-        tracing::error!(%error, "the client for Node.js cannot be put in its place");
+    if let Err(error) = rouse_contract::lambda::runtime::install_clients(&config.state) {
+        // Functions of Node.js suffer, and those of Python start slower.
+        tracing::error!(%error, "the clients of runtimes cannot be put in their place");
     }
     let around = Around {
         clock: config.clock,

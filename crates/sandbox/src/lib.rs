@@ -55,6 +55,26 @@ pub struct Spec {
     pub network: Network,
     /// What its files are.
     pub root: Root,
+    /// A process to fork the code from. A driver that has none executes `argv`, which comes to the same.
+    pub zygote: Option<Zygote>,
+}
+
+/// An interpreter that has started and waits to be forked: a sandbox whose code is such a fork starts without the
+/// interpreter's own start. It is as confined as a sandbox, and started by the driver when a spec first names it.
+///
+/// The program is found on descriptor 3 by messages, see `zygote.py` of the contracts for one that speaks them. All
+/// forks share what it had in memory when they were forked, as the layout of its addresses: so whatever must be kept
+/// apart needs families of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Zygote {
+    /// Tells apart zygotes that are else the same. Means nothing here.
+    pub family: String,
+    /// The program and its arguments, as seen from inside.
+    pub argv: Vec<String>,
+    /// Its environment, whole. A fork gets its spec's instead.
+    pub env: Vec<(String, String)>,
+    /// What it sees of the host's files.
+    pub mounts: Vec<Mount>,
 }
 
 /// What a sandbox has of a network beside its own loopback.
@@ -81,7 +101,7 @@ pub enum Root {
 
 /// A folder of the host, seen read-only inside. The code runs as a user of its own, so what it shall read must be
 /// readable by everyone (folders 0755, files 0644).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Mount {
     /// Where it is on the host.
     pub source: PathBuf,

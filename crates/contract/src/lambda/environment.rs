@@ -36,11 +36,14 @@ const RESERVED: &[&str] = &[
     "AWS_LAMBDA_MAX_CONCURRENCY",
 ];
 
-/// The whole environment of an instance: the contract's, the runtime's own (`runtime`), and the function's,
-/// which may set anything that is not reserved.
+/// What an interpreter finds before it is anybody's instance: `runtime` is its own.
 #[must_use]
-pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)]) -> Vec<(String, String)> {
-    let mut env: std::collections::BTreeMap<String, String> = [
+pub fn of_interpreter(runtime: &[(String, String)]) -> Vec<(String, String)> {
+    common(runtime).into_iter().collect()
+}
+
+fn common(runtime: &[(String, String)]) -> std::collections::BTreeMap<String, String> {
+    let common = [
         ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"),
         ("LANG", "C.UTF-8"),
         ("TZ", ":UTC"),
@@ -51,11 +54,16 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
         // Without a daemon of X-Ray its libraries shall say so, not fail.
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
         ("LD_LIBRARY_PATH", "/var/task:/var/task/lib:/opt/lib"),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect();
-    env.extend(runtime.iter().cloned());
+    ];
+    let common = common.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    common.into_iter().chain(runtime.iter().cloned()).collect()
+}
+
+/// The whole environment of an instance: the contract's, the runtime's own (`runtime`), and the function's,
+/// which may set anything that is not reserved.
+#[must_use]
+pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)]) -> Vec<(String, String)> {
+    let mut env = common(runtime);
     let own = version.env.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
     env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
     let function = &version.function;

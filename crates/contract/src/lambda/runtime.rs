@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rouse_sandbox::{Limits, Mount, Network, Root, Spec};
+use rouse_sandbox::{Limits, Mount, Network, Root, Spec, Zygote};
 use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
 
 use super::{
@@ -13,6 +13,32 @@ use super::{
     launch,
 };
 use crate::interpreter;
+
+/// What Python is forked from; see its own head.
+pub const ZYGOTE: &str = include_str!("zygote.py");
+const ZYGOTE_FILE: &str = "zygote.py";
+/// Its folder below the state.
+const ZYGOTE_FOLDER: &str = "runtimes/zygote";
+/// Where it is seen inside a zygote's sandbox.
+const ZYGOTE_DIR: &str = "/opt/rouse/zygote";
+/// What every handler imports through the runtime interface client, and what most import besides: loaded before the
+/// fork, so that no instance does. A fork of a process with more costs more, so this is not all there is.
+const PRELOADED: [&str; 12] = [
+    "awslambdaric.bootstrap",
+    "base64",
+    "datetime",
+    "decimal",
+    "hashlib",
+    "json",
+    "logging",
+    "random",
+    "re",
+    "ssl",
+    "urllib.request",
+    "uuid",
+];
+/// Variables that an interpreter, or its loader, reads when it starts: a fork cannot obey them any more.
+const READ_AT_START: [&str; 6] = ["PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_"];
 
 /// Our client for Node.js; see its own head.
 pub const NODE_CLIENT: &str = include_str!("node_client.mjs");
@@ -34,6 +60,8 @@ pub struct Launch {
     appends_handler: bool,
     env: Vec<(String, String)>,
     support: Option<PathBuf>,
+    /// Where the script of zygotes lies, for an interpreter that is forked.
+    zygote: Option<PathBuf>,
 }
 
 impl Launch {
@@ -59,9 +87,38 @@ impl Launch {
             hosts: Vec::new(),
             network: Network::Sockets,
             root: Root::Host,
+            zygote: self.zygote(version),
         };
         launch::with_extensions(&mut spec, code);
+        if spec.argv.first() != self.argv.first() {
+            // What comes before the interpreter is no fork of it.
+            spec.zygote = None;
+        }
         spec
+    }
+
+    /// What this version's instances are forked from: one interpreter for all functions of a tenant, since forks share
+    /// the layout of its memory.
+    fn zygote(&self, version: &FunctionVersion) -> Option<Zygote> {
+        let script = self.zygote.as_ref()?;
+        // An instance of several processes makes them itself.
+        if version.scaling.concurrency_per_instance > 1 {
+            return None;
+        }
+        if version.env.keys().any(|name| READ_AT_START.iter().any(|read| name.starts_with(read))) {
+            return None;
+        }
+        let mut argv = vec![self.argv.first()?.clone(), format!("{ZYGOTE_DIR}/{ZYGOTE_FILE}")];
+        argv.extend(PRELOADED.map(str::to_owned));
+        let mut mounts = vec![Mount { source: script.clone(), target: ZYGOTE_DIR.into() }];
+        mounts
+            .extend(self.support.iter().map(|dir| Mount { source: dir.clone(), target: RUNTIME_DIR.into() }));
+        Some(Zygote {
+            family: version.tenant.to_string(),
+            argv,
+            env: environment::of_interpreter(&self.env),
+            mounts,
+        })
     }
 }
 
@@ -94,26 +151,32 @@ pub fn available(runtime: &Runtime, state: &Path) -> Result<Launch, Refusal> {
             appends_handler: false,
             env: Vec::new(),
             support: None,
+            zygote: None,
         }),
         Runtime::Python { minor } => python(*minor, state),
         Runtime::Node { major } => node(*major, state),
     }
 }
 
-/// Puts our client for Node.js in its place, `<state>/runtimes/nodejs/`. The node does it once, at its start.
+/// Puts our client for Node.js and our script for Python in their places below `<state>/runtimes/`. The node does it
+/// once, at its start.
 ///
 /// # Errors
 /// What the file system says.
-pub fn install_node_client(state: &Path) -> std::io::Result<()> {
-    let dir = state.join("runtimes/nodejs");
-    std::fs::create_dir_all(&dir)?;
-    let path = dir.join(NODE_CLIENT_FILE);
-    if std::fs::read(&path).is_ok_and(|found| found == NODE_CLIENT.as_bytes()) {
+pub fn install_clients(state: &Path) -> std::io::Result<()> {
+    install(&state.join("runtimes/nodejs"), NODE_CLIENT_FILE, NODE_CLIENT)?;
+    install(&state.join(ZYGOTE_FOLDER), ZYGOTE_FILE, ZYGOTE)
+}
+
+fn install(dir: &Path, name: &str, content: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(name);
+    if std::fs::read(&path).is_ok_and(|found| found == content.as_bytes()) {
         return Ok(());
     }
     // Renamed into place: a sandbox that starts now sees the old one or the new one.
-    let new = dir.join(format!(".{NODE_CLIENT_FILE}.{}", std::process::id()));
-    std::fs::write(&new, NODE_CLIENT)?;
+    let new = dir.join(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&new, content)?;
     std::fs::rename(new, path)
 }
 
@@ -137,6 +200,8 @@ fn python(minor: u8, state: &Path) -> Result<Launch, Refusal> {
             ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
         ],
         support: Some(support),
+        // Where it was not put, interpreters are started each time.
+        zygote: Some(state.join(ZYGOTE_FOLDER)).filter(|folder| folder.join(ZYGOTE_FILE).is_file()),
     })
 }
 
@@ -147,6 +212,7 @@ fn node(major: u8, state: &Path) -> Result<Launch, Refusal> {
         appends_handler: false,
         env: vec![("NODE_PATH".into(), format!("/opt/nodejs/node_modules:{TASK_ROOT}/node_modules"))],
         support: Some(state.join("runtimes/nodejs")),
+        zygote: None,
     })
 }
 
@@ -221,6 +287,18 @@ pub(crate) mod tests {
         let launch = available(&Runtime::Python { minor }, state.path()).expect("installed");
         let spec = launch.spec(&version("python3.11"), Path::new("/code"), "i1");
         assert_eq!(spec.argv[1..], ["-m", "awslambdaric", "app.handler"]);
+        assert_eq!(spec.zygote, None, "its script is not installed");
+        install_clients(state.path()).expect("installed");
+        let launch = available(&Runtime::Python { minor }, state.path()).expect("installed");
+        let zygote = |version: &FunctionVersion| launch.spec(version, Path::new("/code"), "i1").zygote;
+        let mut version = version("python3.11");
+        let of_acme = zygote(&version).expect("a zygote");
+        version.function = "another".parse().expect("a function");
+        assert_eq!(zygote(&version), Some(of_acme.clone()), "one for all functions of a tenant");
+        version.tenant = "other".parse().expect("a tenant");
+        assert_ne!(zygote(&version), Some(of_acme), "and none for two tenants");
+        version.env.insert("PYTHONHASHSEED".into(), "0".into());
+        assert_eq!(zygote(&version), None, "what is read at the start cannot be changed in a fork");
     }
 
     #[expect(clippy::print_stderr, reason = "a skipped test is reported")]

@@ -116,8 +116,9 @@ impl Function {
 
     /// What starts it in containers; `None`, and a word about it, where there can be none.
     pub(crate) fn host(&self, test: &str) -> Option<Host> {
-        let roots = self.spec().mounts.into_iter().map(|mount| mount.source).collect();
-        Host::new(test, roots)
+        let spec = self.spec();
+        let of_zygote = spec.zygote.into_iter().flat_map(|zygote| zygote.mounts);
+        Host::new(test, spec.mounts.into_iter().chain(of_zygote).map(|mount| mount.source).collect())
     }
 
     pub(crate) fn lines(&self) -> Vec<Line> {
@@ -140,6 +141,15 @@ pub(crate) fn write(path: &Path, text: &str) {
 #[expect(clippy::print_stderr, reason = "a skipped test is reported")]
 pub(crate) fn skipped(test: &str, reason: &str) {
     eprintln!("SKIPPED {test}: {reason}");
+}
+
+/// The same as [`python`], forked where that can be.
+pub(crate) fn forked_python(test: &str) -> Option<(Runtime, Launch)> {
+    let (runtime, _) = python(test)?;
+    let state = tools::awslambdaric(python_minor()?)?;
+    runtime::install_clients(&state).expect("a file");
+    let launch = available(&runtime, &state).expect("installed");
+    Some((runtime, launch))
 }
 
 /// A Python of this host, with AWS' client.
@@ -166,7 +176,7 @@ pub(crate) fn node(test: &str) -> Option<(Runtime, Launch)> {
     static STATE: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
     let state = STATE.get_or_init(|| {
         let state = tempfile::tempdir().expect("a folder");
-        runtime::install_node_client(state.path()).expect("a file");
+        runtime::install_clients(state.path()).expect("a file");
         state
     });
     let found = (18..40).find_map(|major| {

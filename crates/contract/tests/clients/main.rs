@@ -1,6 +1,7 @@
 //! The Runtime API against the clients that people's functions use, as plain processes and in real containers.
 
 mod extensions;
+mod forks;
 mod harness;
 mod host;
 mod node;

@@ -137,6 +137,36 @@ impl Cgroups {
         Ok(join)
     }
 
+    /// Files that take a process into the group: whoever holds them writes `0`, which is itself. The kernel asks for
+    /// the rights of the process that opened them (Linux 5.16).
+    pub(super) fn entrances(&self, group: &str) -> Result<Vec<OwnedFd>, Refused> {
+        let name = |version| match version {
+            Version::V2 => "cgroup.procs",
+            Version::V1 => "tasks",
+        };
+        let files = self.hierarchies.iter().map(|hierarchy| {
+            open_file(&hierarchy.folder.join(group).join(name(hierarchy.version)), OFlags::WRONLY)
+        });
+        files.collect::<io::Result<_>>().map_err(|e| Refused::host("open a control group", &e))
+    }
+
+    /// Has the kernel kill one process, and not the whole group, when the group's memory is used up.
+    pub(super) fn lose_one(&self, group: &str) {
+        if let Some(hierarchy) = self.find(Feature::Memory) {
+            // Version 1 knows nothing else.
+            let _ = fs::write(hierarchy.folder.join(group).join("memory.oom.group"), "0");
+        }
+    }
+
+    /// Kills all processes of a group.
+    pub(super) fn end(&self, group: &str) {
+        for hierarchy in &self.hierarchies {
+            if let Err(error) = end(&hierarchy.folder.join(group)) {
+                tracing::warn!(group, %error, "the processes of a group could not be ended");
+            }
+        }
+    }
+
     /// Gives a group its limits.
     pub(super) fn limit(&self, group: &str, limits: &Limits) -> Result<(), Refused> {
         for hierarchy in &self.hierarchies {

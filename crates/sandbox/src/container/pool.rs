@@ -17,13 +17,17 @@ pub struct Pool {
     pub most: u32,
     /// What all that wait may take, in bytes.
     pub memory_bytes: u64,
+    /// How many zygotes there may be. Zero is none.
+    pub zygotes_most: u32,
+    /// How many forks of each zygote wait at most; one does as long as the zygote is there.
+    pub forks_most: u32,
 }
 
 impl Default for Pool {
     /// Two for the first callers after a silence, and as many as a machine starts in the time that it takes to
     /// notice that more are wanted.
     fn default() -> Self {
-        Self { floor: 2, most: 64, memory_bytes: 64 << 20 }
+        Self { floor: 2, most: 64, memory_bytes: 64 << 20, zygotes_most: 16, forks_most: 8 }
     }
 }
 
@@ -34,6 +38,11 @@ impl Pool {
         let affordable = u32::try_from(self.memory_bytes / WAITING_BYTES).unwrap_or(u32::MAX);
         let wanted = busiest.max(self.floor).min(self.most).min(affordable);
         places.div_ceil(2).min(wanted as usize)
+    }
+
+    /// How many forks of a zygote shall wait now. `busiest` counts the starts of its specs.
+    pub(super) fn forks(&self, busiest: u32, places: usize) -> usize {
+        places.div_ceil(2).min(busiest.max(1).min(self.forks_most) as usize)
     }
 }
 
@@ -82,7 +91,8 @@ impl Demand {
 mod tests {
     use super::*;
 
-    const POOL: Pool = Pool { floor: 1, most: 10, memory_bytes: 8 * WAITING_BYTES };
+    const POOL: Pool =
+        Pool { floor: 1, most: 10, memory_bytes: 8 * WAITING_BYTES, zygotes_most: 2, forks_most: 3 };
 
     #[test]
     fn the_pool_follows_demand_between_its_floor_and_what_is_affordable() {
@@ -98,6 +108,15 @@ mod tests {
         assert_eq!(POOL.size(5, 4), 2);
         assert_eq!(POOL.size(5, 1), 1);
         assert_eq!(POOL.size(5, 0), 0);
+    }
+
+    #[test]
+    fn one_fork_waits_and_more_where_more_are_asked_for() {
+        assert_eq!(POOL.forks(0, 100), 1);
+        assert_eq!(POOL.forks(2, 100), 2);
+        assert_eq!(POOL.forks(50, 100), 3);
+        assert_eq!(POOL.forks(50, 0), 0);
+        assert_eq!(Pool { forks_most: 0, ..POOL }.forks(50, 100), 0);
     }
 
     #[test]

@@ -45,18 +45,18 @@ const OF_ETC: &[&str] = &[
 
 /// Files and folders of `/proc` that tell of the whole host, or steer it.
 const MASKED: &[&str] = &[
-    "proc/kcore",
-    "proc/keys",
-    "proc/key-users",
-    "proc/timer_list",
-    "proc/sysrq-trigger",
-    "proc/kmsg",
-    "proc/interrupts",
-    "proc/latency_stats",
-    "proc/sched_debug",
-    "proc/acpi",
-    "proc/asound",
-    "proc/scsi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/timer_list",
+    "/proc/sysrq-trigger",
+    "/proc/kmsg",
+    "/proc/interrupts",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/scsi",
 ];
 
 /// Where a spec's mounts may not go: these are the sandbox' own.
@@ -68,6 +68,7 @@ const ROOT_OPTIONS: &std::ffi::CStr = c"mode=755,size=256k,nr_inodes=1024";
 
 /// `/tmp` before its size is known. A limit of inodes can be raised later, and not begun.
 const TMP_OPTIONS: &std::ffi::CStr = c"mode=1777,size=4k,nr_inodes=16";
+const PROC_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 const TMP_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
 /// The names that every sandbox knows.
@@ -93,8 +94,8 @@ pub(super) fn check_target(target: &Path) -> Result<(), String> {
 }
 
 /// Builds the part of the root that is the same for every spec, and moves this process into it. It can still be
-/// written, by [`finish`]. Precondition: this process is alone in its mount namespace, and the first of its pid
-/// namespace.
+/// written, by [`finish`]. Precondition: this process is alone in its mount namespace. What needs the sandbox' other
+/// namespaces comes with [`own`].
 pub(super) fn build(root: &Path, uid: u32) -> Result<(), Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     // What is mounted here must not show on the host, nor the other way round.
@@ -106,10 +107,28 @@ pub(super) fn build(root: &Path, uid: u32) -> Result<(), Refused> {
     system().map_err(step("show the host's programs"))?;
     etc(uid).map_err(step("make /etc"))?;
     devices().map_err(step("make /dev"))?;
-    fs::create_dir("tmp").map_err(step("make /tmp"))?;
-    mount("tmp", "tmp", "tmpfs", TMP_FLAGS, TMP_OPTIONS).map_err(|e| step("mount /tmp")(e.into()))?;
-    proc().map_err(step("mount /proc"))?;
+    for name in ["tmp", "proc"] {
+        fs::create_dir(name).map_err(step("make the root's folders"))?;
+    }
     switch().map_err(step("change the root"))
+}
+
+/// Gives what [`finish`] writes to the first process of a sandbox that is nobody on the host; and mounts a whole
+/// `/proc`, which the kernel demands to be there before such a process may mount one of its own. It is covered by
+/// that one.
+pub(super) fn hand_over(user: u32) -> io::Result<()> {
+    for path in ["/", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"] {
+        std::os::unix::fs::chown(path, Some(user), Some(user))?;
+    }
+    Ok(mount("proc", "/proc", "proc", PROC_FLAGS, None)?)
+}
+
+/// Mounts the sandbox' own `/tmp` and `/proc`. Precondition: [`build`], and this process is the first of its pid
+/// namespace.
+pub(super) fn own() -> Result<(), Refused> {
+    let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
+    mount("tmp", "/tmp", "tmpfs", TMP_FLAGS, TMP_OPTIONS).map_err(|e| step("mount /tmp")(e.into()))?;
+    proc().map_err(step("mount /proc"))
 }
 
 /// Adds what a spec asks for, and closes the root for writing. `trees` are those of [`open_mounts`].
@@ -239,19 +258,18 @@ fn resize_tmp(bytes: u64) -> io::Result<()> {
 }
 
 fn proc() -> io::Result<()> {
-    fs::create_dir("proc")?;
     // Read-only as a whole: `sys` and others steer the host, and a process' own part its place in the queue when
     // memory is short, which the host may be unable to hold it to otherwise.
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-    mount("proc", "proc", "proc", flags, c"hidepid=invisible")?;
+    let flags = PROC_FLAGS | MountFlags::RDONLY;
+    mount("proc", "/proc", "proc", flags, c"hidepid=invisible")?;
     // A folder is hidden by an empty one, which needs no name any more once it is attached.
-    fs::create_dir("empty")?;
+    fs::create_dir("/empty")?;
     for name in MASKED {
         let Ok(metadata) = fs::metadata(name) else { continue };
-        let cover = if metadata.is_dir() { "empty" } else { "dev/null" };
+        let cover = if metadata.is_dir() { "/empty" } else { "/dev/null" };
         attach(&open_tree(CWD, cover, CLONE)?, name.as_ref())?;
     }
-    fs::remove_dir("empty")
+    fs::remove_dir("/empty")
 }
 
 /// Opens the folders of a spec as trees that are attached nowhere yet, read-only. The asker is not trusted with

@@ -37,6 +37,8 @@ const FAMILIES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6,
 #[derive(Debug)]
 pub(super) struct Filters {
     by_number: BpfProgram,
+    /// As `by_number`, for zygotes.
+    by_number_zygote: BpfProgram,
     by_argument: BpfProgram,
 }
 
@@ -47,12 +49,23 @@ impl Filters {
         let not_permitted = SeccompAction::Errno(libc::EPERM.unsigned_abs());
         let rules = refused_arguments()?;
         let by_argument = SeccompFilter::new(rules, SeccompAction::Allow, not_permitted, arch)?;
-        Ok(Self { by_number: search(), by_argument: by_argument.try_into()? })
+        Ok(Self {
+            by_number: search(answer),
+            by_number_zygote: search(zygote_answer),
+            by_argument: by_argument.try_into()?,
+        })
     }
 
     /// Puts this thread and all that it starts under the filters, for good.
     pub(super) fn apply(&self) -> Result<(), seccompiler::Error> {
         apply_filter(&self.by_number)?;
+        apply_filter(&self.by_argument)
+    }
+
+    /// The same for a zygote, which may enter namespaces. Its forks forbid themselves that too, before anything
+    /// of a spec is run: see `zygote.py`.
+    pub(super) fn apply_to_zygote(&self) -> Result<(), seccompiler::Error> {
+        apply_filter(&self.by_number_zygote)?;
         apply_filter(&self.by_argument)
     }
 }
@@ -69,8 +82,12 @@ fn answer(number: u32) -> u32 {
     }
 }
 
+fn zygote_answer(number: u32) -> u32 {
+    if i64::from(number) == libc::SYS_setns { libc::SECCOMP_RET_ALLOW } else { answer(number) }
+}
+
 /// The first filter: checks the machine, then finds the answer by halves.
-fn search() -> BpfProgram {
+fn search(answer: fn(u32) -> u32) -> BpfProgram {
     // `struct seccomp_data` begins with the number of the call and the architecture, of four bytes each.
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
@@ -332,13 +349,24 @@ mod tests {
 
     #[test]
     fn the_search_answers_each_number_as_the_lists_say() {
-        let program = search();
+        let program = search(answer);
         let arch = program[1].k;
         for number in (0..2_000).chain([u32::MAX, 0x4000_0000, 0x4000_0000 + 165]) {
             assert_eq!(run(&program, arch, number), answer(number), "call {number}");
         }
         assert_eq!(run(&program, arch + 1, 0), libc::SECCOMP_RET_KILL_PROCESS);
         assert!(program.len() < 256, "{} instructions", program.len());
+    }
+
+    #[test]
+    fn a_zygote_may_do_one_thing_more() {
+        let program = search(zygote_answer);
+        let arch = program[1].k;
+        let differs: Vec<i64> = (0..2_000)
+            .filter(|number| run(&program, arch, *number) != answer(*number))
+            .map(i64::from)
+            .collect();
+        assert_eq!(differs, [libc::SYS_setns]);
     }
 
     #[test]

@@ -16,8 +16,11 @@
 //! for (see `pool`), while no start waits. Children die with the spawner (`PR_SET_PDEATHSIG`), and a start cleans
 //! up the groups that a killed predecessor left; nothing else of a sandbox is outside its own namespaces.
 
+mod families;
 mod life;
+mod making;
 mod waiting;
+mod zygotes;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -49,11 +52,15 @@ use super::{
     sys,
     wire::{self, Refused, Reply, Request},
 };
-use life::{Child, Phase};
+use crate::Zygote;
+use making::{Child, Phase};
+use zygotes::Family;
 
 /// How often the folders of a group that still holds a dying process are tried again, and how many times.
 const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 const REMOVE_TRIES: u32 = 1_000;
+/// After so many times its processes are killed once more.
+const REMOVE_KILL: u32 = 16;
 /// How long removing waits for a moment in which no start does.
 const REMOVE_LATE: Duration = Duration::from_millis(50);
 /// How long to leave connections waiting when the host has no descriptor for them.
@@ -130,6 +137,11 @@ struct Spawner {
     /// Not before this is the pool filled: after a failure it is left alone for a while.
     fill_after: Instant,
     next_group: u64,
+    /// Sandboxes that are there in some way.
+    held: u32,
+    families: HashMap<Zygote, Family>,
+    /// Children that were needed on the way to a first process, to be reaped.
+    helpers: Vec<OwnedFd>,
     /// Taken from the front and put back at the end: an uid rests as long as it can.
     uids_free: VecDeque<u32>,
     ids: HashSet<String>,
@@ -149,6 +161,7 @@ enum Source {
     Socket = 0,
     Line = 1,
     Pidfd = 2,
+    Word = 3,
 }
 
 /// The session number of what belongs to none.
@@ -199,6 +212,9 @@ impl Spawner {
             begun: Instant::now(),
             fill_after: Instant::now(),
             next_group: 0,
+            held: 0,
+            families: HashMap::new(),
+            helpers: Vec::new(),
             uids_free: (config.first_uid..last_uid).collect(),
             ids: HashSet::new(),
             config,
@@ -213,7 +229,8 @@ impl Spawner {
         loop {
             // What nobody waits for is done when nothing else is to do.
             let quiet = events.is_empty();
-            let pause = [self.housekeep(quiet), self.tend_pool(quiet)].into_iter().flatten().min();
+            let pauses = [self.housekeep(quiet), self.tend_pool(quiet), self.tend_zygotes(quiet)];
+            let pause = pauses.into_iter().flatten().min();
             let pause = pause.map(|pause| Timespec {
                 tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(pause.subsec_nanos()),
@@ -230,7 +247,8 @@ impl Spawner {
                     (SIGNALS, _) => return Ok(()),
                     (session, 0) => self.on_message(session),
                     (session, 1) => self.on_line(session),
-                    (session, _) => self.on_ended(session),
+                    (session, 2) => self.on_ended(session),
+                    (session, _) => self.on_word(session),
                 }
             }
         }
@@ -331,6 +349,10 @@ impl Spawner {
                 Phase::Removing { since, .. } if !quiet && now - *since < REMOVE_LATE => REMOVE_PAUSE,
                 Phase::Removing { tries, .. } => {
                     *tries += 1;
+                    if *tries % REMOVE_KILL == 0 {
+                        // Somebody was forked into it just as it was ended.
+                        self.cgroups.end(&child.group);
+                    }
                     match self.cgroups.remove(&child.group) {
                         Err(_) if *tries < REMOVE_TRIES => REMOVE_PAUSE,
                         Err(error) => {
@@ -356,7 +378,8 @@ impl Spawner {
             let Some(session) = self.sessions.get_mut(&number) else { continue };
             let Some(child) = session.child.take() else { continue };
             self.ids.remove(&child.id);
-            self.uids_free.push_back(child.uid);
+            self.uids_free.extend(child.uid);
+            self.held -= 1;
             if let Phase::Removing { told, .. } = &child.phase {
                 self.end(number, told);
             }

@@ -12,7 +12,8 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
     process::Pid,
     thread::{
-        LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
+        CapabilitySet, LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space,
+        move_into_thread_name_spaces,
     },
 };
 
@@ -42,12 +43,35 @@ struct CloneArgs {
 /// Precondition: this process has one thread, so that the child may allocate and lock as it likes. The spawner
 /// checks it when it starts.
 pub(super) fn fork_into_namespaces(group: Option<BorrowedFd<'_>>) -> io::Result<Option<OwnedFd>> {
+    clone(NAMESPACES, libc::SIGCHLD, group)
+}
+
+/// The same into a new mount namespace alone, which is the child's before it has any other.
+pub(super) fn fork_into_mounts(group: Option<BorrowedFd<'_>>) -> io::Result<Option<OwnedFd>> {
+    clone(libc::CLONE_NEWNS, libc::SIGCHLD, group)
+}
+
+/// Forks a child of this process' own parent: `None` in the child, its pidfd here. The same precondition.
+pub(super) fn fork_sibling() -> io::Result<Option<OwnedFd>> {
+    clone(libc::CLONE_PARENT, 0, None)
+}
+
+/// The same, into new namespaces of this process' user namespace.
+pub(super) fn fork_sibling_into_namespaces() -> io::Result<Option<OwnedFd>> {
+    clone(libc::CLONE_PARENT | NAMESPACES | libc::CLONE_NEWCGROUP, 0, None)
+}
+
+fn clone(
+    flags: libc::c_int,
+    exit_signal: libc::c_int,
+    group: Option<BorrowedFd<'_>>,
+) -> io::Result<Option<OwnedFd>> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
-        flags: (NAMESPACES | libc::CLONE_PIDFD) as u64,
+        flags: u64::from((flags | libc::CLONE_PIDFD).cast_unsigned()),
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: u64::from(exit_signal.cast_unsigned()),
         ..CloneArgs::default()
     };
     if let Some(group) = group {
@@ -128,6 +152,12 @@ pub(super) fn map_mount(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Res
     set_attributes(mount, libc::MOUNT_ATTR_IDMAP, false, u64::from(users.as_raw_fd().unsigned_abs()))
 }
 
+/// Makes this process the first of a new user namespace, in which it has every capability and no user yet.
+pub(super) fn unshare_user_namespace() -> io::Result<()> {
+    // SAFETY: a new user namespace changes nothing that safe types rely on.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }?)
+}
+
 /// Makes this process' control groups the root of what it sees of them.
 pub(super) fn unshare_cgroup_namespace() -> io::Result<()> {
     // SAFETY: a new control group namespace changes nothing that safe types rely on.
@@ -146,6 +176,17 @@ pub(super) fn close_all_on_exec() -> io::Result<()> {
     match unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes a descriptor of this number out of another, open through `exec`. What had the number before is closed.
+///
+/// Precondition: whoever owned the number does not use it any more, and is never dropped.
+pub(super) fn duplicate_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: by the precondition nobody takes the number for what it was.
+    match unsafe { libc::dup2(fd.as_raw_fd(), number) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
@@ -208,9 +249,12 @@ pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Takes every capability out of the bounding set, also those that are newer than this program.
-pub(super) fn drop_bounding_set() -> io::Result<()> {
+/// Takes every capability but some out of the bounding set, also those that are newer than this program.
+pub(super) fn drop_bounding_set(kept: CapabilitySet) -> io::Result<()> {
     for capability in 0..=63 {
+        if kept.bits() & (1 << capability) != 0 {
+            continue;
+        }
         // SAFETY: PR_CAPBSET_DROP takes a number and touches no memory.
         if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } == -1 {
             let error = io::Error::last_os_error();
@@ -237,6 +281,12 @@ pub(super) fn termination_signals() -> io::Result<OwnedFd> {
     }
     // SAFETY: a new descriptor, which is nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has the kernel reap this process' children.
+pub(super) fn ignore_children() {
+    // SAFETY: SIG_IGN is a valid disposition for SIGCHLD.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
 /// Gives every signal back the meaning that a program expects at its start.

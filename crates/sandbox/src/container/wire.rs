@@ -114,7 +114,11 @@ pub(super) fn send(
     message: &impl Serialize,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    send_bytes(socket, &postcard::to_stdvec(message).map_err(io::Error::other)?, fds)
+}
+
+/// The same for who knows nothing of our encoding.
+pub(super) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if bytes.len() > MESSAGE_BYTES_MAX || fds.len() > FDS_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is too large"));
     }
@@ -123,7 +127,7 @@ pub(super) fn send(
     if !fds.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 

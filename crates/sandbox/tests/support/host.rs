@@ -104,6 +104,33 @@ impl Host {
         children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 
+    /// Processes of this host's sandboxes whose command has this word, the oldest first.
+    pub(crate) fn with_command(&self, word: &str) -> Vec<Pid> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+            let (Ok(status), Ok(command)) = (
+                std::fs::read_to_string(entry.path().join("status")),
+                std::fs::read_to_string(entry.path().join("cmdline")),
+            ) else {
+                continue;
+            };
+            if command.contains(word) && self.is_of_a_sandbox(&status) {
+                found.extend(entry.file_name().to_str().and_then(|pid| pid.parse::<i32>().ok()));
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().filter_map(Pid::from_raw).collect()
+    }
+
+    fn is_of_a_sandbox(&self, status: &str) -> bool {
+        let uids = self.first_uid..self.first_uid + 64;
+        let uid = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+        let zombie = status.lines().any(|line| line.starts_with("State:") && line.contains('Z'));
+        uid.is_some_and(|uid: u32| uids.contains(&uid)) && !zombie
+    }
+
     /// How many sandboxes have a group, in any hierarchy.
     pub(crate) fn sandboxes(&self) -> usize {
         let names: std::collections::HashSet<_> =
@@ -113,19 +140,9 @@ impl Host {
 
     /// Processes whose user is one of this host's sandboxes.
     pub(crate) fn processes(&self) -> usize {
-        let uids = self.first_uid..self.first_uid + 64;
         let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-        let of_a_sandbox = |status: String| {
-            let uid = status
-                .lines()
-                .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
-            let zombie = status.lines().any(|line| line.starts_with("State:") && line.contains('Z'));
-            uid.is_some_and(|uid: u32| uids.contains(&uid)) && !zombie
-        };
-        entries
-            .filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok())
-            .filter(|s| of_a_sandbox(s.clone()))
-            .count()
+        let statuses = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok());
+        statuses.filter(|status| self.is_of_a_sandbox(status)).count()
     }
 }
 
@@ -228,6 +245,7 @@ pub(crate) fn spec(argv: &[&str]) -> Spec {
         hosts: vec![],
         network: rouse_sandbox::Network::Sockets,
         root: rouse_sandbox::Root::Host,
+        zygote: None,
     }
 }
 

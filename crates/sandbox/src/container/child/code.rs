@@ -1,19 +1,33 @@
 //! The code's process, up to its first own instruction.
 
-use std::{convert::Infallible, ffi::CString, io};
+use std::{
+    convert::Infallible,
+    ffi::CString,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+};
 
 use rustix::{
     fs::{Gid, Mode, OFlags, Uid, fchown, open},
-    io::Errno,
+    io::{Errno, FdFlags, fcntl_setfd},
     process::{Resource, Rlimit, chdir, getrlimit, setrlimit, setsid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+    thread::CapabilitySet,
 };
 
 use super::{
     super::{image, sys, wire::Refused},
-    Plan, drop_privileges, init,
+    Owner, Plan, drop_privileges, drop_privileges_but, init,
 };
 use crate::Spec;
+
+/// Where a zygote finds its end of the line to the spawner.
+const ZYGOTE_FD: RawFd = 3;
+
+/// What a zygote may do in its own user namespace, so that a fork of it can enter the sandbox that was made for it
+/// (`setns(2)`), and then let go of all this. Over the host it is nothing.
+const OF_A_ZYGOTE: CapabilitySet =
+    CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_CHROOT).union(CapabilitySet::SETPCAP);
 
 /// Connects the process, limits it, drops every privilege, and becomes the code.
 pub(super) fn run(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
@@ -27,16 +41,29 @@ pub(super) fn run(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
     dup2_stdout(&plan.stdout).map_err(host("connect the standard output"))?;
     dup2_stderr(&plan.stderr).map_err(host("connect the standard error"))?;
     sys::close_all_on_exec().map_err(|e| Refused::host("close other files", &e))?;
-    limit_resources(spec, plan.uid).map_err(host("limit resources"))?;
-    // Images write to /dev/stdout by its name, which asks who owns it.
-    for output in [&plan.stdout, &plan.stderr] {
-        let (user, group) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.uid));
-        fchown(output, Some(user), Some(group)).map_err(host("give the outputs to the code"))?;
+    if let Owner::Zygote(end) = &plan.owner {
+        pass_on(end).map_err(|e| Refused::host("connect a zygote", &e))?;
     }
-    drop_privileges(plan.uid).map_err(|e| Refused::host("drop privileges", &e))?;
+    limit_resources(plan, spec).map_err(host("limit resources"))?;
+    if let Owner::Host = plan.owner {
+        // Images write to /dev/stdout by its name, which asks who owns it.
+        for output in [&plan.stdout, &plan.stderr] {
+            let (user, group) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.uid));
+            fchown(output, Some(user), Some(group)).map_err(host("give the outputs to the code"))?;
+        }
+    }
+    match plan.owner {
+        Owner::Zygote(_) => drop_privileges_but(OF_A_ZYGOTE, plan.uid),
+        Owner::Host | Owner::Fork(_) => drop_privileges(plan.uid),
+    }
+    .map_err(|e| Refused::host("drop privileges", &e))?;
     let cwd = &spec.cwd;
     chdir(cwd).map_err(asked(format!("the working folder {} cannot be entered", cwd.display())))?;
-    plan.filters.apply().map_err(|e| Refused::host("filter system calls", &io::Error::other(e)))?;
+    match plan.owner {
+        Owner::Zygote(_) => plan.filters.apply_to_zygote(),
+        Owner::Host | Owner::Fork(_) => plan.filters.apply(),
+    }
+    .map_err(|e| Refused::host("filter system calls", &io::Error::other(e)))?;
     let mut error = io::Error::from_raw_os_error(libc::ENOENT);
     for program in image::programs(spec) {
         let program = CString::new(program).map_err(|_| Refused::Spec("a zero byte in argv".into()))?;
@@ -56,7 +83,15 @@ fn strings(spec: &Spec) -> Result<(Vec<CString>, Vec<CString>), Refused> {
     Ok((argv?, env?))
 }
 
-fn limit_resources(spec: &Spec, uid: u32) -> Result<(), Errno> {
+/// Puts a zygote's end where it looks for it, and keeps it open through `exec`.
+fn pass_on(end: &OwnedFd) -> io::Result<()> {
+    if end.as_raw_fd() == ZYGOTE_FD {
+        return Ok(fcntl_setfd(end, FdFlags::empty())?);
+    }
+    sys::duplicate_to(end.as_fd(), ZYGOTE_FD)
+}
+
+fn limit_resources(plan: &Plan<'_>, spec: &Spec) -> Result<(), Errno> {
     let set = |resource, most: u64| {
         // Raising a hard limit takes a capability that hosts may not give even to root.
         let most = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
@@ -67,7 +102,11 @@ fn limit_resources(spec: &Spec, uid: u32) -> Result<(), Errno> {
     // The filter of system calls keeps the code from lowering it.
     set(Resource::Core, 1)?;
     set(Resource::Nofile, u64::from(spec.limits.open_files))?;
-    // Counted for each uid, and this one is the sandbox' own: holds where control groups do not.
-    debug_assert_ne!(uid, init::UID);
-    set(Resource::Nproc, u64::from(spec.limits.processes))
+    debug_assert_ne!(plan.uid, init::UID);
+    match plan.owner {
+        // Counted for each uid, and this one is the sandbox' own: holds where control groups do not.
+        Owner::Host => set(Resource::Nproc, u64::from(spec.limits.processes)),
+        // Here its forks have it too; there are no zygotes without control groups that count.
+        Owner::Zygote(_) | Owner::Fork(_) => Ok(()),
+    }
 }

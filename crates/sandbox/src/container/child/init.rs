@@ -1,51 +1,48 @@
 //! The first process: reaps what the code leaves, and ends with it, which ends all.
+//!
+//! A zygote's init ends later: with the last of its forks, whose sandboxes' processes are below it. When they end it
+//! is the one to be told, since the processes that forked them are gone, and it tells the spawner.
 
-use std::{convert::Infallible, os::fd::AsFd};
+use std::{
+    convert::Infallible,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use rustix::{
+    event::poll,
     fs::{Mode, OFlags, open},
     io::Errno,
     process::{
-        DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal,
-        wait,
+        DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, set_dumpable_behavior,
+        set_parent_process_death_signal, wait,
     },
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+    thread::CapabilitySet,
 };
 
 use super::{
-    super::{sys, wire::Refused},
-    Plan, drop_privileges,
+    super::{
+        sys,
+        wire::{self, Refused},
+    },
+    Owner, Plan, Ready, drop_privileges, drop_privileges_but,
 };
 use crate::Exit;
 
 /// Who init is: nobody, so that the code, which has an uid of its own, can neither signal nor trace it.
 pub(super) const UID: u32 = 65_534;
 
-/// Lets go of all but the pipe for the code's end, drops every privilege, and reaps.
-#[expect(unsafe_code, reason = "closes what this copy of the spawner's memory still names")]
+/// Lets go of all but the way to the spawner, drops every privilege, and reaps.
 pub(super) fn run(plan: &Plan<'_>, code: Pid) -> Result<Infallible, Refused> {
-    // Its outputs are the code's alone: they end when the code has closed them.
-    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .and_then(|null| dup2_stdin(&null).and(dup2_stdout(&null)).and(dup2_stderr(&null)));
-    null.map_err(|e| Refused::host("let go of the outputs", &e.into()))?;
-    // SAFETY: from here on only `status` is used, and this process ends without dropping anything.
-    let closed = unsafe { sys::close_all_but(&[plan.status.as_fd()]) };
-    let confined = closed
-        .and_then(|()| drop_privileges(UID))
-        .and_then(|()| Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
-        .and_then(|()| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-    if confined.is_err() {
-        // The line is closed already; the spawner sees a sandbox that ended without a word.
-        sys::exit_now(1);
+    if let Owner::Zygote(_) = plan.owner {
+        confine(plan, &plan.line)?;
+        return keep(plan, code);
     }
+    confine(plan, &plan.status)?;
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == code => {
-                let exit = match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => Exit::Code(code),
-                    (None, Some(signal)) => Exit::Signal(signal),
-                    (None, None) => continue,
-                };
+                let Some(exit) = exit(status) else { continue };
                 let told = postcard::to_stdvec(&exit).unwrap_or_default();
                 // If nobody reads it, nobody wants to know.
                 let _ = rustix::io::write(&plan.status, &told);
@@ -55,4 +52,62 @@ pub(super) fn run(plan: &Plan<'_>, code: Pid) -> Result<Infallible, Refused> {
             Err(_) => sys::exit_now(1),
         }
     }
+}
+
+/// Reaps for a zygote and its forks, until the last of them has gone.
+fn keep(plan: &Plan<'_>, zygote: Pid) -> Result<Infallible, Refused> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) => {
+                let Some(exit) = exit(status) else { continue };
+                let pid_told = pid.as_raw_nonzero().get();
+                let told = Ready::Ended { pid: pid_told, zygote: pid == zygote, exit };
+                // If the spawner is gone, so is this process at once.
+                let _ = wire::send(plan.line.as_fd(), &told, &[]);
+            }
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(_) => sys::exit_now(0),
+        }
+    }
+}
+
+/// Init of a fork's sandbox: what it adopts, the kernel reaps, and the spawner ends it when the fork has ended.
+pub(super) fn linger(plan: &Plan<'_>) -> Result<Infallible, Refused> {
+    confine(plan, &plan.status)?;
+    sys::ignore_children();
+    loop {
+        // Nothing is waited for: it is woken by its death.
+        let _ = poll(&mut [], None);
+    }
+}
+
+fn exit(status: WaitStatus) -> Option<Exit> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(Exit::Code(code)),
+        (None, Some(signal)) => Some(Exit::Signal(signal)),
+        (None, None) => None,
+    }
+}
+
+#[expect(unsafe_code, reason = "closes what this copy of the spawner's memory still names")]
+fn confine(plan: &Plan<'_>, kept: &OwnedFd) -> Result<(), Refused> {
+    // Its outputs are the code's alone: they end when the code has closed them.
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|null| dup2_stdin(&null).and(dup2_stdout(&null)).and(dup2_stderr(&null)));
+    null.map_err(|e| Refused::host("let go of the outputs", &e.into()))?;
+    // SAFETY: from here on only this one is used, and this process ends without dropping anything.
+    let closed = unsafe { sys::close_all_but(&[kept.as_fd()]) };
+    let confined = closed
+        .and_then(|()| match plan.owner {
+            Owner::Host => drop_privileges(UID),
+            // It has no groups since it was root.
+            Owner::Zygote(_) | Owner::Fork(_) => drop_privileges_but(CapabilitySet::empty(), UID),
+        })
+        .and_then(|()| Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
+        .and_then(|()| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    if confined.is_err() {
+        // The line may be closed already; the spawner sees a sandbox that ended without a word.
+        sys::exit_now(1);
+    }
+    Ok(())
 }

@@ -3,14 +3,11 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::{
     event::epoll,
-    io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, socketpair},
-    pipe::{PipeFlags, pipe_with},
     process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
 };
 
@@ -18,56 +15,15 @@ use super::{
     super::{
         cgroup::Files,
         check,
-        child::{self, Activate, Plan, Ready},
+        child::{Activate, Ready},
         image, rootfs, sys,
         wire::{self, Handles, Refused, Reply},
     },
-    Session, Source, Spawner, watch,
+    Session, Spawner,
+    making::{Child, Kind, Make, Phase, START_MAX},
+    zygotes::{Fork, Parent},
 };
 use crate::{Exit, Spec, Stats};
-
-/// How a start may take at most. It takes milliseconds; a host that swaps may need a second.
-const START_MAX: Duration = Duration::from_secs(10);
-/// What a session started.
-pub(super) struct Child {
-    /// The spec's; empty before there is one.
-    pub(super) id: String,
-    /// The name of its control groups.
-    pub(super) group: String,
-    pub(super) uid: u32,
-    pub(super) pidfd: OwnedFd,
-    pub(super) status: OwnedFd,
-    pub(super) phase: Phase,
-}
-
-/// Where it stands: see the drawing of [`super`].
-pub(super) enum Phase {
-    Waiting {
-        ends: Ends,
-        /// Until when it must be built; `None` once it is.
-        deadline: Option<Instant>,
-    },
-    Starting {
-        ends: Ends,
-        deadline: Instant,
-        listeners: Option<Vec<OwnedFd>>,
-    },
-    Running,
-    /// It is being killed and the node will hear this.
-    Failed(Refused),
-    /// Its processes are gone; its groups are not yet.
-    Removing {
-        since: Instant,
-        tries: u32,
-        told: Reply,
-    },
-}
-
-/// Our ends of what connects us with a child that has not become the code.
-pub(super) struct Ends {
-    pub(super) line: OwnedFd,
-    pub(super) outputs: [OwnedFd; 2],
-}
 
 impl Spawner {
     /// Starts a sandbox for this session: in one that waits, or in one that is forked now. On an error nothing of
@@ -80,25 +36,43 @@ impl Spawner {
         if self.ids.contains(&spec.id) {
             return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
         }
-        let mut trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
+        let trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
+        if !self.take_fork(number, &spec) {
+            self.take_plain(number)?;
+        }
+        self.begin(number, spec, trees);
+        Ok(())
+    }
+
+    /// Starts a sandbox whose code is executed.
+    pub(super) fn start_plain(&mut self, number: u64, spec: Spec) -> Result<(), Refused> {
+        let trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
+        self.take_plain(number)?;
+        self.begin(number, spec, trees);
+        Ok(())
+    }
+
+    fn take_plain(&mut self, number: u64) -> Result<(), Refused> {
         let now = self.second();
         self.demand.started(now);
-        if !self.take_waiting(number) {
-            self.fork(number)?;
-        }
+        if self.take_waiting(number) { Ok(()) } else { self.fork(number, Make::Plain) }
+    }
+
+    /// Gives the sandbox of a session its spec.
+    fn begin(&mut self, number: u64, spec: Spec, mut trees: Vec<OwnedFd>) {
         let id = spec.id.clone();
-        let Some(child) = self.child(number) else { return Ok(()) };
+        let Some(child) = self.child(number) else { return };
         child.id.clone_from(&id);
         let (group, uid) = (child.group.clone(), child.uid);
         self.ids.insert(id);
-        let layers = image::open_layers(&spec.root, &self.config.mount_roots, uid);
+        let layers =
+            uid.map_or(Ok(Vec::new()), |uid| image::open_layers(&spec.root, &self.config.mount_roots, uid));
         let activated = layers.map(|layers| trees.extend(layers));
         let activated = activated.and_then(|()| self.cgroups.limit(&group, &spec.limits));
         let activated = activated.and_then(|()| self.activate(number, spec, &trees));
         if let Err(refused) = activated {
             self.fail(number, refused);
         }
-        Ok(())
     }
 
     pub(super) fn full(&self) -> Refused {
@@ -106,65 +80,8 @@ impl Spawner {
         Refused::host(format!("hold more than {} sandboxes", self.config.sandboxes_max), &again)
     }
 
-    /// Forks a sandbox that builds itself and then waits, and gives it to a session. On an error nothing of it is
-    /// left.
-    pub(super) fn fork(&mut self, number: u64) -> Result<(), Refused> {
-        let Some(uid) = self.uids_free.pop_front() else { return Err(self.full()) };
-        let group = format!("s{}", self.next_group);
-        self.next_group += 1;
-        let child = match self.fork_as(&group, uid) {
-            Ok(child) => child,
-            Err(refused) => {
-                if let Err(error) = self.cgroups.remove(&group) {
-                    tracing::warn!(group, %error, "an empty group stays until the next start");
-                }
-                self.uids_free.push_back(uid);
-                return Err(refused);
-            }
-        };
-        let watched = watch(&self.epoll, &child.pidfd, number, Source::Pidfd).and_then(|()| {
-            let Phase::Waiting { ends, .. } = &child.phase else { return Ok(()) };
-            watch(&self.epoll, &ends.line, number, Source::Line)
-        });
-        let session = self.sessions.entry(number).or_insert(Session { socket: None, child: None });
-        session.child = Some(child);
-        if let Err(error) = watched {
-            self.fail(number, Refused::host("watch a sandbox", &error));
-        }
-        Ok(())
-    }
-
-    fn fork_as(&self, group: &str, uid: u32) -> Result<Child, Refused> {
-        let join = self.cgroups.create(group)?;
-        let host = |what: &'static str| move |error: Errno| Refused::host(what, &error.into());
-        let piped = || pipe_with(PipeFlags::CLOEXEC).map_err(host("make a pipe"));
-        let (stdout, stdout_inside) = piped()?;
-        let (stderr, stderr_inside) = piped()?;
-        let (status, status_inside) = piped()?;
-        let flags = SocketFlags::CLOEXEC;
-        let (line, line_inside) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(host("make a socket pair"))?;
-        rustix::io::ioctl_fionbio(&line, true).map_err(host("make a socket pair"))?;
-        let plan = Plan {
-            root: &self.root,
-            filters: &self.filters,
-            uid,
-            tasks: join.tasks,
-            stdout: stdout_inside,
-            stderr: stderr_inside,
-            line: line_inside,
-            status: status_inside,
-        };
-        let unified = join.unified.as_ref().map(AsFd::as_fd);
-        let forked = sys::fork_into_namespaces(unified).map_err(|e| Refused::host("fork a sandbox", &e))?;
-        let Some(pidfd) = forked else { child::run(&plan) };
-        let ends = Ends { line, outputs: [stdout, stderr] };
-        let phase = Phase::Waiting { ends, deadline: Some(Instant::now() + START_MAX) };
-        Ok(Child { id: String::new(), group: group.to_owned(), uid, pidfd, status, phase })
-    }
-
     /// Tells a child its spec. It need not be built yet: the message waits for it.
-    fn activate(&mut self, number: u64, spec: Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
+    pub(super) fn activate(&mut self, number: u64, spec: Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
         let Some(child) = self.child(number) else { return Ok(()) };
         match std::mem::replace(&mut child.phase, Phase::Running) {
             Phase::Waiting { ends, .. } => {
@@ -185,15 +102,24 @@ impl Spawner {
     pub(super) fn on_line(&mut self, number: u64) {
         loop {
             let Some(child) = self.child(number) else { return };
-            let (Phase::Waiting { ends, .. } | Phase::Starting { ends, .. }) = &child.phase else { return };
-            match (wire::receive::<Ready>(ends.line.as_fd()), &mut child.phase) {
-                (Ok(Some((Ready::Built, _))), Phase::Waiting { deadline, .. }) => *deadline = None,
+            let line = match (&child.phase, &child.kind) {
+                (Phase::Waiting { ends, .. } | Phase::Starting { ends, .. }, _) => &ends.line,
+                (_, Kind::Zygote(Parent { line: Some(line), .. })) => line,
+                _ => return,
+            };
+            match (wire::receive::<Ready>(line.as_fd()), &mut child.phase) {
+                (Ok(Some((Ready::Helper, fds))), _) => self.helpers.extend(fds),
+                (Ok(Some((Ready::Built, fds))), _) => self.on_built(number, fds),
                 (Ok(Some((Ready::Listening, fds))), Phase::Starting { listeners, .. }) => {
                     *listeners = Some(fds);
+                    self.go(number);
                 }
                 (Ok(Some((Ready::Failed(refused), _))), _) => return self.fail(number, refused),
+                (Ok(Some((Ready::Ended { pid, zygote, exit }, _))), _) => {
+                    self.on_descendant(number, pid, zygote, exit);
+                }
                 (Ok(Some(_)), _) => {}
-                (Ok(None), _) => return self.started(number),
+                (Ok(None), _) => return self.on_line_end(number),
                 (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => return,
                 (Err(error), _) => {
                     return self.fail(number, Refused::host("hear of the sandbox' start", &error));
@@ -202,13 +128,30 @@ impl Spawner {
         }
     }
 
-    fn started(&mut self, number: u64) {
+    fn on_line_end(&mut self, number: u64) {
+        let Some(Session { child: Some(Child { phase, kind, .. }), .. }) = self.sessions.get_mut(&number)
+        else {
+            return;
+        };
+        match (phase, kind) {
+            (_, Kind::Plain) => self.started(number),
+            // Init of a fork's sandbox lets go when it is whole; the fork may still be on its way.
+            (Phase::Starting { ends, listeners: Some(_), .. }, Kind::Fork(_)) => {
+                let _ = epoll::delete(&self.epoll, &ends.line);
+            }
+            (Phase::Waiting { .. } | Phase::Starting { .. }, _) => self.fail(number, silent()),
+            // Its end comes by its pidfd.
+            (_, Kind::Zygote(parent)) => parent.line = None,
+            (_, Kind::Fork(_)) => {}
+        }
+    }
+
+    pub(super) fn started(&mut self, number: u64) {
         let Some(child) = self.child(number) else { return };
         let Phase::Starting { ends, listeners: Some(listeners), .. } =
             std::mem::replace(&mut child.phase, Phase::Running)
         else {
-            let silent = io::Error::other("it ended without a word");
-            return self.fail(number, Refused::host("set up a sandbox", &silent));
+            return self.fail(number, silent());
         };
         let group = child.group.clone();
         let Files { freezer, cpu, memory_peak } = self.cgroups.files(&group);
@@ -234,7 +177,8 @@ impl Spawner {
         let mut children = self.sessions.values().filter_map(|session| session.child.as_ref());
         let running = children.find(|child| child.id == id && matches!(child.phase, Phase::Running));
         let child = running.ok_or(Refused::Gone)?;
-        sys::sockets_inside(child.pidfd.as_fd(), self.network.as_fd(), wire::SOCKETS).map_err(|error| {
+        let pidfd = child.pidfd.as_ref().ok_or(Refused::Gone)?;
+        sys::sockets_inside(pidfd.as_fd(), self.network.as_fd(), wire::SOCKETS).map_err(|error| {
             match error.raw_os_error() {
                 // It has just ended.
                 Some(libc::ESRCH) => Refused::Gone,
@@ -243,42 +187,81 @@ impl Spawner {
         })
     }
 
-    /// Ends a sandbox that did not start; the node hears why once nothing is left.
+    /// Ends a sandbox that did not start; the node hears why once nothing is left. One that was to be a fork is
+    /// started again without.
     pub(super) fn fail(&mut self, number: u64, refused: Refused) {
         if self.waiting.contains(&number) {
             self.failed_waiting(number, &refused);
         }
+        if let Some(spec) = self.give_up_fork(number, &refused) {
+            if let Err(refused) = self.start_plain(number, spec) {
+                self.end(number, &Reply::Refused(refused));
+            }
+            return;
+        }
         if let Some(child) = self.child(number) {
+            if matches!(child.phase, Phase::Removing { .. }) {
+                return;
+            }
             child.phase = Phase::Failed(refused);
         }
         self.kill(number);
     }
 
     pub(super) fn kill(&mut self, number: u64) {
-        let Some(session) = self.sessions.get(&number) else { return };
-        let Some(child) = &session.child else { return };
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(child) = &mut session.child else { return };
         if matches!(child.phase, Phase::Removing { .. }) {
             return;
         }
-        // The death of the first process is the death of its pid namespace. It may have ended already.
-        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-        self.cgroups.thaw(&child.group);
+        if let Kind::Fork(fork) = &mut child.kind {
+            // Nobody waits for it any more.
+            fork.spec = None;
+        }
+        if let Some(pidfd) = &child.pidfd {
+            // The death of the first process is the death of its pid namespace. It may have ended already.
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            self.cgroups.thaw(&child.group);
+        } else {
+            // Whoever is on the way to become the first process.
+            self.cgroups.end(&child.group);
+            self.gone(number, Exit::Signal(libc::SIGKILL));
+        }
     }
 
     /// The first process ended, and with it all others.
     pub(super) fn on_ended(&mut self, number: u64) {
         // What it said before comes first.
         self.on_line(number);
+        let Some(Child { pidfd: Some(pidfd), status, kind, .. }) = self.child(number) else { return };
+        if let Kind::Fork(Fork { spec: Some(_), .. }) = kind {
+            // It comes again for the session that this one is put aside to.
+            return self.fail(number, silent());
+        }
+        let waited = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let Ok(Some(ended)) = waited else { return };
+        let by_signal = Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL));
+        let exit = match kind {
+            Kind::Plain => {
+                let mut told = [0; 16];
+                let told = rustix::io::read(status, &mut told[..]).ok().and_then(|n| told.get(..n));
+                told.and_then(|told| postcard::from_bytes(told).ok())
+            }
+            Kind::Zygote(_) => None,
+            Kind::Fork(fork) => fork.exit,
+        };
+        let exit = exit.unwrap_or(by_signal);
+        self.gone(number, exit);
+        self.zygote_ended(number);
+    }
+
+    /// Only its groups are left.
+    fn gone(&mut self, number: u64, exit: Exit) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let Some(child) = &mut session.child else { return };
-        let waited =
-            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        let Ok(Some(ended)) = waited else { return };
-        let _ = epoll::delete(&self.epoll, &child.pidfd);
-        let mut told = [0; 16];
-        let told = rustix::io::read(&child.status, &mut told[..]).ok().and_then(|n| told.get(..n));
-        let exit = told.and_then(|told| postcard::from_bytes(told).ok());
-        let exit = exit.unwrap_or(Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL)));
+        if let Some(pidfd) = &child.pidfd {
+            let _ = epoll::delete(&self.epoll, pidfd);
+        }
         let exit = if exit != Exit::Code(0) && self.cgroups.out_of_memory(&child.group) {
             Exit::OutOfMemory
         } else {
@@ -295,4 +278,8 @@ impl Spawner {
     pub(super) fn child(&mut self, number: u64) -> Option<&mut Child> {
         self.sessions.get_mut(&number)?.child.as_mut()
     }
+}
+
+fn silent() -> Refused {
+    Refused::host("set up a sandbox", &io::Error::other("it ended without a word"))
 }

@@ -10,41 +10,29 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     super::wire::Refused,
-    Source, Spawner,
-    life::{Child, Phase},
-    watch_as,
+    Spawner,
+    making::{Child, Make, Phase},
 };
 
 /// How long nothing may have happened before one more is forked: the starts of a burst come closer together, and
 /// each would wait for the fork.
-const FILL_PAUSE: Duration = Duration::from_millis(2);
+pub(super) const FILL_PAUSE: Duration = Duration::from_millis(2);
 /// After a failure the pool is left alone for so long: what fails once fails again.
 const FILL_RETRY: Duration = Duration::from_secs(10);
 /// How often the demand of the last minute is looked at again while the pool is above its floor.
-const SHRINK_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const SHRINK_PAUSE: Duration = Duration::from_secs(1);
 
 impl Spawner {
     /// Gives a sandbox that waits to a session, if there is one.
     pub(super) fn take_waiting(&mut self, number: u64) -> bool {
         while let Some(waiting) = self.waiting.pop_front() {
             // One that has ended, which may not have been noticed yet, stays where it is and is removed.
-            let Some(Child { phase: Phase::Waiting { .. }, pidfd, .. }) = self.child(waiting) else {
-                continue;
-            };
-            if has_ended(pidfd) {
-                continue;
+            match self.child(waiting) {
+                Some(Child { phase: Phase::Waiting { .. }, pidfd: Some(pidfd), .. }) if !has_ended(pidfd) => {
+                }
+                _ => continue,
             }
-            let Some(child) = self.sessions.remove(&waiting).and_then(|session| session.child) else {
-                continue;
-            };
-            let Phase::Waiting { ends, .. } = &child.phase else { continue };
-            let watched = watch_as(&self.epoll, &child.pidfd, number, Source::Pidfd)
-                .and_then(|()| watch_as(&self.epoll, &ends.line, number, Source::Line));
-            let Some(session) = self.sessions.get_mut(&number) else { return false };
-            session.child = Some(child);
-            if let Err(error) = watched {
-                self.fail(number, Refused::host("watch a sandbox", &error));
-            }
+            self.hand_on(waiting, number);
             return true;
         }
         false
@@ -65,7 +53,7 @@ impl Spawner {
                 return Some(left.max(FILL_PAUSE));
             }
             let number = self.session_number();
-            if let Err(refused) = self.fork(number) {
+            if let Err(refused) = self.fork(number, Make::Plain) {
                 self.failed_waiting(number, &refused);
                 return Some(FILL_RETRY);
             }

@@ -1,0 +1,190 @@
+"""A Python interpreter that is forked instead of started: `zygote.py MODULE...`.
+
+It imports the modules, and then, for each sandbox that it is handed over descriptor 3, forks a process that goes there,
+gives up every privilege, and waits for its spec. Then it is what `python3 -m NAME ARGUMENT...` would have become. The
+messages are described in the spawner's `zygotes.rs`.
+
+This process has rights over its own user namespace alone, and of the calls that these allow its filter lets it make
+one: entering a namespace. What a fork must never share with another is made anew in `reseed`. What they do share: the
+addresses of all that was loaded here, and the seed of the hashes of strings.
+
+Only the standard library, and of that what any interpreter has. One thread: a fork has only the one that forked.
+"""
+
+import array
+import ctypes
+import gc
+import importlib
+import os
+import platform
+import random
+import resource
+import runpy
+import signal
+import socket
+import struct
+import sys
+import time
+
+CONTROL = 3
+MESSAGE_BYTES = 128 * 1024
+DESCRIPTORS = 64
+# As many as the spawner lets a zygote have.
+OPEN_FILES = 65_536
+# `capabilities(7)`: what this process was given.
+CAPABILITIES = {"SETPCAP": 8, "SYS_CHROOT": 18, "SYS_ADMIN": 21}
+# `prctl(2)`.
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 22, 24
+SECCOMP_MODE_FILTER = 2
+CAPABILITY_VERSION_3 = 0x20080522
+SETNS = {"x86_64": 308, "aarch64": 268}
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, name + ": " + os.strerror(number))
+
+
+def receive(control):
+    size = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
+    message, ancillary, _, _ = control.recvmsg(MESSAGE_BYTES, size, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return message, list(descriptors)
+
+
+def serve(control):
+    """Forks for each message. Returns in a fork, which has been told its spec."""
+    while True:
+        message, descriptors = receive(control)
+        if not message:
+            os._exit(0)
+        entrances = int(message.split()[1])
+        if os.fork() == 0:
+            return send_off(control, descriptors, entrances)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def send_off(control, descriptors, entrances):
+    """Between the zygote and a fork: a process enters the sandbox, and its child is born there."""
+    word = socket.socket(fileno=descriptors[0])
+    try:
+        # Should the zygote be let go of now, this must not stay behind.
+        call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        control.close()
+        outputs, groups = descriptors[1:3], descriptors[3 : 3 + entrances]
+        for group in groups:
+            os.write(group, b"0")
+        for namespace in descriptors[3 + entrances :]:
+            call("setns", namespace, 0)
+        pid = os.fork()
+        if pid:
+            word.send(b"pid %d" % pid)
+            os._exit(0)
+        confine(word, outputs)
+        word.send(b"waiting")
+        spec = word.recv(MESSAGE_BYTES)
+        if not spec:
+            os._exit(0)
+        word.close()
+        return spec
+    except BaseException as error:
+        try:
+            word.send(b"failed " + repr(error).encode()[:400])
+        finally:
+            os._exit(1)
+
+
+def confine(word, outputs):
+    """Connects the outputs, closes all else, and gives up every privilege for good."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    null = os.open("/dev/null", os.O_RDONLY)
+    for number, descriptor in enumerate([null] + outputs):
+        os.dup2(descriptor, number)
+    os.closerange(3, word.fileno())
+    os.closerange(word.fileno() + 1, OPEN_FILES)
+    for capability in CAPABILITIES.values():
+        call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
+    # Without permitted capabilities there are no ambient ones.
+    call("capset", struct.pack("=Ii", CAPABILITY_VERSION_3, 0), struct.pack("=6I", 0, 0, 0, 0, 0, 0))
+    forbid_setns()
+
+
+def forbid_setns():
+    """The last call that other sandboxes cannot make: a filter before the one that is there."""
+    instruction = struct.Struct("=HBBI")
+    program = b"".join(
+        instruction.pack(*one)
+        for one in [
+            (0x20, 0, 0, 0),  # load the number of the call
+            (0x15, 0, 1, SETNS[platform.machine()]),
+            (0x06, 0, 0, 0x00050001),  # EPERM
+            (0x06, 0, 0, 0x7FFF0000),  # allow
+        ]
+    )
+    buffer = ctypes.create_string_buffer(program, len(program))
+    filters = struct.pack("=H6xQ", len(program) // instruction.size, ctypes.addressof(buffer))
+    call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filters, 0, 0)
+
+
+def reseed():
+    """Gives this process random numbers of its own, and forgets what was derived from the old ones."""
+    random.seed()
+    if "ssl" in sys.modules:
+        sys.modules["ssl"].RAND_add(os.urandom(32), 32.0)
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "uuid" in sys.modules:
+        sys.modules["uuid"]._last_timestamp = None
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"]._name_sequence = None
+
+
+def become(spec):
+    """Runs what the spec says: a module, as `-m` would."""
+    parts = spec.split(b"\0")[:-1]
+    cwd, open_files, count = parts[0], int(parts[1]), int(parts[2])
+    arguments = [os.fsdecode(part) for part in parts[3 : 3 + count]]
+    environment = [part.partition(b"=") for part in parts[3 + count :]]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = open_files if hard == resource.RLIM_INFINITY else min(open_files, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    os.environ.clear()
+    for name, _, value in environment:
+        os.environb[name] = value
+    time.tzset()
+    os.chdir(cwd)
+    reseed()
+    if arguments[1] != "-m":
+        sys.exit("a fork can run a module alone: python3 -m NAME")
+    # The place of the script in the list is that of the working folder; folders that were not there may be now.
+    sys.path[0] = os.getcwd()
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
+    sys.argv = arguments[2:]
+    runpy.run_module(arguments[2], run_name="__main__", alter_sys=True)
+
+
+def main():
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        sys.exit("what was imported started threads: %d of them" % threads)
+    gc.collect()
+    gc.freeze()
+    control = socket.socket(fileno=CONTROL)
+    control.send(b"ready")
+    become(serve(control))
+
+
+if __name__ == "__main__":
+    main()
