@@ -86,6 +86,7 @@ print(sorted(os.listdir('/proc/self/fd'))[:4], resource.getrlimit(resource.RLIMI
 print(sorted(os.listdir('/')), [name for _, name in socket.if_nameindex()])
 print(open('/proc/self/oom_score_adj').read().strip(), os.getuid() == os.geteuid() == os.getgid(), os.getgroups())
 print(signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL)
+print(open('/proc/self/cmdline').read().strip('\\0').split('\\0'))
 print(subprocess.run(['/bin/echo', 'child'], capture_output=True, text=True).stdout, end='')
 libc = ctypes.CDLL(None, use_errno=True)
 def call(name, *args):
@@ -115,6 +116,7 @@ open('/tmp/x', 'w').write('x')
 ['bin', 'dev', 'etc', 'lib', 'lib64', 'proc', 'sbin', 'tmp', 'usr', 'var'] ['lo']
 500 True []
 True
+['/usr/bin/python3', '-m', 'code_of_a_test', 'one', 'two']
 child
 setns EPERM\nunshare EPERM\nunshare EPERM\nmount EPERM\numount2 EPERM\nsethostname EPERM\nchroot EPERM\nkill EPERM
 setuid EINVAL

@@ -295,10 +295,13 @@ impl Platform {
         processes::descendants(self.child.id())
     }
 
-    /// The processes that are none of the platform's own: functions, and what holds them.
+    /// The processes that are none of the platform's own: functions, and what holds them. An interpreter that waits to
+    /// be forked is nobody's yet, and goes some minutes after the last call.
     #[must_use]
     pub fn functions(&self) -> Vec<Process> {
-        self.processes().into_iter().filter(|process| process.role().is_none()).collect()
+        let of_a_function =
+            |process: &Process| process.role().is_none() && !process.command.contains("/zygote.py ");
+        self.processes().into_iter().filter(of_a_function).collect()
     }
 
     /// Kills the supervisor, as it stands.

@@ -147,6 +147,16 @@ def reseed():
         sys.modules["tempfile"]._name_sequence = None
 
 
+def rename(arguments):
+    """Writes the arguments over the zygote's, so that lists of processes show what runs: `proc_pid_stat(5)`, 48, 49."""
+    with open("/proc/self/stat", "rb") as stat:
+        fields = stat.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    name = b"\0".join(os.fsencode(argument) for argument in arguments)[: end - start - 1]
+    ctypes.memset(start, 0, end - start)
+    ctypes.memmove(start, name, len(name))
+
+
 def become(spec):
     """Runs what the spec says: a module, as `-m` would."""
     parts = spec.split(b"\0")[:-1]
@@ -160,6 +170,7 @@ def become(spec):
     for name, _, value in environment:
         os.environb[name] = value
     time.tzset()
+    rename(arguments)
     os.chdir(cwd)
     reseed()
     if arguments[1] != "-m":

@@ -147,7 +147,8 @@ pub(crate) fn skipped(test: &str, reason: &str) {
 pub(crate) fn forked_python(test: &str) -> Option<(Runtime, Launch)> {
     let (runtime, _) = python(test)?;
     let state = tools::awslambdaric(python_minor()?)?;
-    runtime::install_clients(&state).expect("a file");
+    static INSTALLED: std::sync::Once = std::sync::Once::new();
+    INSTALLED.call_once(|| runtime::install_clients(&state).expect("a file"));
     let launch = available(&runtime, &state).expect("installed");
     Some((runtime, launch))
 }

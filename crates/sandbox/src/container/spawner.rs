@@ -67,6 +67,9 @@ const REMOVE_LATE: Duration = Duration::from_millis(50);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// How long the end of the spawner waits for the sandboxes to be gone.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// How long a spawner waits for its predecessor's lock: such a child lives for milliseconds.
+const LOCK_MAX: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
@@ -178,7 +181,7 @@ impl Spawner {
         }
         let lock_path = config.socket.with_extension("lock");
         let lock = std::fs::File::create(&lock_path).map_err(|e| named(&e, &lock_path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        take(&lock)
             .map_err(|_| io::Error::other(format!("another spawner holds {}", lock_path.display())))?;
         let root = config.socket.with_file_name("sandbox-root");
         std::fs::create_dir_all(&root).map_err(|e| named(&e, &root))?;
@@ -427,6 +430,17 @@ impl Spawner {
             let _ = std::fs::remove_file(path);
         }
         let _ = std::fs::remove_dir(&self.root);
+    }
+}
+
+/// Takes the lock, for which a child that a killed predecessor was just forking may have to end first.
+fn take(lock: &std::fs::File) -> io::Result<()> {
+    let deadline = Instant::now() + LOCK_MAX;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            taken => return Ok(taken?),
+        }
     }
 }
 

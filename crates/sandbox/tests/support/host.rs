@@ -3,7 +3,7 @@
 
 use std::{
     future::Future,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::atomic::{AtomicU32, Ordering},
@@ -76,8 +76,15 @@ impl Host {
         self.spawner.wait().expect("reaped");
     }
 
+    /// Returns when the new spawner has its socket: a child that the old one was just forking may hold the old one
+    /// for a moment longer, and who dials that is turned away.
     pub(crate) fn start_again(&mut self) {
+        let number = |socket: &Path| std::fs::metadata(socket).map(|socket| socket.ino()).ok();
+        let old = number(&self.socket());
         self.spawner = self.command().spawn().expect("the spawner starts");
+        while number(&self.socket()) == old {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// Every group of this host's spawner.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    event::poll,
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, open},
     io::Errno,
     process::{
@@ -105,7 +105,10 @@ fn confine(plan: &Plan<'_>, kept: &OwnedFd) -> Result<(), Refused> {
         })
         .and_then(|()| Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
         .and_then(|()| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-    if confined.is_err() {
+    // A spawner that died before that last call is found out by its end.
+    let mut polled = [PollFd::new(kept, PollFlags::empty())];
+    let alone = poll(&mut polled, Some(&Timespec::default())).is_ok_and(|gone| gone > 0);
+    if confined.is_err() || alone {
         // The line may be closed already; the spawner sees a sandbox that ended without a word.
         sys::exit_now(1);
     }
