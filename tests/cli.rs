@@ -300,7 +300,9 @@ fn a_rollback_takes_the_app_of_the_folder() {
 #[test]
 fn each_template_begins_an_app_and_never_writes_over_anything() {
     let folder = folder();
-    for template in ["js-component", "rust-component", "python-lambda", "node-lambda"] {
+    for template in
+        ["js-component", "rust-component", "python-lambda", "node-lambda", "http-python", "http-node"]
+    {
         let printed = stdout(&rouse(folder.path(), &["init", template, "--template", template]));
         assert!(printed.contains("rouse dev"), "{printed}");
         let again = failure(&rouse(folder.path(), &["init", template, "--template", template]));

@@ -153,6 +153,10 @@ pub(crate) enum Template {
     PythonLambda,
     /// An AWS Lambda handler for Node.js.
     NodeLambda,
+    /// A function for Google's Functions Framework in Python.
+    HttpPython,
+    /// An HTTP server in Node.js.
+    HttpNode,
 }
 
 /// What `rouse dev` takes.
@@ -287,7 +291,7 @@ pub(crate) struct DeleteArgs {
 /// `rouse runtime …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RuntimeCommand {
-    /// Put a runtime's support in place, such as python3.11.
+    /// Put a runtime's support in place, such as python3.11 or functions-framework-python3.11.
     Install {
         /// The runtime.
         runtime: String,

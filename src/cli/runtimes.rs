@@ -1,5 +1,6 @@
-//! Puts in place what an interpreter needs to speak the Lambda contract: AWS's runtime interface client,
-//! from PyPI, in `<state>/runtimes/python3.N`.
+//! Puts in place what an interpreter needs to speak its contract, in `<state>/runtimes/`: AWS's runtime interface
+//! client from PyPI in `python3.N`, Google's Functions Framework from PyPI or npm in
+//! `functions-framework-<runtime>`.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rouse_types::Runtime;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::process::Command;
 
@@ -15,43 +17,117 @@ use super::{progress::Progress, report::hinted};
 
 /// The client, in the version that was tried.
 const CLIENT: &str = "awslambdaric==4.2.2";
+/// Google's framework, in the versions that were tried.
+const FRAMEWORK_PYTHON: &str = "functions-framework==3.10.2";
+const FRAMEWORK_NODE: &str = "@google-cloud/functions-framework@5.0.5";
+/// What stands before the runtime's name in the framework's.
+const FRAMEWORK: &str = "functions-framework-";
 /// Says, in a folder that is complete, what is in it.
 const MARKER: &str = ".rouse-runtime";
 /// Where the platform looks for interpreters: what sandboxes see of the host.
 const INTERPRETER_FOLDERS: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
 
-/// Whether the support for this Python is there.
-pub(crate) fn has_python(state: &Path, minor: u8) -> bool {
-    let marker = folder(state, minor).join(MARKER);
-    std::fs::read_to_string(marker).is_ok_and(|text| text.trim() == CLIENT)
+/// What can be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Support {
+    /// What a Python needs to speak the Lambda contract.
+    Python(u8),
+    /// Google's framework for a runtime.
+    Framework(Runtime),
 }
 
-/// Installs the support for this Python; at once done when it is there.
-pub(crate) async fn install_python(state: &Path, minor: u8) -> anyhow::Result<PathBuf> {
-    let target = folder(state, minor);
-    if has_python(state, minor) {
-        return Ok(target);
+impl Support {
+    /// By the name that people write.
+    pub(crate) fn parse(name: &str) -> anyhow::Result<Self> {
+        let (text, is_framework) = match name.strip_prefix(FRAMEWORK) {
+            Some(runtime) => (runtime, true),
+            None => (name, false),
+        };
+        let runtime: Runtime = text.parse().context("install a runtime")?;
+        match (runtime, is_framework) {
+            (Runtime::Python { minor }, false) => Ok(Self::Python(minor)),
+            (runtime @ (Runtime::Python { .. } | Runtime::Node { .. }), true) => Ok(Self::Framework(runtime)),
+            (runtime, true) => bail!("there is no Functions Framework for {runtime}"),
+            (runtime, false) => Err(hinted(
+                format!("{runtime} needs nothing installed"),
+                "python3.N does, and functions-framework-python3.N or -nodejsN for Google's functions; for nodejsN, \
+                 install Node.js itself",
+            )),
+        }
     }
-    let interpreter = interpreter(minor)?;
-    let runtimes = state.join("runtimes");
-    std::fs::create_dir_all(&runtimes).with_context(|| format!("create {}", runtimes.display()))?;
-    // Beside its target, so that a rename brings it into place.
-    let fresh = tempfile::Builder::new().prefix(".new-").tempdir_in(&runtimes).context("make a folder")?;
-    let _progress = Progress::spinner(format!("installing {CLIENT} for python3.{minor}"));
-    pip(&interpreter, minor, fresh.path()).await?;
-    std::fs::write(fresh.path().join(MARKER), CLIENT).context("write the marker")?;
-    // Processes without privileges read it.
-    let readable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(fresh.path(), readable).context("make the runtime readable")?;
-    let flags = if target.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
-    renameat_with(CWD, fresh.path(), CWD, &target, flags)
-        .with_context(|| format!("put {} in place", target.display()))?;
-    // After an exchange, what the temporary folder holds is the old one, and goes with it.
-    Ok(target)
+
+    fn package(&self) -> &'static str {
+        match self {
+            Self::Python(_) => CLIENT,
+            Self::Framework(Runtime::Python { .. }) => FRAMEWORK_PYTHON,
+            Self::Framework(_) => FRAMEWORK_NODE,
+        }
+    }
+
+    fn folder(&self, state: &Path) -> PathBuf {
+        state.join("runtimes").join(self.to_string())
+    }
+
+    /// Whether it is there.
+    pub(crate) fn is_there(&self, state: &Path) -> bool {
+        let marker = self.folder(state).join(MARKER);
+        std::fs::read_to_string(marker).is_ok_and(|text| text.trim() == self.package())
+    }
+
+    /// Installs it; at once done when it is there.
+    pub(crate) async fn install(&self, state: &Path) -> anyhow::Result<PathBuf> {
+        let (target, package) = (self.folder(state), self.package());
+        if self.is_there(state) {
+            return Ok(target);
+        }
+        let runtimes = state.join("runtimes");
+        std::fs::create_dir_all(&runtimes).with_context(|| format!("create {}", runtimes.display()))?;
+        // Beside its target, so that a rename brings it into place.
+        let fresh =
+            tempfile::Builder::new().prefix(".new-").tempdir_in(&runtimes).context("make a folder")?;
+        let _progress = Progress::spinner(format!("installing {package} as {self}"));
+        match self {
+            Self::Python(minor) | Self::Framework(Runtime::Python { minor }) => {
+                pip(&interpreter(*minor)?, *minor, package, fresh.path()).await?;
+            }
+            Self::Framework(_) => npm(package, fresh.path()).await?,
+        }
+        std::fs::write(fresh.path().join(MARKER), package).context("write the marker")?;
+        // Processes without privileges read it.
+        let readable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(fresh.path(), readable).context("make the runtime readable")?;
+        let flags = if target.exists() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        renameat_with(CWD, fresh.path(), CWD, &target, flags)
+            .with_context(|| format!("put {} in place", target.display()))?;
+        // After an exchange, what the temporary folder holds is the old one, and goes with it.
+        Ok(target)
+    }
 }
 
-fn folder(state: &Path, minor: u8) -> PathBuf {
-    state.join(format!("runtimes/python3.{minor}"))
+impl std::fmt::Display for Support {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Python(minor) => write!(f, "python3.{minor}"),
+            Self::Framework(runtime) => write!(f, "{FRAMEWORK}{runtime}"),
+        }
+    }
+}
+
+async fn npm(package: &str, target: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new("npm");
+    command.arg("install").arg("--prefix").arg(target).args(["--no-audit", "--no-fund", "--loglevel=error"]);
+    let output = command.arg(package).stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let install_npm = "apt-get install npm, or `npm install` the package in the function's own folder";
+    let output = output.map_err(|error| hinted(format!("npm cannot be run: {error}"), install_npm))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let told = String::from_utf8_lossy(&output.stderr);
+    let first = told.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    bail!(hinted(
+        format!("npm could not install {package}: {first}"),
+        "it needs the npm registry, or the one that its settings name",
+    ))
 }
 
 fn interpreter(minor: u8) -> anyhow::Result<PathBuf> {
@@ -66,7 +142,7 @@ fn interpreter(minor: u8) -> anyhow::Result<PathBuf> {
     })
 }
 
-async fn pip(interpreter: &Path, minor: u8, target: &Path) -> anyhow::Result<()> {
+async fn pip(interpreter: &Path, minor: u8, package: &str, target: &Path) -> anyhow::Result<()> {
     let interpreter = interpreter.to_str().context("the interpreter's path is not UTF-8")?;
     // The interpreter's own pip; else any that can work for another interpreter (pip 22.3 and newer).
     let candidates: [&[&str]; 3] =
@@ -85,7 +161,7 @@ async fn pip(interpreter: &Path, minor: u8, target: &Path) -> anyhow::Result<()>
             run(&["install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile"])
                 .arg("--target")
                 .arg(target)
-                .arg(CLIENT)
+                .arg(package)
                 .output()
                 .await
                 .context("run pip")?;
@@ -96,7 +172,7 @@ async fn pip(interpreter: &Path, minor: u8, target: &Path) -> anyhow::Result<()>
         let last: Vec<_> = told.lines().rev().filter(|line| !line.trim().is_empty()).take(3).collect();
         let last: Vec<_> = last.into_iter().rev().collect();
         bail!(hinted(
-            format!("pip could not install {CLIENT} for python3.{minor}: {}", last.join(" / ")),
+            format!("pip could not install {package} for python3.{minor}: {}", last.join(" / ")),
             "it needs PyPI (or an index named by PIP_INDEX_URL); where it must compile, \
              apt-get install gcc g++ make autoconf automake libtool",
         ));

@@ -45,6 +45,18 @@ fn table(template: Template) -> &'static [(&'static str, &'static str)] {
             "README.md" <- "README.md",
             ".gitignore" <- "gitignore",
         ),
+        Template::HttpPython => files!("http-python":
+            "rouse.toml" <- "rouse.toml",
+            "hello/main.py" <- "hello/main.py",
+            "README.md" <- "README.md",
+            ".gitignore" <- "gitignore",
+        ),
+        Template::HttpNode => files!("http-node":
+            "rouse.toml" <- "rouse.toml",
+            "hello/server.mjs" <- "hello/server.mjs",
+            "README.md" <- "README.md",
+            ".gitignore" <- "gitignore",
+        ),
     }
 }
 

@@ -48,6 +48,9 @@ pub(super) fn run(
             engine_tag: rouse_wasm::engine_tag(),
             runtimes: runtimes(),
             runtime_check: check,
+            server_check: |runtime, http, handler, code, state| {
+                rouse_contract::http::Launch::find(runtime, http, handler, code, state).map(|_| ())
+            },
             isolations,
             prices,
             retention: Retention::default(),

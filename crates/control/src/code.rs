@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// Where the code of a version lies.
-    fn place(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn place(&self, digest: &Digest) -> PathBuf {
         self.code.join(digest.hex())
     }
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rouse_api::{DeployEvent, DeployFunction, DeployRequest};
-use rouse_types::{AppName, Code, Refusal, Runtime, TenantId};
+use rouse_types::{AppName, Code, Contract, Refusal, Runtime, TenantId};
 
 use crate::{body::Lines, check, code, control::Control, state};
 
@@ -90,14 +90,21 @@ async fn prepare(
     } else {
         events.send(&DeployEvent::Compiling { function: name.clone() }).await;
     }
-    let (store, blobs, runtime) = (control.code.clone(), control.blobs.clone(), function.runtime.clone());
-    let (check, state) = (control.config.runtime_check, control.config.state.clone());
+    let (store, blobs, config) = (control.code.clone(), control.blobs.clone(), &control.config);
+    let (check, check_server, state) = (config.runtime_check, config.server_check, config.state.clone());
+    let (runtime, http, handler) =
+        (function.runtime.clone(), function.http.clone(), function.handler.clone());
+    let contract = function.contract.unwrap_or_else(|| runtime.default_contract());
     let installed = tokio::task::spawn_blocking(move || {
         // It may run an interpreter to ask for its version.
-        if !is_component {
+        if contract == Contract::Lambda {
             check(&runtime, &state)?;
         }
-        store.install(&blobs, &digest, &runtime)
+        let cached = store.install(&blobs, &digest, &runtime)?;
+        if contract == Contract::Http {
+            check_server(&runtime, &http, handler.as_deref(), &store.place(&digest), &state)?;
+        }
+        Ok(cached)
     });
     let installed = installed.await;
     let cached =

@@ -44,13 +44,17 @@ use std::{
 use rouse_api::IsolationInfo;
 use rouse_metering::PriceSheet;
 use rouse_store::journal;
-use rouse_types::{Clock, Refusal, Runtime};
+use rouse_types::{Clock, HttpSettings, Refusal, Runtime};
 use tokio_util::sync::CancellationToken;
 
 pub use otlp::Otlp;
 
 /// Whether a runtime can be used here, given the state folder; else why not and what to do.
 pub type RuntimeCheck = fn(&Runtime, &Path) -> Result<(), Refusal>;
+
+/// Says whether the code in a folder can be started as a server on this machine: with its runtime, settings and
+/// handler, and the platform's state folder.
+pub type ServerCheck = fn(&Runtime, &HttpSettings, Option<&str>, &Path, &Path) -> Result<(), Refusal>;
 
 /// What control is told at its start.
 pub struct Config {
@@ -73,6 +77,8 @@ pub struct Config {
     pub runtimes: Vec<Runtime>,
     /// Whether one of them can be used.
     pub runtime_check: RuntimeCheck,
+    /// Whether a server's code can be started here, once it is in its place.
+    pub server_check: ServerCheck,
     /// How code is confined here.
     pub isolations: Vec<IsolationInfo>,
     /// What things cost from now on.

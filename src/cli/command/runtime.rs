@@ -1,13 +1,10 @@
 //! `rouse runtime`: the support that interpreters need to speak their contract.
 
-use anyhow::Context as _;
-use rouse_types::Runtime;
-
 use crate::cli::{
     args::{Global, RuntimeCommand},
     client, out,
-    report::hinted,
-    runtimes, state,
+    runtimes::Support,
+    state,
     style::Style,
     table::Table,
 };
@@ -15,18 +12,12 @@ use crate::cli::{
 pub(crate) async fn run(global: &Global, command: RuntimeCommand) -> anyhow::Result<()> {
     match command {
         RuntimeCommand::Install { runtime } => {
-            let runtime: Runtime = runtime.parse().context("install a runtime")?;
-            let Runtime::Python { minor } = runtime else {
-                return Err(hinted(
-                    format!("{runtime} needs nothing installed"),
-                    "only python3.N does; for nodejsN, install Node.js itself",
-                ));
-            };
-            let folder = runtimes::install_python(&state::folder(global), minor).await?;
+            let support = Support::parse(&runtime)?;
+            let folder = support.install(&state::folder(global)).await?;
             if global.json {
-                return out::json(&serde_json::json!({ "runtime": runtime, "folder": folder }));
+                return out::json(&serde_json::json!({ "runtime": support.to_string(), "folder": folder }));
             }
-            out::text(&format!("{runtime} is ready in {}\n", folder.display()))
+            out::text(&format!("{support} is ready in {}\n", folder.display()))
         }
         RuntimeCommand::List => {
             let info = client(global)?.info().await?;

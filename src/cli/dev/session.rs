@@ -8,12 +8,13 @@ use std::{
 
 use rouse_api::{Client, DeployRequest, Deployment};
 use rouse_manifest::Function;
-use rouse_types::{FunctionName, Runtime, TenantId};
+use rouse_types::{Contract, FunctionName, Runtime, TenantId};
 
 use super::watch;
 use crate::cli::{
     app::App,
-    build, out, report, runtimes,
+    build, out, report,
+    runtimes::Support,
     ship::{self, Package},
     style::Style,
     units,
@@ -102,23 +103,30 @@ impl Session {
     }
 
     async fn install_runtimes(&self, app: &App) -> anyhow::Result<()> {
-        let functions = app.manifest.functions.values();
-        let minors: BTreeSet<u8> = functions.filter_map(|function| python(app, function)).collect();
-        for minor in minors {
-            runtimes::install_python(&self.state, minor).await?;
+        for function in app.manifest.functions.values() {
+            if let Some(support) = support(app, function) {
+                support.install(&self.state).await?;
+            }
         }
         Ok(())
     }
 }
 
-/// The Python that a function needs, as far as it is known before its build.
-fn python(app: &App, function: &Function) -> Option<u8> {
+/// What a function needs installed, as far as it is known before its build.
+fn support(app: &App, function: &Function) -> Option<Support> {
+    let source = app.source(function).ok()?;
     let runtime = match &function.runtime {
         Some(runtime) => runtime.clone(),
-        None => build::runtime_of(&app.source(function).ok()?).ok()?,
+        None => build::runtime_of(&source).ok()?,
     };
+    if function.contract == Some(Contract::Http) {
+        let brought = ["functions_framework", "node_modules/@google-cloud/functions-framework"];
+        let needed = function.command.is_empty() && !brought.iter().any(|path| source.join(path).exists());
+        let known = matches!(runtime, Runtime::Python { .. } | Runtime::Node { .. });
+        return (needed && known).then_some(Support::Framework(runtime));
+    }
     match runtime {
-        Runtime::Python { minor } => Some(minor),
+        Runtime::Python { minor } => Some(Support::Python(minor)),
         Runtime::Component | Runtime::Node { .. } | Runtime::Provided => None,
     }
 }

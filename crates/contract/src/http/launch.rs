@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rouse_sandbox::{Mount, Network, Root, Spec};
-use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
+use rouse_types::{Code, FunctionVersion, HttpSettings, Refusal, Runtime};
 
 use super::{
     environment::{self, CODE_ROOT, FRAMEWORK_DIR},
@@ -33,6 +33,20 @@ impl Launch {
     /// # Errors
     /// [`Code::RuntimeMissing`] when a program is not there, with the next step.
     pub fn of(version: &FunctionVersion, code: &Path, state: &Path) -> Result<Self, Refusal> {
+        Self::find(&version.runtime, &version.http, version.handler.as_deref(), code, state)
+    }
+
+    /// [`Launch::of`] before there is a version.
+    ///
+    /// # Errors
+    /// As [`Launch::of`].
+    pub fn find(
+        runtime: &Runtime,
+        http: &HttpSettings,
+        handler: Option<&str>,
+        code: &Path,
+        state: &Path,
+    ) -> Result<Self, Refusal> {
         let mut launch = Self {
             argv: Vec::new(),
             env: Vec::new(),
@@ -40,22 +54,20 @@ impl Launch {
             mounts: vec![Mount { source: code.to_owned(), target: CODE_ROOT.into() }],
             root: Root::Host,
         };
-        let command = &version.http.command;
-        if let Some((program, arguments)) = command.split_first() {
+        if let Some((program, arguments)) = http.command.split_first() {
             launch.argv = vec![resolve(program)?];
             launch.argv.extend(arguments.iter().cloned());
-            if let Runtime::Python { .. } = version.runtime {
+            if let Runtime::Python { .. } = runtime {
                 launch.env.push(("PYTHONUNBUFFERED".into(), "1".into()));
                 launch.env.push(("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
             }
             return Ok(launch);
         }
-        if version.runtime == Runtime::Provided {
+        if *runtime == Runtime::Provided {
             launch.argv = vec![format!("{CODE_ROOT}/bootstrap")];
             return Ok(launch);
         }
-        let handler = version.handler.as_deref().unwrap_or_default();
-        let framework = framework::find(&version.runtime, handler, code, state)?;
+        let framework = framework::find(runtime, handler.unwrap_or_default(), code, state)?;
         launch.argv = framework.argv;
         launch.env = framework.env;
         launch.mounts.extend(framework.support.map(|source| Mount { source, target: FRAMEWORK_DIR.into() }));

@@ -124,6 +124,7 @@ impl Platform {
             engine_tag: "test-1".to_owned(),
             runtimes: vec![Runtime::Component, Runtime::Python { minor: 11 }, Runtime::Python { minor: 99 }],
             runtime_check: check,
+            server_check: |_, _, _, _, _| Ok(()),
             isolations: Vec::new(),
             prices: rouse_metering::PriceSheet::default(),
             retention: Retention::default(),
