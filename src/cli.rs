@@ -10,6 +10,7 @@ mod build;
 mod command;
 mod dev;
 mod ignore;
+mod image;
 mod out;
 mod pack;
 mod progress;

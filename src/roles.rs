@@ -209,7 +209,7 @@ fn spawner(state: &Path, user: Option<Unprivileged>) -> anyhow::Result<ExitCode>
         socket: state.join("run").join(SPAWNER_SOCKET),
         owner: user.map_or((own, rustix::process::getegid().as_raw()), |user| (user.uid, user.gid)),
         instance: instance_name(state),
-        mount_roots: ["code", "runtimes"].map(|folder| state.join(folder)).to_vec(),
+        mount_roots: ["code", "layers", "runtimes"].map(|folder| state.join(folder)).to_vec(),
         first_uid: SANDBOX_UID_FIRST,
         sandboxes_max: SANDBOXES_MAX,
         pool: rouse_sandbox::container::Pool::default(),

@@ -68,7 +68,7 @@ fn identify(function: &Function, artifact: PathBuf) -> anyhow::Result<Built> {
     };
     let archive = matches!(&contents, Contents::File(name) if name.ends_with(".zip"));
     let handler = match (&function.handler, &runtime) {
-        (handler, Runtime::Component | Runtime::Provided) => handler.clone(),
+        (handler, Runtime::Component | Runtime::Provided | Runtime::Image) => handler.clone(),
         (handler, _) if !function.command.is_empty() => handler.clone(),
         (Some(handler), _) => Some(handler.clone()),
         (None, _) if archive => {

@@ -1,14 +1,14 @@
 //! From source to live: build, pack, upload what the platform does not have, deploy.
 
-use std::io::Write as _;
+use std::{io::Write as _, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use rouse_api::{Client, DeployEvent, DeployFunction, DeployRequest, Deployment};
 use rouse_manifest::Function;
-use rouse_types::{AppName, Digest, FunctionName, TenantId};
+use rouse_types::{AppName, Digest, FunctionName, Isolation, Runtime, TenantId};
 
-use super::{app::App, build, pack, progress::Progress, style::Style, units};
+use super::{app::App, build, image, pack, progress::Progress, style::Style, units};
 
 /// An upload that is smaller is over before a bar is drawn.
 const BAR_BYTES_MIN: usize = 1 << 20;
@@ -19,11 +19,27 @@ pub(crate) struct Package {
     /// What the platform is told of it.
     pub(crate) function: DeployFunction,
     /// Its code.
-    pub(crate) code: Bytes,
+    pub(crate) code: Payload,
+}
+
+/// What is uploaded of a function.
+#[derive(Debug, Clone)]
+pub(crate) enum Payload {
+    /// A component or an archive.
+    Bytes(Bytes),
+    /// An image's archive.
+    File(Arc<image::Archive>),
+    /// Nothing: the platform pulls an image.
+    Nothing,
 }
 
 /// Builds and packs one function.
 pub(crate) async fn package(app: &App, name: &FunctionName, function: &Function) -> anyhow::Result<Package> {
+    if let Some(image) = &function.image {
+        return image::package(app, name, function, image)
+            .await
+            .with_context(|| format!("function '{name}'"));
+    }
     let built = {
         let _progress = function.build.as_ref().map(|_| Progress::spinner(format!("building {name}")));
         build::build(app, name, function).await?
@@ -38,39 +54,61 @@ pub(crate) async fn package(app: &App, name: &FunctionName, function: &Function)
     .await
     .context("pack")?
     .with_context(|| format!("pack function '{name}'"))?;
-    let function = DeployFunction {
+    let described = describe(name, function, built.runtime, built.isolation);
+    let function = DeployFunction { code: Some(digest), handler: built.handler, ..described };
+    Ok(Package { function, code: Payload::Bytes(code) })
+}
+
+/// What the manifest alone says of a function.
+pub(super) fn describe(
+    name: &FunctionName,
+    function: &Function,
+    runtime: Runtime,
+    isolation: Isolation,
+) -> DeployFunction {
+    DeployFunction {
         name: name.clone(),
-        code: digest,
-        runtime: built.runtime,
+        code: None,
+        image: None,
+        runtime,
         contract: function.contract,
         http: function.http(),
-        handler: built.handler,
-        isolation: built.isolation,
+        handler: None,
+        isolation,
         env: function.env.clone(),
         limits: function.limits(),
         scaling: function.scaling(),
         egress: function.egress.clone(),
         aliases: Vec::new(),
-    };
-    Ok(Package { function, code })
+    }
 }
 
 /// Uploads the code that the platform does not have yet.
 pub(crate) async fn upload(client: &Client, package: &Package) -> anyhow::Result<()> {
     let Package { function, code } = package;
     let name = &function.name;
-    if client.has_blob(&function.code).await.with_context(|| format!("upload function '{name}'"))? {
+    let Some(digest) = &function.code else { return Ok(()) };
+    if client.has_blob(digest).await.with_context(|| format!("upload function '{name}'"))? {
         return Ok(());
     }
-    if code.len() < BAR_BYTES_MIN {
-        client.put_blob_bytes(code.clone()).await.with_context(|| format!("upload function '{name}'"))?;
-        return Ok(());
-    }
-    let mut file = tempfile::NamedTempFile::new().context("make a temporary file")?;
-    file.write_all(code).context("write a temporary file")?;
-    let progress = Progress::bytes(format!("uploading {name}"), code.len() as u64);
+    let written;
+    let (path, bytes) = match code {
+        Payload::Nothing => return Ok(()),
+        Payload::Bytes(code) if code.len() < BAR_BYTES_MIN => {
+            client.put_blob_bytes(code.clone()).await.with_context(|| format!("upload function '{name}'"))?;
+            return Ok(());
+        }
+        Payload::Bytes(code) => {
+            let mut file = tempfile::NamedTempFile::new().context("make a temporary file")?;
+            file.write_all(code).context("write a temporary file")?;
+            written = file;
+            (written.path(), code.len() as u64)
+        }
+        Payload::File(archive) => (archive.path(), archive.bytes()),
+    };
+    let progress = Progress::bytes(format!("uploading {name}"), bytes);
     client
-        .put_blob(&function.code, file.path(), progress.position())
+        .put_blob(digest, path, progress.position())
         .await
         .with_context(|| format!("upload function '{name}'"))?;
     Ok(())
@@ -85,10 +123,23 @@ pub(crate) async fn put_live(
 ) -> anyhow::Result<Deployment> {
     let style = Style::stderr();
     let progress = Progress::spinner(format!("deploying {app}"));
+    let mut pull: Option<(FunctionName, Progress)> = None;
     let mut events =
         client.deploy(tenant, app, request).await.with_context(|| format!("deploy app '{app}'"))?;
     while let Some(event) = events.next().await {
-        match event.with_context(|| format!("deploy app '{app}'"))? {
+        let event = event.with_context(|| format!("deploy app '{app}'"))?;
+        if !matches!(event, DeployEvent::Pulling { .. }) {
+            pull = None;
+        }
+        match event {
+            DeployEvent::Pulling { function, bytes, total } => {
+                if pull.as_ref().is_none_or(|(known, _)| *known != function) {
+                    pull = Some((function.clone(), Progress::bytes(format!("pulling {function}"), total)));
+                }
+                if let Some((_, bar)) = &pull {
+                    bar.position()(bytes);
+                }
+            }
             DeployEvent::Unpacking { function } => progress.message(format!("unpacking {function}")),
             DeployEvent::Compiling { function } => progress.message(format!("compiling {function}")),
             DeployEvent::Unpacked { .. } | DeployEvent::Compiled { cached: true, .. } => {}

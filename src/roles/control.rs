@@ -56,6 +56,7 @@ pub(super) fn run(
             retention: Retention::default(),
             otlp: otlp()?,
             code_grace: CODE_GRACE_DEFAULT,
+            insecure_registries: insecure_registries(),
             clock: Arc::new(SystemClock),
         };
         Ok(Box::pin(rouse_control::serve(config, stop)).await?)
@@ -79,9 +80,15 @@ fn otlp() -> anyhow::Result<Option<Otlp>> {
     Otlp::new(&endpoint, &headers).map(Some).map_err(|wrong| anyhow::anyhow!("{ENDPOINT}: {wrong}"))
 }
 
+/// Registries without TLS that the operator allows: `ROUSE_INSECURE_REGISTRIES`, as `host:port`, with commas.
+fn insecure_registries() -> Vec<String> {
+    let text = std::env::var("ROUSE_INSECURE_REGISTRIES").unwrap_or_default();
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// The runtimes that this platform knows, whether this machine has them or not.
 pub(crate) fn runtimes() -> Vec<Runtime> {
-    let mut runtimes = vec![Runtime::Component, Runtime::Provided];
+    let mut runtimes = vec![Runtime::Component, Runtime::Provided, Runtime::Image];
     runtimes.extend(PYTHONS.map(|minor| Runtime::Python { minor }));
     runtimes.extend(NODES.map(|major| Runtime::Node { major }));
     runtimes
@@ -89,7 +96,7 @@ pub(crate) fn runtimes() -> Vec<Runtime> {
 
 fn check(runtime: &Runtime, state: &Path) -> Result<(), Refusal> {
     match runtime {
-        Runtime::Component => Ok(()),
+        Runtime::Component | Runtime::Image => Ok(()),
         other => rouse_contract::lambda::available(other, state).map(|_| ()),
     }
 }

@@ -11,9 +11,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The folders below the state folder. All belong to the unprivileged user.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "control",
     "code",
+    "layers",
     "compiled",
     "apps",
     "journal",

@@ -21,9 +21,10 @@ pub mod wire;
 
 pub use client::{Client, InvokeAnswer, Lines};
 pub use message::{
-    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployFunction, DeployRequest,
-    DeployedFunction, Deployment, FunctionSummary, Info, IsolationInfo, LogsQuery, RollbackAnswer,
-    RollbackRequest, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
+    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployFunction, DeployImage,
+    DeployRequest, DeployedFunction, Deployment, FunctionSummary, Info, IsolationInfo, LogsQuery,
+    RegistryLogin, RollbackAnswer, RollbackRequest, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow,
+    UsageSums, VersionInfo,
 };
 pub use operation::Operation;
 

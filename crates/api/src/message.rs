@@ -8,7 +8,9 @@ pub use app::{
     AliasAnswer, AppDetail, AppSummary, DeleteAnswer, FunctionSummary, RollbackAnswer, RollbackRequest,
     VersionInfo,
 };
-pub use deploy::{DeployEvent, DeployFunction, DeployRequest, DeployedFunction, Deployment};
+pub use deploy::{
+    DeployEvent, DeployFunction, DeployImage, DeployRequest, DeployedFunction, Deployment, RegistryLogin,
+};
 pub use observe::{
     Info, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums,
 };

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod exit;
 pub mod http;
+mod image;
 mod interpreter;
 pub mod lambda;
 mod logs;

@@ -51,7 +51,9 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     let DeployFunction { runtime, isolation, handler, limits: asked, scaling, .. } = function;
     let fitting = match runtime {
         Runtime::Component => Isolation::Wasm,
-        Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Provided => Isolation::Container,
+        Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Provided | Runtime::Image => {
+            Isolation::Container
+        }
     };
     if *isolation != fitting {
         return Err(format!("runtime {runtime} does not run with the isolation that was asked for"));
@@ -60,7 +62,13 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     if !runtime.speaks(contract) {
         return Err(format!("runtime {runtime} does not speak the contract {contract}"));
     }
-    http(contract, &function.http)?;
+    match (&function.image, function.code) {
+        (Some(_), None) if *runtime == Runtime::Image => {}
+        (None, Some(_)) => {}
+        (Some(_), None) => return Err(format!("an image does not run with the runtime {runtime}")),
+        _ => return Err("it has code and an image, or neither".to_owned()),
+    }
+    http(runtime, contract, &function.http)?;
     match (runtime, handler.as_deref()) {
         (Runtime::Python { .. } | Runtime::Node { .. }, None | Some(""))
             if function.http.command.is_empty() =>
@@ -108,8 +116,10 @@ fn function(function: &DeployFunction) -> Result<(), String> {
 }
 
 /// What an HTTP server is started with.
-fn http(contract: Contract, http: &HttpSettings) -> Result<(), String> {
-    if contract != Contract::Http && *http != HttpSettings::default() {
+fn http(runtime: &Runtime, contract: Contract, http: &HttpSettings) -> Result<(), String> {
+    // An image's program can be replaced whatever it speaks.
+    let command = if *runtime == Runtime::Image { http.command.clone() } else { Vec::new() };
+    if contract != Contract::Http && *http != (HttpSettings { command, ..HttpSettings::default() }) {
         return Err(format!("its settings of the contract http do not go with the contract {contract}"));
     }
     let bytes: usize = http.command.iter().map(String::len).sum();
@@ -171,6 +181,7 @@ fn environment(function: &DeployFunction) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use rouse_api::DeployImage;
     use rouse_types::{Digest, FunctionName, Limits, Scaling};
 
     use super::*;
@@ -178,7 +189,8 @@ mod tests {
     fn good() -> DeployFunction {
         DeployFunction {
             name: FunctionName::new("hello").expect("a name"),
-            code: Digest::of(b"code"),
+            code: Some(Digest::of(b"code")),
+            image: None,
             runtime: Runtime::Python { minor: 11 },
             contract: None,
             http: rouse_types::HttpSettings::default(),
@@ -195,7 +207,9 @@ mod tests {
     #[test]
     fn each_thing_that_is_wrong_is_named() {
         type Spoil = fn(&mut DeployFunction);
-        let cases: [(Spoil, &str); 9] = [
+        let cases: [(Spoil, &str); 11] = [
+            (|f| f.code = None, "neither"),
+            (|f| f.image = Some(DeployImage { reference: "a".to_owned(), login: None }), "code and an image"),
             (|f| f.isolation = Isolation::Wasm, "isolation"),
             (|f| f.handler = None, "handler"),
             (|f| f.limits.memory_mib = 1, "memory_mib is 1; 16 to 10240"),

@@ -1,5 +1,5 @@
 //! What control does on its own: puts snapshots right, forgets versions that nothing names, deletes their
-//! code, keeps journals within bounds, reads usage. Each may run at any time and again.
+//! code and images, keeps journals within bounds, reads usage. Each may run at any time and again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -138,11 +138,13 @@ impl Control {
     async fn delete_unwanted(&self, wanted: &BTreeSet<Digest>) -> Result<(), Refusal> {
         let failed = |error: rouse_store::Error| state::refusal(&error);
         let blobs = self.blobs.list().map_err(failed)?;
+        let images = self.images.recorded().map_err(|error| state::io_refusal("list images", &error))?;
+        let known: BTreeSet<Digest> = blobs.iter().map(|(digest, _)| *digest).chain(images).collect();
         let due: BTreeSet<Digest> = {
             let mut unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             let before = std::mem::take(&mut *unwanted);
-            for (digest, _) in blobs.iter().filter(|(digest, _)| !wanted.contains(digest)) {
+            for digest in known.difference(wanted) {
                 unwanted.insert(*digest, before.get(digest).copied().unwrap_or(now));
             }
             let grace = self.config.code_grace;
@@ -174,7 +176,8 @@ impl Control {
                 Err(error) => tracing::error!(%digest, %error, "code that nothing names cannot be deleted"),
             }
         }
-        Ok(())
+        let collected = self.images.collect(self.config.code_grace).await;
+        collected.map_err(|error| state::io_refusal("delete layers that no image names", &error))
     }
 
     /// Keeps the journals within their bounds. Usage is deleted only once the ledger has read it.

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Config, Error,
     code::{Compiler, Store},
+    image::Images,
     locks::Locks,
     metrics::Metrics,
     peers::Peers,
@@ -37,6 +38,7 @@ pub(crate) struct Control {
     pub(crate) records: Records,
     pub(crate) blobs: Blobs,
     pub(crate) code: Store,
+    pub(crate) images: Images,
     pub(crate) compiler: Compiler,
     pub(crate) peers: Peers,
     pub(crate) locks: Locks,
@@ -63,6 +65,8 @@ impl Control {
         let records = Records::open(&state.join("control").join("rouse.db"))?;
         let blobs = Blobs::open(&state.join("blobs"), RESERVE_BYTES)?;
         let code = Store::open(&state, &config.engine_tag).map_err(Error::io("open the folders of code"))?;
+        let images = Images::open(&state, &config.insecure_registries)
+            .map_err(Error::io("open the folder of layers"))?;
         let functions =
             state::scan::<Function>(&records, state::FUNCTIONS, "").await.map_err(Error::State)?;
         let taken: BTreeSet<u32> = functions.iter().filter_map(|at| at.value.slot).collect();
@@ -71,6 +75,7 @@ impl Control {
             records,
             blobs,
             code,
+            images,
             compiler: Compiler::new(config.compile_command.clone()),
             peers: Peers::new(&state),
             locks: Locks::default(),

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rouse_api::{DeployEvent, DeployFunction, DeployRequest};
-use rouse_types::{AppName, Code, Contract, Refusal, Runtime, TenantId};
+use rouse_types::{AppName, Code, Contract, Refusal, Runtime, TenantId, limits};
 
 use crate::{body::Lines, check, code, control::Control, state};
 
@@ -43,10 +43,15 @@ async fn deploy(
     control.check_space()?;
     let _lock = control.lock(tenant, app).await;
     refuse_taken(control, tenant, app, request).await?;
-    for function in &request.functions {
-        prepare(control, function, events).await.map_err(|refusal| about(function, refusal))?;
+    let mut request = request.clone();
+    for function in &mut request.functions {
+        let prepared = match function.runtime {
+            Runtime::Image => control.prepare_image(function, events).await,
+            _ => prepare(control, function, events).await,
+        };
+        prepared.map_err(|refusal| about(function, refusal))?;
     }
-    let (deployment, warnings) = control.put_live(tenant, app, request).await?;
+    let (deployment, warnings) = control.put_live(tenant, app, &request).await?;
     for message in warnings {
         events.send(&DeployEvent::Warning { message }).await;
     }
@@ -76,9 +81,14 @@ async fn prepare(
     function: &DeployFunction,
     events: &mut Lines<DeployEvent>,
 ) -> Result<(), Refusal> {
-    let (name, digest) = (&function.name, function.code);
-    if control.blobs.path(&digest).is_none() {
-        return Err(code::missing(&digest));
+    let name = &function.name;
+    let digest = function.code.ok_or_else(|| Refusal::new(Code::ManifestInvalid, "it has no code"))?;
+    let blob = control.blobs.path(&digest).ok_or_else(|| code::missing(&digest))?;
+    // Uploads may be larger: images are.
+    if std::fs::metadata(blob).is_ok_and(|blob| blob.len() > limits::CODE_BYTES_MAX) {
+        let what = format!("the code has more than {} MiB", limits::CODE_BYTES_MAX >> 20);
+        return Err(Refusal::new(Code::CodeTooLarge, what)
+            .hint("leave out what the function does not need at run time"));
     }
     let is_component = function.runtime == Runtime::Component;
     // The same code may be in two apps that are deployed at the same time.

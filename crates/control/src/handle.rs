@@ -157,13 +157,13 @@ async fn put_blob(
     let too_large = || {
         Refusal::new(
             rouse_types::Code::CodeTooLarge,
-            format!("the code has more than {} MiB", limits::CODE_BYTES_MAX >> 20),
+            format!("the code has more than {} MiB", limits::IMAGE_BYTES_MAX >> 20),
         )
         .hint("leave out what the function does not need at run time")
     };
     let mut incoming = request.into_body();
     let said = http_body::Body::size_hint(&incoming).exact().unwrap_or_default();
-    if said > limits::CODE_BYTES_MAX {
+    if said > limits::IMAGE_BYTES_MAX {
         return Err(too_large());
     }
     let failed = |error: rouse_store::Error| state::refusal(&error);
@@ -178,7 +178,7 @@ async fn put_blob(
             }
             None => more = false,
         }
-        if bytes > limits::CODE_BYTES_MAX {
+        if bytes > limits::IMAGE_BYTES_MAX {
             return Err(too_large());
         }
         if gathered.len() >= WRITE_BYTES || !more {

@@ -17,6 +17,7 @@ mod collect;
 mod control;
 mod deploy;
 mod handle;
+mod image;
 mod invoke;
 mod locks;
 mod logs;
@@ -89,6 +90,8 @@ pub struct Config {
     pub otlp: Option<Otlp>,
     /// How long code that nothing names is kept.
     pub code_grace: Duration,
+    /// Registries that are asked without TLS, as `host:port`, besides those of this machine.
+    pub insecure_registries: Vec<String>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
 }

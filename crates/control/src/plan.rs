@@ -258,7 +258,9 @@ fn version_of(view: &View, function: &DeployFunction) -> FunctionVersion {
         function: function.name.clone(),
         number: 0,
         digest: Digest::of(b""),
-        code: function.code,
+        // What was prepared has a digest.
+        code: function.code.unwrap_or_else(|| Digest::of(b"")),
+        image: function.image.as_ref().map(|image| image.reference.clone()),
         runtime: function.runtime.clone(),
         contract: function.contract.unwrap_or_else(|| function.runtime.default_contract()),
         http: function.http.clone(),

@@ -11,6 +11,7 @@ use std::{
 
 use rouse_types::{Digest, Image, Refusal};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     Store, invalid, io as said, layers,
@@ -211,6 +212,16 @@ impl Read for Slice {
         self.at += read as u64;
         Ok(read)
     }
+}
+
+/// The digest of a file that may be larger than memory.
+///
+/// # Errors
+/// It cannot be read.
+pub fn digest(path: &Path) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(Digest::from_hasher(hash))
 }
 
 /// Packs an OCI image layout's folder as an archive that depends on nothing but its files.

@@ -83,7 +83,7 @@ pub fn runtime(contents: &Contents, host: Host) -> Result<Runtime, Unclear> {
 /// Several files could hold it, or none.
 pub fn handler(contents: &Contents, runtime: &Runtime) -> Result<Option<String>, Unclear> {
     let (extensions, usual): (&[&str], &[(&str, &str)]) = match runtime {
-        Runtime::Component | Runtime::Provided => return Ok(None),
+        Runtime::Component | Runtime::Provided | Runtime::Image => return Ok(None),
         Runtime::Python { .. } => (
             &["py"],
             &[

@@ -31,8 +31,13 @@ pub struct App {
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Function {
-    /// The code: a folder, a `.zip` or a `.wasm`, relative to this file and below its folder.
+    /// The code: a folder, a `.zip` or a `.wasm`, relative to this file and below its folder. Nothing with `image`.
+    #[schemars(default)]
     pub source: String,
+    /// Instead of `source`, an OCI image: `registry.example.com/shop/api:1.4`, a layout as `oci:./folder`, or what `docker
+    /// save` wrote as `docker-archive:./api.tar`. It brings its own interpreter and says how it is run.
+    #[schemars(with = "String")]
+    pub image: Option<String>,
     /// What runs it: `component`, `python3.N`, `nodejsN`, `provided`. Found out from the code when left
     /// out.
     #[schemars(with = "Runtime")]
@@ -41,8 +46,8 @@ pub struct Function {
     /// of the runtime usually does, when left out.
     #[schemars(with = "Contract")]
     pub contract: Option<Contract>,
-    /// With the contract `http`: the server's program and its arguments. The Functions Framework of the runtime with
-    /// the handler as its target, when left out.
+    /// With the contract `http` or an image: the program and its arguments. The Functions Framework of the runtime with
+    /// the handler as its target, or what the image says, when left out.
     #[schemars(default)]
     pub command: Vec<String>,
     /// With the contract `http`: how the function under the Functions Framework is called.
@@ -222,7 +227,9 @@ impl Function {
     pub fn isolation_for(&self, runtime: &Runtime) -> Result<Isolation, String> {
         let fitting = match runtime {
             Runtime::Component => Isolation::Wasm,
-            Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Provided => Isolation::Container,
+            Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Provided | Runtime::Image => {
+                Isolation::Container
+            }
         };
         let name = |isolation| match isolation {
             Isolation::Wasm => "wasm",

@@ -117,16 +117,19 @@ fn function(
     if !has_image {
         table.require("source", "point it at the code: source = \"functions/hello\"");
     }
-    for (later, hint) in [
-        ("triggers", "functions answer HTTP requests today, which needs no trigger: leave `triggers` out"),
-        ("image", "point `source` at a folder, a .zip or a .wasm"),
-    ] {
-        if let Some((_, span, _)) = table.entries().iter().find(|(key, ..)| *key == later) {
-            report.error(span.clone(), format!("`{later}` is not offered yet"), hint.to_owned());
-        }
-        table.forget(later);
+    if let Some((_, span, _)) = table.entries().iter().find(|(key, ..)| *key == "triggers") {
+        let hint = "functions answer HTTP requests today, which needs no trigger: leave `triggers` out";
+        report.error(span.clone(), "`triggers` is not offered yet", hint.to_owned());
     }
+    table.forget("triggers");
     let source = table.parsed("source", |text| relative(text).map(str::to_owned));
+    let image = table.parsed("image", image);
+    for key in ["source", "runtime", "handler", "build"] {
+        if let (true, Some(value)) = (has_image, table.get(key)) {
+            let message = format!("`{key}` does not go with `image`, which brings its own");
+            report.error(value.span(), message, format!("leave one of `image` and `{key}` out"));
+        }
+    }
     let runtime =
         table.parsed("runtime", |text| text.parse::<Runtime>().map_err(|error| runtime_hint(text, &error)));
     let contract = table.parsed("contract", |text| word(text, "a contract", &CONTRACTS));
@@ -147,7 +150,8 @@ fn function(
     });
     let function = Function {
         source: source.unwrap_or_default(),
-        runtime,
+        runtime: if has_image { Some(Runtime::Image) } else { runtime },
+        image,
         contract,
         command,
         signature,
@@ -191,11 +195,12 @@ fn contract_fits(report: &Report<'_>, function: &Function, table: &mut Table<'_,
         let message = format!("runtime {runtime} does not speak the contract {contract}");
         report.error(value.span(), message, format!("it speaks {}", runtime.default_contract()));
     }
-    if function.contract == Some(Contract::Http) {
+    let is_image = function.runtime == Some(Runtime::Image);
+    if function.contract == Some(Contract::Http) || is_image && function.contract.is_none() {
         return;
     }
     for key in ["command", "signature", "protocol", "health"] {
-        if let Some(value) = table.get(key) {
+        if let Some(value) = table.get(key).filter(|_| !is_image || key != "command") {
             let message = format!("`{key}` belongs to the contract http");
             report.error(value.span(), message, "add contract = \"http\"".to_owned());
         }
@@ -308,6 +313,24 @@ fn relative(text: &str) -> Result<&str, Wrong> {
         }
     }
     Ok(text)
+}
+
+/// A registry's name for an image, or a path to one. Whether a name is one is said by who reads it.
+fn image(text: &str) -> Result<String, Wrong> {
+    for scheme in ["oci:", "docker-archive:"] {
+        if let Some(path) = text.strip_prefix(scheme) {
+            return relative(path).map(|_| text.to_owned());
+        }
+    }
+    if !text.is_empty()
+        && text.len() <= 512
+        && text.bytes().all(|b| b.is_ascii_graphic())
+        && !text.contains("://")
+    {
+        return Ok(text.to_owned());
+    }
+    let hint = "write registry/name:tag, oci:./folder or docker-archive:./file.tar".to_owned();
+    Err((format!("'{}' is not an image", shown(text)), Some(hint)))
 }
 
 fn handler(text: &str) -> Result<String, Wrong> {

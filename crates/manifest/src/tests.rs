@@ -102,7 +102,9 @@ fn what_is_wrong_is_named_and_the_next_step_is_given() {
         ("concurrency_max = 0", "must be a whole number from 1", ""),
         ("queue_max = -1", "must be a whole number from 0", ""),
         ("triggers = []", "`triggers` is not offered yet", "answer HTTP requests"),
-        ("image = \"a:b\"", "`image` is not offered yet", "point `source`"),
+        ("image = \"a:b\"", "`source` does not go with `image`", "leave one of"),
+        ("image = \"oci:../x\"", "leads out of the app's folder", "without '..'"),
+        ("image = \"http://a/b\"", "is not an image", "registry/name:tag"),
         ("build = \"make\"", "must be a table, not a text", ""),
         ("build = { output = \"x\" }", "needs `command`", "say how"),
         ("build = { command = \"x\", output = \"../y\" }", "leads out", "without '..'"),
@@ -111,6 +113,18 @@ fn what_is_wrong_is_named_and_the_next_step_is_given() {
         let told = messages(&function(line));
         assert!(told.contains(message) && told.contains(hint), "{line}:\n{told}");
     }
+}
+
+#[test]
+fn an_image_is_a_server_unless_it_says_otherwise() {
+    let text = "[app]\nname = \"a\"\n[functions.f]\nimage = \"r.example.com/a:1\"\ncommand = [\"/x\"]\n";
+    let read = |more: &str| parse(&format!("{text}{more}"));
+    let manifest = read("health = \"/ok\"\n").expect("a server");
+    let function = manifest.functions.values().next().expect("a function");
+    assert_eq!((&function.runtime, function.source.as_str()), (&Some(Runtime::Image), ""));
+    read("contract = \"lambda\"\n").expect("a command goes with every image");
+    assert!(read("contract = \"lambda\"\nhealth = \"/ok\"\n").is_err());
+    assert!(read("contract = \"component\"\n").is_err());
 }
 
 #[test]

@@ -97,11 +97,15 @@ pub enum Runtime {
     },
     /// An executable `bootstrap` in the code that speaks the Lambda Runtime API itself.
     Provided,
+    /// An OCI image, which brings its own interpreter and says how it is run.
+    Image,
 }
 
 /// A text that names no runtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a runtime; known are component, python3.N (python3.11), nodejsN (nodejs20), provided")]
+#[error(
+    "'{0}' is not a runtime; known are component, python3.N (python3.11), nodejsN (nodejs20), provided, image"
+)]
 pub struct RuntimeError(String);
 
 impl Runtime {
@@ -110,6 +114,7 @@ impl Runtime {
     pub fn default_contract(&self) -> Contract {
         match self {
             Self::Component => Contract::Component,
+            Self::Image => Contract::Http,
             Self::Python { .. } | Self::Node { .. } | Self::Provided => Contract::Lambda,
         }
     }
@@ -128,6 +133,7 @@ impl fmt::Display for Runtime {
             Self::Python { minor } => write!(f, "python3.{minor}"),
             Self::Node { major } => write!(f, "nodejs{major}"),
             Self::Provided => f.write_str("provided"),
+            Self::Image => f.write_str("image"),
         }
     }
 }
@@ -138,6 +144,7 @@ impl FromStr for Runtime {
         let unknown = || RuntimeError(text.chars().take(40).collect());
         match text {
             "component" => return Ok(Self::Component),
+            "image" => return Ok(Self::Image),
             "provided" | "provided.al2" | "provided.al2023" => return Ok(Self::Provided),
             _ => {}
         }
@@ -170,7 +177,7 @@ impl schemars::JsonSchema for Runtime {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "pattern": "^(component|provided(\\.al2|\\.al2023)?|python3\\.[0-9]+|nodejs[0-9]+(\\.x)?)$",
+            "pattern": "^(component|image|provided(\\.al2|\\.al2023)?|python3\\.[0-9]+|nodejs[0-9]+(\\.x)?)$",
             "examples": ["component", "python3.11", "nodejs20", "provided"],
         })
     }
@@ -218,8 +225,11 @@ pub struct FunctionVersion {
     pub number: u64,
     /// The digest of code and configuration together: equal digests are the same version.
     pub digest: Digest,
-    /// The code: a component's bytes, or an archive that was unpacked under this digest.
+    /// The code: a component's bytes, or an archive that was unpacked under this digest; of an image its manifest.
     pub code: Digest,
+    /// The image, with the digest of what its name stood for; nothing for other code, and for one that was uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// What runs it.
     pub runtime: Runtime,
     /// How the platform talks to it; one that the runtime speaks.

@@ -127,12 +127,17 @@ fn support(app: &App, function: &Function) -> Option<Support> {
     }
     match runtime {
         Runtime::Python { minor } => Some(Support::Python(minor)),
-        Runtime::Component | Runtime::Node { .. } | Runtime::Provided => None,
+        Runtime::Component | Runtime::Node { .. } | Runtime::Provided | Runtime::Image => None,
     }
 }
 
 /// Whether one of these paths is what a function is made from.
 fn touches(app: &App, function: &Function, changed: &BTreeSet<PathBuf>) -> bool {
+    // What is pulled does not change with our files; asking the registry again is a restart away.
+    if let Some(image) = &function.image {
+        let path = image.split_once(":./").map(|(_, path)| app.folder.join(path));
+        return path.is_some_and(|path| changed.iter().any(|changed| changed.starts_with(&path)));
+    }
     // A source that is gone cannot be told; building it tells why.
     let Ok(source) = app.source(function) else { return true };
     let Some(build) = &function.build else {

@@ -257,6 +257,7 @@ impl Platform {
             "component" if tools::there() => None,
             "component" => Some("the tools for components are not there: run `cargo xtask setup`".to_owned()),
             _ if !rustix::process::geteuid().is_root() => Some("sandboxes need root".to_owned()),
+            "image" => None,
             "python" => self.install_python(),
             "node" if Path::new("/usr/bin/node").exists() || Path::new("/usr/local/bin/node").exists() => {
                 None

@@ -26,8 +26,13 @@ pub struct DeployRequest {
 pub struct DeployFunction {
     /// Its name, unique within the tenant.
     pub name: FunctionName,
-    /// The digest of its code, uploaded before: a component, or a zip archive.
-    pub code: Digest,
+    /// The digest of its code, uploaded before: a component, a zip archive, or an image's tar archive. Absent with
+    /// `image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Digest>,
+    /// An image to pull, in place of code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<DeployImage>,
     /// What runs it.
     pub runtime: Runtime,
     /// How the platform talks to it. When absent: as code of this runtime usually does.
@@ -58,17 +63,53 @@ pub struct DeployFunction {
     pub aliases: Vec<AliasName>,
 }
 
+/// An image that the platform pulls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployImage {
+    /// Its name, such as `registry.example.com/shop/api:1.4`. What it stands for is found out once, for this deployment.
+    pub reference: String,
+    /// How to log in to the registry. Used for this pull, and not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<RegistryLogin>,
+}
+
+/// A name and a password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryLogin {
+    /// Who.
+    pub username: String,
+    /// The password, or a token in its place.
+    pub password: String,
+}
+
+impl std::fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryLogin").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
 /// What a deployment tells on its way, one a line. The last is [`DeployEvent::Live`] or
 /// [`DeployEvent::Failed`]; a stream that ends with neither was cut off, and the app may be either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum DeployEvent {
+    /// An image is being pulled.
+    Pulling {
+        /// Whose.
+        function: FunctionName,
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes in all, of the layers that the platform does not have.
+        total: u64,
+    },
     /// An archive is being unpacked.
     Unpacking {
         /// Whose code.
         function: FunctionName,
     },
-    /// An archive is unpacked.
+    /// An archive or an image is unpacked.
     Unpacked {
         /// Whose code.
         function: FunctionName,

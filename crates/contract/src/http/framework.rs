@@ -77,7 +77,7 @@ pub(crate) fn find(
                 support,
             }
         }
-        Runtime::Component | Runtime::Provided => {
+        Runtime::Component | Runtime::Provided | Runtime::Image => {
             return Err(Refusal::new(
                 Code::RuntimeMissing,
                 format!("there is no Functions Framework for {runtime}"),

@@ -9,7 +9,7 @@ use super::{
     environment::{self, CODE_ROOT, FRAMEWORK_DIR},
     framework,
 };
-use crate::{interpreter, lambda::runtime::limits};
+use crate::{image, interpreter, lambda::runtime::limits};
 
 /// How the server of one version is launched on this host. Fields are open: an image fills them from its own words.
 #[derive(Debug, Clone)]
@@ -33,6 +33,10 @@ impl Launch {
     /// # Errors
     /// [`Code::RuntimeMissing`] when a program is not there, with the next step.
     pub fn of(version: &FunctionVersion, code: &Path, state: &Path) -> Result<Self, Refusal> {
+        if version.runtime == Runtime::Image {
+            let image::Parts { argv, env, cwd, root } = image::read(version, code, state)?;
+            return Ok(Self { argv, env, cwd, mounts: Vec::new(), root });
+        }
         Self::find(&version.runtime, &version.http, version.handler.as_deref(), code, state)
     }
 

@@ -86,6 +86,15 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
         Runtime::Node { .. } => insert("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}.x", version.runtime)),
         Runtime::Python { .. } => insert("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", version.runtime)),
         Runtime::Component | Runtime::Provided => {}
+        // AWS' base images have folders of their own, and say so.
+        Runtime::Image => {
+            insert("LAMBDA_RUNTIME_DIR", "/var/runtime".into());
+            let own = |name: &str| name == "LAMBDA_RUNTIME_DIR" || name == "LAMBDA_TASK_ROOT";
+            runtime
+                .iter()
+                .filter(|(name, _)| own(name))
+                .for_each(|(name, value)| insert(name, value.clone()));
+        }
     }
     // Its presence alone makes some clients serve several calls at once, in a process each.
     if version.scaling.concurrency_per_instance > 1 {

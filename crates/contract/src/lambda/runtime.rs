@@ -12,7 +12,7 @@ use super::{
     environment::{self, RUNTIME_API, RUNTIME_DIR, TASK_ROOT},
     launch,
 };
-use crate::interpreter;
+use crate::{image, interpreter};
 
 /// What Python is forked from; see its own head.
 pub const ZYGOTE: &str = include_str!("zygote.py");
@@ -62,9 +62,20 @@ pub struct Launch {
     support: Option<PathBuf>,
     /// Where the script of zygotes lies, for an interpreter that is forked.
     zygote: Option<PathBuf>,
+    /// Of an image: where it runs, and its files. Its code is in them.
+    image: Option<(PathBuf, Root)>,
 }
 
 impl Launch {
+    /// How to launch an image's code, which was unpacked below `code`.
+    ///
+    /// # Errors
+    /// The image is not there, or names no program.
+    pub fn of_image(version: &FunctionVersion, code: &Path, state: &Path) -> Result<Self, Refusal> {
+        let image::Parts { argv, env, cwd, root } = image::read(version, code, state)?;
+        Ok(Self { argv, appends_handler: false, env, support: None, zygote: None, image: Some((cwd, root)) })
+    }
+
     /// The spec of an instance of this version. `code` is the folder that its archive was unpacked to.
     #[must_use]
     pub fn spec(&self, version: &FunctionVersion, code: &Path, id: &str) -> Spec {
@@ -72,21 +83,25 @@ impl Launch {
         if self.appends_handler {
             argv.push(version.handler.clone().unwrap_or_default());
         }
-        let mut mounts = vec![Mount { source: code.to_owned(), target: TASK_ROOT.into() }];
+        let (cwd, root) = self.image.clone().unwrap_or_else(|| (TASK_ROOT.into(), Root::Host));
+        let mut mounts = Vec::new();
+        if self.image.is_none() {
+            mounts.push(Mount { source: code.to_owned(), target: TASK_ROOT.into() });
+        }
         mounts
             .extend(self.support.iter().map(|dir| Mount { source: dir.clone(), target: RUNTIME_DIR.into() }));
         let mut spec = Spec {
             id: id.to_owned(),
             argv,
             env: environment::of(version, id, &self.env),
-            cwd: TASK_ROOT.into(),
+            cwd,
             mounts,
             limits: limits(&version.limits),
             listeners: RUNTIME_API.parse().into_iter().collect(),
             resolver: None,
             hosts: Vec::new(),
             network: Network::Sockets,
-            root: Root::Host,
+            root,
             zygote: self.zygote(version),
         };
         launch::with_extensions(&mut spec, code);
@@ -146,12 +161,17 @@ pub fn available(runtime: &Runtime, state: &Path) -> Result<Launch, Refusal> {
             Code::RuntimeMissing,
             "a component runs in the gateway, not in a sandbox of its own",
         )),
+        Runtime::Image => Err(Refusal::new(
+            Code::RuntimeMissing,
+            "an image brings its own runtime, which none of this host replaces",
+        )),
         Runtime::Provided => Ok(Launch {
             argv: vec![format!("{TASK_ROOT}/bootstrap")],
             appends_handler: false,
             env: Vec::new(),
             support: None,
             zygote: None,
+            image: None,
         }),
         Runtime::Python { minor } => python(*minor, state),
         Runtime::Node { major } => node(*major, state),
@@ -202,6 +222,7 @@ fn python(minor: u8, state: &Path) -> Result<Launch, Refusal> {
         support: Some(support),
         // Where it was not put, interpreters are started each time.
         zygote: Some(state.join(ZYGOTE_FOLDER)).filter(|folder| folder.join(ZYGOTE_FILE).is_file()),
+        image: None,
     })
 }
 
@@ -213,6 +234,7 @@ fn node(major: u8, state: &Path) -> Result<Launch, Refusal> {
         env: vec![("NODE_PATH".into(), format!("/opt/nodejs/node_modules:{TASK_ROOT}/node_modules"))],
         support: Some(state.join("runtimes/nodejs")),
         zygote: None,
+        image: None,
     })
 }
 
@@ -230,6 +252,7 @@ pub(crate) mod tests {
             number: 3,
             digest: Digest::of(b"version"),
             code: Digest::of(b"code"),
+            image: None,
             runtime: runtime.parse().expect("a runtime"),
             contract: rouse_types::Contract::Lambda,
             http: rouse_types::HttpSettings::default(),

@@ -61,6 +61,7 @@ impl Function {
             number: 1,
             digest: Digest::of(b"version"),
             code: Digest::of(b"code"),
+            image: None,
             runtime: runtime.clone(),
             contract: runtime.default_contract(),
             handler: Some("app.handler".into()),

@@ -45,6 +45,7 @@ impl Function {
             number: 1,
             digest: Digest::of(b"version"),
             code: Digest::of(b"code"),
+            image: None,
             runtime: runtime.parse().expect("a runtime"),
             contract: Contract::Http,
             http: HttpSettings::default(),

@@ -87,7 +87,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
     let functions = functions.iter().map(|(name, code)| DeployFunction {
         name: format!("f{name}").parse().expect("a name"),
-        code: Digest::of(&[*code]),
+        code: Some(Digest::of(&[*code])),
+        image: None,
         runtime: Runtime::Component,
         contract: None,
         http: rouse_types::HttpSettings::default(),

@@ -57,7 +57,8 @@ pub(crate) fn wanted(name: &str, code: Digest, runtime: Runtime) -> DeployFuncti
     let component = runtime == Runtime::Component;
     DeployFunction {
         name: function(name),
-        code,
+        code: Some(code),
+        image: None,
         runtime,
         contract: None,
         http: rouse_types::HttpSettings::default(),
@@ -130,6 +131,7 @@ impl Platform {
             retention: Retention::default(),
             otlp,
             code_grace,
+            insecure_registries: Vec::new(),
             clock: Arc::new(SystemClock),
         };
         let stop = CancellationToken::new();

@@ -125,6 +125,7 @@ impl Gateway {
             number: 1,
             digest: code,
             code,
+            image: None,
             runtime: Runtime::Component,
             contract: rouse_types::Contract::Component,
             http: rouse_types::HttpSettings::default(),

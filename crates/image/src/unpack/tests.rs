@@ -1,3 +1,5 @@
+//! Layers that do what none should, and what comes out of those that are well made.
+
 use std::{
     fs,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},

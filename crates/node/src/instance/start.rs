@@ -48,7 +48,7 @@ enum Why {
 }
 
 impl<D: Driver> Shared<D> {
-    /// How to launch a version: for Lambda looked up once a runtime.
+    /// How to launch a version: for Lambda looked up once a runtime, but for images, which say it themselves.
     async fn launch(&self, version: &Arc<FunctionVersion>, code: PathBuf) -> Result<Launch, Refusal> {
         let failed = || Refusal::new(Code::Internal, "looking up a runtime failed");
         let state = self.state.clone();
@@ -56,6 +56,11 @@ impl<D: Driver> Shared<D> {
             let version = Arc::clone(version);
             let found = spawn_blocking(move || http::Launch::of(&version, &code, &state)).await;
             return found.unwrap_or_else(|_| Err(failed())).map(Launch::Http);
+        }
+        if version.runtime == Runtime::Image {
+            let version = Arc::clone(version);
+            let found = spawn_blocking(move || lambda::Launch::of_image(&version, &code, &state)).await;
+            return found.unwrap_or_else(|_| Err(failed())).map(Launch::Lambda);
         }
         let known = || self.launches.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launch) = known().get(&version.runtime) {

@@ -92,6 +92,7 @@ pub(crate) fn version(function: &str, number: u64) -> FunctionVersion {
         number,
         digest: Digest::of(b"version"),
         code: Digest::of(b"code"),
+        image: None,
         runtime: Runtime::Provided,
         contract: rouse_types::Contract::Lambda,
         http: rouse_types::HttpSettings::default(),
