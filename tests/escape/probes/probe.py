@@ -9,8 +9,8 @@ A probe tries to get out of a sandbox, in one or several ways. Each way says one
 and the probe says DONE after its last way; without that nobody can tell, and the test fails.
 
 `way` runs each way in a process of its own, so that one which is killed, or which succeeds, does not change the
-next. The same probe runs outside of any sandbox as well (the control), where each way must get through: a way
-that is blocked there too proves nothing. What a control changes, it changes in namespaces that are thrown away.
+next. The same probe runs in a fork of a zygote too, and outside of any sandbox as well (the control), where each
+way must get through: a way that is blocked there too proves nothing. What a control changes, it changes in namespaces that are thrown away.
 """
 
 import ctypes
@@ -63,6 +63,16 @@ def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, l
         return function
 
     return mark
+
+
+def is_as_wanted():
+    """Says which this is where a fork of a zygote was wanted, and whether to go on: a start whose zygote is not ready
+    yet is a plain one."""
+    if "FORK" not in os.environ:
+        return True
+    forked = any(argument.endswith("/zygote.py") for argument in sys.orig_argv)
+    os.write(1, b"FORKED\n" if forked else b"PLAIN\n")
+    return forked
 
 
 def say(verdict, name, detail):

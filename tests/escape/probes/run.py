@@ -1,4 +1,4 @@
-"""Runs one probe (`run.py GROUP NAME`), or lists all of them as JSON (`run.py`)."""
+"""Runs one probe (`run.py GROUP NAME`, in a fork `-m run GROUP NAME`), or lists all of them as JSON (`run.py`)."""
 
 import importlib
 import json
@@ -14,6 +14,8 @@ GROUPS = [
 
 def main():
     if len(sys.argv) == 3:
+        if not probe.is_as_wanted():
+            return
         importlib.import_module(sys.argv[1])
         probe.PROBES[sys.argv[2]]()
         print("DONE", flush=True)

@@ -1,4 +1,5 @@
-"""Other tenants' sandboxes on the same host. The other one is `victim.py`; the control is in its namespaces."""
+"""Other tenants' sandboxes on the same host. The other one is `victim.py`; the control is in its namespaces. For a probe
+in a fork there are two more of them: one is its sibling, one is of another family."""
 
 import ctypes
 import fcntl
@@ -7,6 +8,7 @@ import signal
 import socket
 import time
 
+import forks as _forks  # Its probes are of this group.
 from probe import CANARY, LIBC, call, library, probe, way
 
 SECRET = "secret-of-" + CANARY

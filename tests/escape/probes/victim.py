@@ -20,6 +20,8 @@ PORT = int(os.environ["VICTIM_PORT"])
 
 
 def main():
+    if not probe.is_as_wanted():
+        sys.exit("a neighbour that was to be a fork is none")
     if probe.CONTROL:
         # There this process is the first in its network.
         network.interface_up()

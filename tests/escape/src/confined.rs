@@ -1,4 +1,5 @@
-//! Runs a probe in a sandbox that is started as the node starts one for a function.
+//! Runs a probe in a sandbox that is started as the node starts one for a function: a plain one, and a fork of a
+//! zygote.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +9,9 @@ use rouse_sandbox::{
     container::{Container, ContainerDriver, Enforced, Report},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     sync::Mutex,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -21,20 +22,46 @@ use crate::{
 /// A probe that takes longer hangs. They share a small machine with other work.
 pub(crate) const PROBE_MAX: Duration = Duration::from_secs(120);
 
-/// Sandboxes for probes, and a neighbour that lives beside all of them.
+/// The family of which probes are forked, and that of another tenant.
+pub(crate) const FAMILY: &str = "acme";
+pub(crate) const OTHER_FAMILY: &str = "globex";
+/// Between two tries to get a fork of a zygote that is being made.
+pub(crate) const ZYGOTE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How something is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    Plain,
+    /// In a fork of this family's zygote.
+    Fork(&'static str),
+}
+
+/// Sandboxes for probes, and neighbours that live beside all of them.
 pub(crate) struct Confined {
     driver: ContainerDriver,
     corpus: Arc<Corpus>,
-    neighbour: Mutex<Neighbour>,
+    neighbours: Mutex<Vec<Neighbour>>,
     report: Report,
 }
 
 impl Confined {
     pub(crate) async fn new(host: &Host, corpus: Arc<Corpus>) -> Self {
         let driver = host.driver();
-        let neighbour = Mutex::new(Neighbour::start(&driver, &corpus).await);
         let report = driver.report().await.expect("a report");
-        Self { driver, corpus, neighbour, report }
+        let mut ways = vec![Way::Plain];
+        if forks(&report) {
+            ways.extend([FAMILY, OTHER_FAMILY].map(Way::Fork));
+        }
+        let mut neighbours = Vec::new();
+        for way in ways {
+            neighbours.push(Neighbour::start(&driver, &corpus, way).await);
+        }
+        Self { driver, corpus, neighbours: Mutex::new(neighbours), report }
+    }
+
+    /// Whether this host has zygotes at all.
+    pub(crate) fn forks(&self) -> bool {
+        forks(&self.report)
     }
 
     /// Which control group this host lacks that would have to hold a probe.
@@ -51,20 +78,23 @@ impl Confined {
     }
 
     /// Runs it, and asks its neighbours afterwards how they are.
-    pub(crate) async fn run(&self, probe: &Probe) -> Told {
+    pub(crate) async fn run(&self, probe: &Probe, way: Way) -> Told {
         let frozen = if probe.frozen {
-            let neighbour = Neighbour::start(&self.driver, &self.corpus).await;
+            // In a fork this is a sibling.
+            let neighbour = Neighbour::start(&self.driver, &self.corpus, way).await;
             neighbour.sandbox.freeze().await.expect("frozen");
             Some(neighbour)
         } else {
             None
         };
-        let mut told = match timeout(PROBE_MAX, self.alone(probe)).await {
+        let mut told = match timeout(PROBE_MAX, self.alone(probe, way)).await {
             Ok(told) => told,
             Err(_) => Told::failed(format!("it took longer than {} seconds", PROBE_MAX.as_secs())),
         };
-        if let Err(how) = self.neighbour.lock().await.ask().await {
-            told.trouble = Some(format!("its neighbour {how}"));
+        for neighbour in self.neighbours.lock().await.iter_mut() {
+            if let Err(how) = neighbour.ask().await {
+                told.trouble = Some(format!("its neighbour ({:?}) {how}", neighbour.way));
+            }
         }
         if let Some(mut frozen) = frozen {
             frozen.sandbox.thaw().await.expect("thawed");
@@ -76,30 +106,56 @@ impl Confined {
         told
     }
 
-    async fn alone(&self, probe: &Probe) -> Told {
-        let spec = spec(&self.corpus, &probe.argv(PYTHON, TASK), &probe.limits);
-        // All else that it was started with, its listener too, is held to the end, as the node does.
-        let started = match self.driver.start(spec).await {
-            Ok(started) => started,
-            Err(error) => return Told::failed(format!("no sandbox: {error}")),
-        };
-        let (out, err) = tokio::join!(text(started.stdout), text(started.stderr));
-        let exit = started.sandbox.exited().await;
-        let mut told = Told::read(&(out + &err));
-        told.out_of_memory = exit == Exit::OutOfMemory;
-        told
+    async fn alone(&self, probe: &Probe, way: Way) -> Told {
+        loop {
+            let argv = match way {
+                Way::Plain => probe.argv(PYTHON, TASK),
+                Way::Fork(_) => probe.argv_of_fork(PYTHON),
+            };
+            let spec = spec(&self.corpus, &argv, &probe.limits, way);
+            // All else that it was started with, its listener too, is held to the end, as the node does.
+            let started = match self.driver.start(spec).await {
+                Ok(started) => started,
+                Err(error) => return Told::failed(format!("no sandbox: {error}")),
+            };
+            let (out, err) = tokio::join!(text(started.stdout), text(started.stderr));
+            let exit = started.sandbox.exited().await;
+            let mut told = Told::read(&(out + &err));
+            told.out_of_memory = exit == Exit::OutOfMemory;
+            if matches!(way, Way::Fork(_)) && told.plain {
+                sleep(ZYGOTE_PAUSE).await;
+                continue;
+            }
+            return told;
+        }
     }
 
     pub(crate) async fn stop(self) {
-        self.neighbour.into_inner().stop().await;
+        for neighbour in self.neighbours.into_inner() {
+            neighbour.stop().await;
+        }
     }
 }
 
+/// Where neither processes nor memory are counted by group there are no zygotes.
+fn forks(report: &Report) -> bool {
+    report.memory != Enforced::No && report.processes != Enforced::No
+}
+
 /// What the node asks for a function's instance: see `Launch::spec` of `rouse-contract`.
-fn spec(corpus: &Corpus, argv: &[String], limits: &rouse_escape::Limits) -> Spec {
+pub(crate) fn spec(corpus: &Corpus, argv: &[String], limits: &rouse_escape::Limits, way: Way) -> Spec {
+    let mut env = corpus.env(limits);
+    let zygote = match way {
+        Way::Plain => None,
+        Way::Fork(family) => {
+            env.push(("FORK".to_owned(), "1".to_owned()));
+            Some(corpus.zygote(family))
+        }
+    };
     Spec {
         argv: argv.to_vec(),
-        env: corpus.env(limits),
+        env,
+        zygote,
         cwd: TASK.into(),
         mounts: vec![Mount { source: corpus.folder.clone(), target: TASK.into() }],
         limits: Limits {
@@ -114,26 +170,39 @@ fn spec(corpus: &Corpus, argv: &[String], limits: &rouse_escape::Limits) -> Spec
     }
 }
 
-/// Another tenant's sandbox: `victim.py`.
+/// Another tenant's sandbox, or another of the same: `victim.py`.
 struct Neighbour {
+    way: Way,
     sandbox: Container,
     talk: BufReader<Stream>,
 }
 
 impl Neighbour {
-    async fn start(driver: &ContainerDriver, corpus: &Corpus) -> Self {
-        let argv = [PYTHON.to_owned(), format!("{TASK}/victim.py")];
-        let spec = spec(corpus, &argv, &rouse_escape::Limits::default());
-        let mut started = driver.start(spec).await.expect("a neighbour");
-        let listener: &mut Listener = started.listeners.first_mut().expect("its listener");
-        let dialled = timeout(PROBE_MAX, listener.accept()).await;
-        let Ok(Ok(stream)) = dialled else {
-            started.sandbox.kill();
-            let mut said = String::new();
-            started.stderr.read_to_string(&mut said).await.expect("what it said");
-            panic!("the neighbour is not ready: {said}");
+    async fn start(driver: &ContainerDriver, corpus: &Corpus, way: Way) -> Self {
+        let argv: &[&str] = match way {
+            Way::Plain => &[PYTHON, &format!("{TASK}/victim.py")],
+            Way::Fork(_) => &[PYTHON, "-m", "victim"],
         };
-        Self { sandbox: started.sandbox, talk: BufReader::new(stream) }
+        let argv: Vec<String> = argv.iter().map(|&argument| argument.to_owned()).collect();
+        let started = timeout(PROBE_MAX, async {
+            loop {
+                let spec = spec(corpus, &argv, &rouse_escape::Limits::default(), way);
+                let mut started = driver.start(spec).await.expect("a neighbour");
+                let listener: &mut Listener = started.listeners.first_mut().expect("its listener");
+                tokio::select! {
+                    dialled = listener.accept() => {
+                        let talk = BufReader::new(dialled.expect("the neighbour's word"));
+                        return Self { way, sandbox: started.sandbox, talk };
+                    }
+                    exit = started.sandbox.exited() => {
+                        let (out, err) = tokio::join!(text(started.stdout), text(started.stderr));
+                        assert!(Told::read(&out).plain, "the neighbour ended, {exit:?}: {out}{err}");
+                        sleep(ZYGOTE_PAUSE).await;
+                    }
+                }
+            }
+        });
+        started.await.expect("a neighbour that is ready in time")
     }
 
     /// Asks whether it lives and still has what it keeps.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use rouse_escape::{Limits, Probe};
+use rouse_sandbox::{Mount, Zygote};
 use rustix::fs::{XattrFlags, setxattr};
 
 use crate::host::Host;
@@ -24,6 +25,10 @@ use crate::host::Host;
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 /// Where a function's code is, inside.
 pub(crate) const TASK: &str = "/var/task";
+/// Where the script of zygotes is, inside of theirs.
+const ZYGOTE_DIR: &str = "/opt/zygote";
+/// The same script that the platform uses.
+const ZYGOTE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/contract/src/lambda/zygote.py");
 /// Bytes of a file whose pages nobody has read.
 const COLD_BYTES: usize = 1 << 20;
 
@@ -34,6 +39,7 @@ pub(crate) const CPU_MILLIS: u32 = 500;
 #[derive(Debug)]
 pub(crate) struct Corpus {
     pub(crate) folder: PathBuf,
+    zygote: PathBuf,
     pub(crate) probes: Vec<Probe>,
     env: Vec<(String, String)>,
     /// A process, and sockets, of the host.
@@ -59,6 +65,9 @@ impl Corpus {
         std::io::Write::write_all(&mut &cold, &vec![7; COLD_BYTES]).expect("written");
         cold.sync_all().expect("on the disk");
         privileged_programs(&sources, &folder);
+        let zygote = host.code().join("zygote");
+        fs::create_dir(&zygote).expect("a folder");
+        fs::copy(ZYGOTE, zygote.join("zygote.py")).expect("the script of zygotes");
         let other = host.code().join("other");
         fs::create_dir(&other).expect("a folder");
         fs::write(other.join("handler.py"), "key = 'of another tenant'\n").expect("written");
@@ -83,7 +92,20 @@ impl Corpus {
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let probes = list(&folder);
-        Self { folder, probes, env, sleeper, _tcp: tcp, _unix: unix }
+        Self { folder, zygote, probes, env, sleeper, _tcp: tcp, _unix: unix }
+    }
+
+    /// What a family's instances are forked from: as the node has it for a tenant, see `Launch::zygote` of
+    /// `rouse-contract`.
+    pub(crate) fn zygote(&self, family: &str) -> Zygote {
+        // It has loaded what most probes use, and what a client of the Runtime API would have.
+        let argv = [PYTHON, "-S", &format!("{ZYGOTE_DIR}/zygote.py"), "json", "ssl", "socket", "http.client"];
+        Zygote {
+            family: family.to_owned(),
+            argv: argv.map(ToOwned::to_owned).to_vec(),
+            env: vec![("LC_ALL".into(), "C.UTF-8".into()), ("PYTHONDONTWRITEBYTECODE".into(), "1".into())],
+            mounts: vec![Mount { source: self.zygote.clone(), target: ZYGOTE_DIR.into() }],
+        }
     }
 
     /// The environment of a probe, or of its neighbour.

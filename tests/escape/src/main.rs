@@ -1,7 +1,8 @@
 //! The escape corpus: programs that try to get out of a sandbox, each in several ways, none of which may succeed.
 //!
 //! ```text
-//!  probes/*.py ──▶ corpus ─┬─▶ confined   in a sandbox as a function has it   every way must be blocked
+//!  probes/*.py ──▶ corpus ─┬─▶ confined   in a sandbox as a function has it,
+//!                          │              and in a fork of a zygote           every way must be blocked
 //!                          ├─▶ control    outside of any sandbox              every way must get through, or the
 //!                          │                                                  probe proves nothing
 //!                          └─▶ oracle     in a container of runc's            what another engine makes of it
@@ -15,6 +16,7 @@
 mod confined;
 mod control;
 mod corpus;
+mod families;
 mod oracle;
 mod table;
 
@@ -27,7 +29,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use rouse_escape::Probe;
 
-use confined::Confined;
+use confined::{Confined, FAMILY, Way};
 use corpus::Corpus;
 use host::Host;
 use oracle::Oracle;
@@ -55,7 +57,8 @@ async fn run(host: Host, names: &[String]) -> ExitCode {
     assert!(corpus.probes.len() >= PROBES_MIN, "the corpus has {} probes alone", corpus.probes.len());
     let wanted = |probe: &&Probe| names.is_empty() || names.iter().any(|name| probe.path().contains(name));
     let probes: Vec<Probe> = corpus.probes.iter().filter(wanted).cloned().collect();
-    println!("\nrunning {} tests", probes.len());
+    let between = Some(families::probe(corpus.probes.len())).filter(|probe| wanted(&probe));
+    println!("\nrunning {} tests", probes.len() + usize::from(between.is_some()));
 
     let mut passed = 0;
     let corpus = Arc::new(corpus);
@@ -63,6 +66,13 @@ async fn run(host: Host, names: &[String]) -> ExitCode {
     let oracle = Arc::new(Oracle::new(Arc::clone(&corpus)).await);
     if let Err(why) = oracle.as_ref() {
         host::skipped("escape::oracle", why);
+        passed += 1;
+    }
+    if !confined.forks() {
+        host::skipped(
+            "escape::fork",
+            "this host has no zygotes: it counts no processes or no memory by group",
+        );
         passed += 1;
     }
     let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -77,18 +87,25 @@ async fn run(host: Host, names: &[String]) -> ExitCode {
         let (oracle, places) = (Arc::clone(&oracle), Arc::clone(&places));
         running.spawn(async move {
             let _place = places.acquire().await.expect("it is never closed");
-            let ours = confined.run(&probe).await;
+            let ours = confined.run(&probe, Way::Plain).await;
+            let fork =
+                if confined.forks() { Some(confined.run(&probe, Way::Fork(FAMILY)).await) } else { None };
             let control = control::run(&corpus, &probe).await;
             let runc = match oracle.as_ref() {
                 Ok(oracle) => oracle.run(&probe).await,
                 Err(_) => None,
             };
-            Row::new(probe, ours, control, runc)
+            Row::new(probe, Some(ours), fork, control, runc)
         });
     }
     let mut rows = Vec::new();
     while let Some(row) = running.join_next().await {
         let row = row.expect("a probe's task ends");
+        row.print();
+        rows.push(row);
+    }
+    if let Some(between) = between.filter(|_| confined.forks()) {
+        let row = families::run(&host, &corpus, between).await;
         row.print();
         rows.push(row);
     }

@@ -70,4 +70,10 @@ impl Probe {
             self.name.clone(),
         ]
     }
+
+    /// The same as a module, from its folder: what a fork of a zygote can run.
+    #[must_use]
+    pub fn argv_of_fork(&self, interpreter: &str) -> [String; 5] {
+        [interpreter.to_owned(), "-m".to_owned(), "run".to_owned(), self.group.clone(), self.name.clone()]
+    }
 }

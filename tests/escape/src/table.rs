@@ -8,23 +8,32 @@ use rouse_escape::{Came, Probe, Told};
 pub(crate) struct Row {
     pub(crate) place: usize,
     probe: Probe,
-    ours: Told,
+    /// Nothing, if it takes forks to try it.
+    ours: Option<Told>,
+    fork: Option<Told>,
     control: Option<Told>,
     runc: Option<Told>,
     failures: Vec<String>,
 }
 
 impl Row {
-    pub(crate) fn new(probe: Probe, ours: Told, control: Option<Told>, runc: Option<Told>) -> Self {
+    pub(crate) fn new(
+        probe: Probe,
+        ours: Option<Told>,
+        fork: Option<Told>,
+        control: Option<Told>,
+        runc: Option<Told>,
+    ) -> Self {
         let judged = [
-            ("in the sandbox", ours.confined(&probe)),
+            ("in the sandbox", ours.as_ref().map_or(Ok(()), |told| told.confined(&probe))),
+            ("in the fork", fork.as_ref().map_or(Ok(()), |told| told.confined(&probe))),
             ("in the control", control.as_ref().map_or(Ok(()), |told| told.control(&probe))),
             ("in runc", runc.as_ref().map_or(Ok(()), |told| told.oracle(&probe))),
         ];
         let failures =
             judged.into_iter().filter_map(|(place, judged)| Some(format!("{place} {}", judged.err()?)));
         let failures = failures.collect();
-        Self { place: probe.place, probe, ours, control, runc, failures }
+        Self { place: probe.place, probe, ours, fork, control, runc, failures }
     }
 
     pub(crate) fn passed(&self) -> bool {
@@ -42,9 +51,13 @@ impl Row {
             println!("    {failure}");
         }
         if std::env::var_os("ESCAPE_VERBOSE").is_some() {
-            for (place, told) in
-                [("ours", Some(&self.ours)), ("control", self.control.as_ref()), ("runc", self.runc.as_ref())]
-            {
+            let places = [
+                ("ours", self.ours.as_ref()),
+                ("fork", self.fork.as_ref()),
+                ("control", self.control.as_ref()),
+                ("runc", self.runc.as_ref()),
+            ];
+            for (place, told) in places {
                 for (came, way, detail) in told.map(|told| told.ways.as_slice()).unwrap_or_default() {
                     println!("    {place:8} {came:?} {way}: {detail}");
                 }
@@ -52,14 +65,20 @@ impl Row {
         }
     }
 
-    fn ours(&self) -> String {
-        match (self.ours.count(Came::Through), self.ours.count(Came::Blocked)) {
-            (0, _) if !self.passed() => "?".to_owned(),
-            (0, 0) if self.ours.out_of_memory => "ended".to_owned(),
+    /// What it came to where every way must be blocked.
+    fn confined(&self, told: Option<&Told>) -> String {
+        let Some(told) = told else { return "-".to_owned() };
+        match (told.count(Came::Through), told.count(Came::Blocked)) {
+            (0, _) if told.confined(&self.probe).is_err() => "?".to_owned(),
+            (0, 0) if told.out_of_memory => "ended".to_owned(),
             (0, 0) => "absent".to_owned(),
             (0, _) => "blocked".to_owned(),
             (through, _) => format!("{through} THROUGH"),
         }
+    }
+
+    fn ways(&self) -> usize {
+        self.ours.as_ref().or(self.fork.as_ref()).map_or(0, |told| told.ways.len())
     }
 
     fn control(&self) -> String {
@@ -85,21 +104,26 @@ impl Row {
 
 /// Prints all, and what they sum up to.
 pub(crate) fn print(rows: &[Row], took: Duration) {
-    println!("\n{:36} {:>4}  {:10} {:12} {:12} it tries to", "probe", "ways", "sandbox", "control", "runc");
-    for row in rows {
-        let ways = row.ours.ways.len();
-        let path = row.probe.path();
-        let cells = (row.ours(), row.control(), row.runc());
-        println!("{path:36} {ways:>4}  {:10} {:12} {:12} {}", cells.0, cells.1, cells.2, row.probe.tries);
-    }
-    let ways: usize = rows.iter().map(|row| row.ours.ways.len()).sum();
-    let through: usize = rows.iter().map(|row| row.ours.count(Came::Through)).sum();
-    let shown = rows.iter().filter_map(|row| row.control.as_ref());
-    let shown: usize = shown.map(|told| told.count(Came::Through)).sum();
-    let runc: usize =
-        rows.iter().filter_map(|row| row.runc.as_ref()).map(|told| told.count(Came::Through)).sum();
     println!(
-        "\n{} probes, {ways} ways: {through} through in the sandbox, {shown} in the control, {runc} in runc; {:.0} s",
+        "\n{:36} {:>4}  {:10} {:10} {:12} {:12} it tries to",
+        "probe", "ways", "sandbox", "fork", "control", "runc"
+    );
+    for row in rows {
+        let ways = row.ways();
+        let path = row.probe.path();
+        let [ours, fork] = [row.confined(row.ours.as_ref()), row.confined(row.fork.as_ref())];
+        let [control, runc] = [row.control(), row.runc()];
+        println!("{path:36} {ways:>4}  {ours:10} {fork:10} {control:12} {runc:12} {}", row.probe.tries);
+    }
+    let ways: usize = rows.iter().map(Row::ways).sum();
+    let through = |told: fn(&Row) -> Option<&Told>| -> usize {
+        rows.iter().filter_map(told).map(|told| told.count(Came::Through)).sum()
+    };
+    let (ours, forks) = (through(|row| row.ours.as_ref()), through(|row| row.fork.as_ref()));
+    let (shown, runc) = (through(|row| row.control.as_ref()), through(|row| row.runc.as_ref()));
+    println!(
+        "\n{} probes, {ways} ways: {ours} through in the sandbox, {forks} in the fork, {shown} in the control, {runc} in runc; \
+         {:.0} s",
         rows.len(),
         took.as_secs_f64()
     );

@@ -27,6 +27,10 @@ pub struct Told {
     pub done: bool,
     /// Whether it was ended for want of memory.
     pub out_of_memory: bool,
+    /// Whether it ran in a fork of a zygote, as far as it was asked.
+    pub forked: bool,
+    /// Whether it was to run in one, found that it does not, and so tried nothing.
+    pub plain: bool,
     /// What else went wrong, in the host's words.
     pub trouble: Option<String>,
     /// What else it wrote.
@@ -43,6 +47,14 @@ impl Told {
                 Some("BLOCKED") => Came::Blocked,
                 Some("THROUGH") => Came::Through,
                 Some("ABSENT") => Came::Absent,
+                _ if line == "FORKED" => {
+                    told.forked = true;
+                    continue;
+                }
+                _ if line == "PLAIN" => {
+                    told.plain = true;
+                    continue;
+                }
                 _ if line == "DONE" => {
                     told.done = true;
                     continue;
@@ -154,6 +166,16 @@ mod tests {
         assert!(judge("BLOCKED a: EPERM\nTraceback: oh\n").expect_err("not done").contains("Traceback: oh"));
         assert!(judge("DONE\n").is_err(), "it tried nothing");
         assert!(Told::failed("no sandbox".to_owned()).confined(&probe).is_err());
+    }
+
+    #[test]
+    fn a_probe_says_whether_it_was_forked_before_it_says_anything_else() {
+        let told = Told::read("FORKED\nBLOCKED a: EPERM\nDONE\n");
+        assert!(told.forked && !told.plain && told.done);
+        assert_eq!(told.count(Came::Blocked), 1);
+        let told = Told::read("PLAIN\n");
+        assert!(told.plain && !told.forked);
+        assert!(told.confined(&probe(r#""dies": false"#)).is_err(), "it tried nothing");
     }
 
     #[test]
