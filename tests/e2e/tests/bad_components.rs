@@ -76,10 +76,10 @@ async fn output_over_the_limit_is_dropped_and_the_call_goes_on() {
     let platform = Platform::shared();
     need!(platform, "output_over_the_limit_is_dropped_and_the_call_goes_on", "component");
     platform.deploy_once(&fixture("misbehave")).await;
-    let answer = platform.get("misbehave?do=shout").await;
+    let answer = platform.get("patient?do=shout").await;
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "shouted"));
     wait_for("what was kept is in the logs", Duration::from_secs(10), async || {
-        let logs = platform.rouse(&["logs", "misbehave"]).await.out;
+        let logs = platform.rouse(&["logs", "patient"]).await.out;
         logs.contains("0123456789") && logs.len() < 1 << 20
     })
     .await;
