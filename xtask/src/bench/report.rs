@@ -128,7 +128,8 @@ const ABOUT: [(&str, &str); 6] = [
     (
         "cold-process",
         "The first call of a function that was never called before, code in the page cache: from the request read to \
-         the answer written, without the client's connection. The same handler, bytes and memory limit for both.",
+         the answer written, without the client's connection. crun gets the same handler and files, but neither limits, nor a \
+         network of its own, nor a seccomp filter to set up.",
     ),
     ("warm-capacity", "As many calls as there can be, with instances that are there already."),
     ("density", "Functions that are deployed and that no one calls."),
