@@ -79,6 +79,8 @@ pub(super) fn describe(
         limits: function.limits(),
         scaling: function.scaling(),
         egress: function.egress.clone(),
+        triggers: Vec::new(),
+        events: rouse_types::EventSettings::default(),
         aliases: Vec::new(),
     }
 }

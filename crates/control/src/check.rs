@@ -200,6 +200,8 @@ mod tests {
             limits: Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),
+            triggers: Vec::new(),
+            events: rouse_types::EventSettings::default(),
             aliases: Vec::new(),
         }
     }

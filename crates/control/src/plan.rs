@@ -270,6 +270,8 @@ fn version_of(view: &View, function: &DeployFunction) -> FunctionVersion {
         limits: function.limits.clone(),
         scaling: function.scaling.clone(),
         egress: function.egress.clone(),
+        triggers: function.triggers.clone(),
+        events: function.events.clone(),
     };
     // All fields in their order, maps sorted: equal versions have equal texts.
     let text = serde_json::to_vec(&version).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{AppName, Digest, Egress, FunctionName, Limits, TenantId};
+use crate::{AppName, Digest, Egress, EventSettings, FunctionName, Limits, TenantId, Trigger};
 
 /// How the platform talks to the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -249,6 +249,12 @@ pub struct FunctionVersion {
     pub scaling: Scaling,
     /// What it may reach. Nothing, by default.
     pub egress: Egress,
+    /// What rouses it besides calls, while `live` names this version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
+    /// What becomes of its events.
+    #[serde(default)]
+    pub events: EventSettings,
 }
 
 impl FunctionVersion {

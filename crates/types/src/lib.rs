@@ -18,6 +18,7 @@ pub mod log;
 pub mod name;
 pub mod size;
 pub mod trace;
+pub mod trigger;
 pub mod usage;
 
 pub use app::{Alias, AliasWeight, AppSnapshot, FunctionRoute, LIVE};
@@ -35,4 +36,5 @@ pub use limits::Limits;
 pub use log::LogLine;
 pub use name::{AliasName, AppName, FunctionName, TenantId};
 pub use trace::TraceContext;
+pub use trigger::{EventSettings, EventTarget, Trigger};
 pub use usage::{Outcome, Timing, Usage};

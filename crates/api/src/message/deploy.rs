@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rouse_types::{
-    AliasName, AppName, Contract, Digest, Egress, FunctionName, HttpSettings, Isolation, Limits, Refusal,
-    Runtime, Scaling, TenantId, Timestamp,
+    AliasName, AppName, Contract, Digest, Egress, EventSettings, FunctionName, HttpSettings, Isolation,
+    Limits, Refusal, Runtime, Scaling, TenantId, Timestamp, Trigger,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,12 @@ pub struct DeployFunction {
     /// What it may reach, as `host:port`, or `*` for everything. Nothing, by default.
     #[serde(default)]
     pub egress: Egress,
+    /// What rouses it besides calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<Trigger>,
+    /// What becomes of its events: attempts, age, destinations.
+    #[serde(default)]
+    pub events: EventSettings,
     /// Aliases that move to this version with the deployment, besides `live`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<AliasName>,

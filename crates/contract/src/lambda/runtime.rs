@@ -262,6 +262,8 @@ pub(crate) mod tests {
             limits: rouse_types::Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),
+            triggers: Vec::new(),
+            events: rouse_types::EventSettings::default(),
         }
     }
 

@@ -71,6 +71,8 @@ impl Function {
             limits: Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),
+            triggers: Vec::new(),
+            events: rouse_types::EventSettings::default(),
         };
         let init_timeout = Duration::from_secs(30);
         Self { launch, version, code, init_timeout, lines: Arc::default(), _folders: folders }

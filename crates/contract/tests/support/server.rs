@@ -56,6 +56,8 @@ impl Function {
             limits: Limits { init_timeout_ms: 30_000, memory_mib: 256, ..Limits::default() },
             scaling: Scaling { concurrency_per_instance: 8, ..Scaling::default() },
             egress: rouse_types::Egress::default(),
+            triggers: Vec::new(),
+            events: rouse_types::EventSettings::default(),
         };
         Self { version, lines: Arc::default(), state: host.code(), driver: host.driver() }
     }

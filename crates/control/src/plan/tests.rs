@@ -98,6 +98,8 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
         limits: Limits::default(),
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),
+        triggers: Vec::new(),
+        events: rouse_types::EventSettings::default(),
         aliases: Vec::new(),
     });
     DeployRequest { functions: functions.collect(), message: None }

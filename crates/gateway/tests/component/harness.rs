@@ -135,6 +135,8 @@ impl Gateway {
             limits: rouse_types::Limits { memory_mib: 64, timeout_ms: 2_000, ..Default::default() },
             scaling: Default::default(),
             egress: rouse_types::Egress::default(),
+            triggers: Vec::new(),
+            events: rouse_types::EventSettings::default(),
         };
         change(&mut version);
         let snapshot = AppSnapshot {
