@@ -1,0 +1,5 @@
+//! What rouses a function besides a request: schedules, and events from outside.
+//!
+//! Invariant: what is decided here is decided by plain functions over plain data; time is an argument.
+
+pub mod schedule;
