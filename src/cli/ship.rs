@@ -79,8 +79,8 @@ pub(super) fn describe(
         limits: function.limits(),
         scaling: function.scaling(),
         egress: function.egress.clone(),
-        triggers: Vec::new(),
-        events: rouse_types::EventSettings::default(),
+        triggers: function.triggers.clone(),
+        events: function.events.clone(),
         aliases: Vec::new(),
     }
 }

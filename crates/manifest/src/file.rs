@@ -4,10 +4,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rouse_types::{
-    AppName, Contract, Egress, FunctionName, HttpSettings, Isolation, Limits, Protocol, Runtime, Scaling,
-    Signature,
+    AppName, Contract, Egress, EventSettings, FunctionName, HttpSettings, Isolation, Limits, Protocol,
+    Runtime, Scaling, Signature, Trigger,
 };
 use schemars::JsonSchema;
+
+use crate::written::{EventsTable, TriggerTable};
 
 /// A whole manifest: an app and its functions, which are deployed together.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
@@ -112,6 +114,12 @@ pub struct Function {
     /// Environment variables.
     #[schemars(default)]
     pub env: BTreeMap<String, String>,
+    /// What rouses it besides calls.
+    #[schemars(with = "Vec<TriggerTable>", default)]
+    pub triggers: Vec<Trigger>,
+    /// What becomes of its events: attempts, age, destinations.
+    #[schemars(with = "EventsTable", default)]
+    pub events: EventSettings,
     /// How the code is built before it is packed.
     #[schemars(with = "Build")]
     pub build: Option<Build>,

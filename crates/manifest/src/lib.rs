@@ -13,6 +13,7 @@ mod file;
 mod hint;
 mod read;
 mod value;
+pub mod written;
 
 pub use error::{Error, Errors};
 pub use file::{App, Build, Bytes, Function, Manifest, Span};

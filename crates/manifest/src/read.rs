@@ -1,5 +1,7 @@
 //! Reads each table of a manifest. What is wrong is reported, and reading goes on.
 
+mod trigger;
+
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -117,11 +119,6 @@ fn function(
     if !has_image {
         table.require("source", "point it at the code: source = \"functions/hello\"");
     }
-    if let Some((_, span, _)) = table.entries().iter().find(|(key, ..)| *key == "triggers") {
-        let hint = "functions answer HTTP requests today, which needs no trigger: leave `triggers` out";
-        report.error(span.clone(), "`triggers` is not offered yet", hint.to_owned());
-    }
-    table.forget("triggers");
     let source = table.parsed("source", |text| relative(text).map(str::to_owned));
     let image = table.parsed("image", image);
     for key in ["source", "runtime", "handler", "build"] {
@@ -174,6 +171,11 @@ fn function(
         instance_reuse: table.number("instance_reuse", 1),
         egress: egress(report, &mut table),
         env: table.get("env").map(|value| env(report, value)).unwrap_or_default(),
+        triggers: table
+            .get("triggers")
+            .map(|value| trigger::triggers(report, name, value))
+            .unwrap_or_default(),
+        events: table.get("events").map(|value| trigger::events(report, name, value)).unwrap_or_default(),
         build: table.get("build").and_then(|value| build(report, name, value)),
     };
     if let (Some(runtime), Some(value)) = (&function.runtime, table.get("isolation"))

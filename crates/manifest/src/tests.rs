@@ -101,7 +101,36 @@ fn what_is_wrong_is_named_and_the_next_step_is_given() {
         ("handler = \"app\"", "is not a handler", "file.function"),
         ("concurrency_max = 0", "must be a whole number from 1", ""),
         ("queue_max = -1", "must be a whole number from 0", ""),
-        ("triggers = []", "`triggers` is not offered yet", "answer HTTP requests"),
+        ("triggers = 1", "`triggers` must be a list of tables", "[[functions.f.triggers]]"),
+        ("triggers = [{}]", "must say what it waits for", "one of schedule"),
+        ("triggers = [{ queue = \"a\", topic = \"b\" }]", "waits for one thing", "for each"),
+        ("triggers = [{ queue = \"a b\" }]", "'a b' is no name", "letters"),
+        ("triggers = [{ queue = { name = \"a\", size = 1 } }]", "has no key `size`", "known keys are `name`"),
+        ("triggers = [{ schedule = { timezone = \"UTC\" } }]", "exactly one of `cron`", "every"),
+        ("triggers = [{ schedule = { every = \"10ms\" } }]", "'10ms' is not from 1s", ""),
+        (
+            "triggers = [{ object = { bucket = \"a\", events = [\"create\"] } }]",
+            "'create' is not",
+            "\"created\"?",
+        ),
+        (
+            "triggers = [{ database = { url = \"mysql://a\", tables = [\"a.b\"] } }]",
+            "no address",
+            "postgres://",
+        ),
+        ("triggers = [{ database = { url = \"env:A\", tables = [\"a\"] } }]", "'a' is no table", "public.a"),
+        (
+            "triggers = [{ webhook = { path = \"/a\", signer = \"github\" } }]",
+            "needs `secrets`",
+            "env:GITHUB",
+        ),
+        (
+            "triggers = [{ topic = \"a\" }, { name = \"topic-1\", topic = \"b\" }]",
+            "named 'topic-1'",
+            "another `name`",
+        ),
+        ("events = { attempts = 0 }", "must be a whole number from 1", ""),
+        ("events = { on_failure = \"orders\" }", "'orders' is no destination", ""),
         ("image = \"a:b\"", "`source` does not go with `image`", "leave one of"),
         ("image = \"oci:../x\"", "leads out of the app's folder", "without '..'"),
         ("image = \"http://a/b\"", "is not an image", "registry/name:tag"),
@@ -264,4 +293,67 @@ proptest! {
             prop_assert!(errors.all.iter().all(|error| error.line >= 1 && error.column >= 1));
         }
     }
+}
+
+#[test]
+fn each_kind_of_trigger_is_read_with_its_defaults() {
+    let text = r#"
+        [app]
+        name = "a"
+        [functions.f]
+        source = "."
+        [[functions.f.triggers]]
+        name = "nightly"
+        schedule = { cron = "0 3 * * *", timezone = "Europe/Berlin", jitter = "30s", catch_up = "all", input = { a = [1, 2.5, true] } }
+        [[functions.f.triggers]]
+        schedule = "*/5 * * * *"
+        [[functions.f.triggers]]
+        queue = { name = "orders.fifo", batch_size = 5, batch_window = "2s", concurrency_max = 3 }
+        [[functions.f.triggers]]
+        topic = "orders"
+        filter = { detail = { price = [{ numeric = [">", 10] }] } }
+        [[functions.f.triggers]]
+        object = { bucket = "photos", suffix = ".jpg" }
+        [[functions.f.triggers]]
+        database = { url = "env:DATABASE_URL", tables = ["public.orders"], operations = ["insert"] }
+        [[functions.f.triggers]]
+        webhook = { path = "/hooks/", signer = "hmac", header = "x-signature", secrets = ["env:SECRET"] }
+        [functions.f.events]
+        attempts = 5
+        backoff = "10m"
+        on_failure = "queue:failed"
+    "#;
+    let manifest = parse(text).expect("a manifest");
+    let function = manifest.functions.values().next().expect("a function");
+    let told = serde_json::to_value(&function.triggers).expect("json");
+    assert_eq!(
+        told,
+        serde_json::json!([
+            { "name": "nightly", "on": { "schedule": {
+                "when": { "cron": "0 3 * * *" }, "timezone": "Europe/Berlin", "jitter_ms": 30_000, "catch_up": "all",
+                "input": { "a": [1, 2.5, true] },
+            } } },
+            { "name": "schedule-2", "on": { "schedule": {
+                "when": { "cron": "*/5 * * * *" }, "timezone": "UTC", "jitter_ms": 0, "catch_up": "once",
+            } } },
+            { "name": "queue-3", "on": { "queue": {
+                "queue": "orders.fifo", "batch_size": 5, "batch_window_ms": 2_000, "concurrency_max": 3,
+            } } },
+            { "name": "topic-4", "on": { "topic": { "topic": "orders" } },
+              "filter": { "detail": { "price": [{ "numeric": [">", 10] }] } } },
+            { "name": "object-5", "on": { "object": {
+                "bucket": "photos", "events": ["created"], "suffix": ".jpg",
+            } } },
+            { "name": "database-6", "on": { "database": {
+                "url": "env:DATABASE_URL", "tables": ["public.orders"], "operations": ["insert"],
+            } } },
+            { "name": "webhook-7", "on": { "webhook": {
+                "path": "/hooks", "secrets": ["env:SECRET"], "tolerance_ms": 300_000,
+                "signer": { "hmac": { "header": "x-signature", "algorithm": "sha256", "encoding": "hex" } },
+            } } },
+        ])
+    );
+    // The longest wait is never shorter than the first.
+    assert_eq!((function.events.attempts, function.events.backoff_max_ms), (5, 600_000));
+    assert_eq!(function.events.on_failure.as_ref().map(ToString::to_string).as_deref(), Some("queue:failed"));
 }

@@ -87,11 +87,6 @@ impl<'r, 't> Table<'r, 't> {
         self.entries.iter().find(|(name, ..)| *name == key).map(|(.., value)| *value)
     }
 
-    /// Takes out a key that was told about already, so that it is neither unknown nor offered.
-    pub(crate) fn forget(&mut self, key: &str) {
-        self.entries.retain(|(name, ..)| *name != key);
-    }
-
     /// All entries, for tables whose keys are free.
     pub(crate) fn entries(&self) -> &[(&'r str, Range<usize>, &'r Value<'t>)] {
         &self.entries
