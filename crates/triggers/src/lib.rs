@@ -2,4 +2,7 @@
 //!
 //! Invariant: what is decided here is decided by plain functions over plain data; time is an argument.
 
+pub mod partial;
+pub mod pattern;
+pub mod retry;
 pub mod schedule;
