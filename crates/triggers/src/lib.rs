@@ -6,3 +6,4 @@ pub mod partial;
 pub mod pattern;
 pub mod retry;
 pub mod schedule;
+pub mod signature;
