@@ -33,9 +33,11 @@ pub(super) fn run(
     let listener = boot::listener()?;
     boot::run(|stop| async move {
         let driver = ContainerDriver::new(&state.join("run").join(SPAWNER_SOCKET));
+        let report = report(&driver).await;
+        let full_network = full_network(report.as_ref());
         let isolations = vec![
             IsolationInfo { isolation: Isolation::Wasm, available: true, unenforced: Vec::new() },
-            container(report(&driver).await),
+            container(report),
         ];
         let prices = prices(&state.join("prices.toml"))?;
         let config = Config {
@@ -52,6 +54,7 @@ pub(super) fn run(
                 rouse_contract::http::Launch::find(runtime, http, handler, code, state).map(|_| ())
             },
             isolations,
+            full_network,
             prices,
             retention: Retention::default(),
             otlp: otlp()?,
@@ -113,6 +116,14 @@ async fn report(driver: &ContainerDriver) -> Option<Report> {
     timeout(SPAWNER_TIMEOUT, asked).await.ok()
 }
 
+/// Whether code in containers can have a network of its own, or why not.
+fn full_network(report: Option<&Report>) -> Result<(), String> {
+    match report {
+        None => Err("the spawner did not answer".to_owned()),
+        Some(report) => report.no_full_network.clone().map_or(Ok(()), Err),
+    }
+}
+
 /// What a report of the host means for those who deploy.
 fn container(report: Option<Report>) -> IsolationInfo {
     let mut info =
@@ -152,7 +163,9 @@ mod tests {
             processes: by,
             freezer: by,
             cpu_usage: by,
+            no_full_network: Some("there is no nft".to_owned()),
         };
+        assert_eq!(full_network(Some(&report)), Err("there is no nft".to_owned()));
         let info = container(Some(report));
         assert!(info.available);
         assert_eq!(info.unenforced, ["this host has no control group for memory"]);

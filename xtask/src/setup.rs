@@ -80,6 +80,13 @@ pub(crate) fn run() -> Result<Tools> {
     if !sh::works(Command::new("runc").arg("--version")) {
         lacking.push("runc");
     }
+    // The rules of full networks, and a network to try them in.
+    for (program, package) in [("nft", "nftables"), ("ip", "iproute2")] {
+        if !["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().any(|one| Path::new(one).join(program).exists())
+        {
+            lacking.push(package);
+        }
+    }
     // A registry to pull images from, and a client that pushes them.
     for package in ["docker-registry", "skopeo"] {
         if !sh::works(Command::new(package).arg("--version")) {

@@ -47,6 +47,20 @@ pub(crate) fn request(request: &DeployRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks whether this machine can give each function the network that it asks for.
+///
+/// # Errors
+/// [`Code::IsolationUnavailable`] with what it lacks.
+pub(crate) fn networks(request: &DeployRequest, full_network: &Result<(), String>) -> Result<(), Refusal> {
+    let Err(lack) = full_network else { return Ok(()) };
+    let asks = |one: &&DeployFunction| one.egress == Egress::All && one.isolation != Isolation::Wasm;
+    let Some(function) = request.functions.iter().find(asks) else { return Ok(()) };
+    let what =
+        format!("function '{}': this machine gives containers no egress = \"*\": {lack}", function.name);
+    Err(Refusal::new(Code::IsolationUnavailable, what)
+        .hint("name what it may reach, as egress = [\"host:port\"]; or see `rouse doctor`, and restart the platform"))
+}
+
 fn function(function: &DeployFunction) -> Result<(), String> {
     let DeployFunction { runtime, isolation, handler, limits: asked, scaling, .. } = function;
     let fitting = match runtime {
@@ -99,9 +113,6 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     within("queue_max", scaling.queue_max.into(), 0, 100_000)?;
     within("queue_timeout_ms", scaling.queue_timeout_ms, 0, 900_000)?;
     within("instance_reuse", scaling.instance_reuse.into(), 1, 1_000_000)?;
-    if function.egress == Egress::All && *runtime != Runtime::Component {
-        return Err("egress = \"*\" is for components; name what code in a container may reach".to_owned());
-    }
     within(
         "the number of egress destinations",
         function.egress.destinations().len() as u64,
@@ -238,5 +249,27 @@ mod tests {
         request(&DeployRequest { functions: vec![good()], message: None }).expect("it is good");
         assert!(request(&DeployRequest { functions: vec![good(), good()], message: None }).is_err());
         assert!(request(&DeployRequest { functions: vec![], message: None }).is_err());
+    }
+
+    #[test]
+    fn a_container_has_no_network_of_its_own_where_the_machine_gives_none() {
+        let lack = Err("nft is not installed: apt-get install nftables".to_owned());
+        let ask = |spoil: fn(&mut DeployFunction)| {
+            let mut function = good();
+            spoil(&mut function);
+            DeployRequest { functions: vec![function], message: None }
+        };
+        let all = ask(|function| function.egress = Egress::All);
+        request(&all).expect("it may be asked for");
+        let refusal = networks(&all, &lack).expect_err("not here");
+        assert_eq!(refusal.code, Code::IsolationUnavailable);
+        assert!(refusal.message.contains("hello") && refusal.message.contains("nftables"), "{refusal}");
+        networks(&all, &Ok(())).expect("here it is");
+        networks(&ask(|_| ()), &lack).expect("nothing is asked for");
+        let component = |function: &mut DeployFunction| {
+            function.egress = Egress::All;
+            function.isolation = Isolation::Wasm;
+        };
+        networks(&ask(component), &lack).expect("components have no sockets");
     }
 }

@@ -40,6 +40,7 @@ async fn deploy(
     events: &mut Lines<DeployEvent>,
 ) -> Result<DeployEvent, Refusal> {
     check::request(request)?;
+    check::networks(request, &control.config.full_network)?;
     control.check_space()?;
     let _lock = control.lock(tenant, app).await;
     refuse_taken(control, tenant, app, request).await?;

@@ -82,6 +82,9 @@ pub struct Config {
     pub server_check: ServerCheck,
     /// How code is confined here.
     pub isolations: Vec<IsolationInfo>,
+    /// Whether code in containers can have a network of its own here, as `egress = "*"` asks for; or why not, and the
+    /// next step.
+    pub full_network: Result<(), String>,
     /// What things cost from now on.
     pub prices: PriceSheet,
     /// What is kept of the journals.

@@ -10,7 +10,7 @@
 //! many should) or makes groups (`cgroup`, chosen by `layout`) and forks; `child` builds its files (`rootfs`), is
 //! told the spec, drops all privileges, filters its system calls (`seccomp`) and becomes the code.
 //!
-//! What the code sees of files is the host's `/usr` (`rootfs`) or an image (`image`).
+//! A network of its own (`full`) is for specs that ask for it. What the code sees of files is the host's `/usr` (`rootfs`) or an image (`image`).
 //!
 //! Needs Linux 5.12 (`mount_setattr`), for images 5.19, and root.
 
@@ -19,6 +19,7 @@ mod check;
 mod child;
 mod client;
 mod dial;
+mod full;
 mod image;
 mod layout;
 mod netlink;
@@ -52,4 +53,6 @@ pub struct Report {
     pub freezer: Enforced,
     /// The measure of CPU time.
     pub cpu_usage: Enforced,
+    /// Why no sandbox can have [`crate::Network::Full`] here, and the next step.
+    pub no_full_network: Option<String>,
 }

@@ -9,7 +9,8 @@
 //! for the whole life. What may be left out: everything but `start`; dropping a sandbox kills it.
 //! On an error of `start` nothing is left behind on the host.
 //!
-//! Invariant: a sandbox has no network but the sockets that its spec names. Nothing here knows of
+//! Invariant: a sandbox has no network but the sockets that its spec names, or, where it asks for one, a network that
+//! does not lead to the host. Nothing here knows of
 //! functions, tenants or invocations. This is the only crate, with `rouse-wasm`, that may use `unsafe`.
 
 use std::{

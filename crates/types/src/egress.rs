@@ -1,5 +1,7 @@
 //! What code may reach: nothing, named destinations, or everything.
 
+pub mod address;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

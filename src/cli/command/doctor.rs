@@ -38,6 +38,7 @@ pub(crate) fn run(global: &Global) -> anyhow::Result<ExitCode> {
         Section { name: "sandboxes", findings: offered },
         Section { name: "platform", findings: platform },
         Section { name: "containers", findings: containers },
+        Section { name: "egress", findings: probe::full_network() },
         Section { name: "runtimes", findings: interpreters(&state) },
         Section { name: "beyond", findings: probe::beyond() },
     ];

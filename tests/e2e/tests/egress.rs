@@ -1,12 +1,17 @@
 //! Code in containers reaches what its manifest names, by its real name and over TLS, and nothing else.
 
+#[path = "../../../crates/sandbox/tests/support/internet.rs"]
+mod internet;
+
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use internet::Internet;
 use rouse_e2e::{App, Platform, free_address, need, skipped, wait_for};
 
 /// A web server with a certificate for names below `rouse.test`; killed when dropped.
@@ -35,30 +40,37 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain('cert.pem', 'key.pem')
-server = http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Answer)
+server = http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Answer)
 server.socket = context.wrap_socket(server.socket, server_side=True)
+print('READY', flush=True)
 server.serve_forever()
 ";
+
+/// A folder with a certificate and its key; or the reason why the host makes none.
+fn certified() -> Result<tempfile::TempDir, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=rouse.test"])
+        .args(["-addext", "subjectAltName=DNS:api.rouse.test,DNS:*.wild.rouse.test,DNS:world.rouse.test"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(folder.path())
+        .output();
+    match made {
+        Ok(output) if output.status.success() => Ok(folder),
+        other => Err(format!("openssl makes no certificate: {other:?}")),
+    }
+}
 
 impl Server {
     /// None, with the reason, where the host lacks what makes certificates.
     fn start() -> Result<Self, String> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=rouse.test"])
-            .args(["-addext", "subjectAltName=DNS:api.rouse.test,DNS:*.wild.rouse.test"])
-            .args(["-keyout", "key.pem", "-out", "cert.pem"])
-            .current_dir(folder.path())
-            .output();
-        match made {
-            Ok(output) if output.status.success() => {}
-            other => return Err(format!("openssl makes no certificate: {other:?}")),
-        }
+        let folder = certified()?;
         let port = free_address().port();
         let child = Command::new("python3")
-            .args(["-c", SERVE, &port.to_string()])
+            .args(["-c", SERVE, "127.0.0.1", &port.to_string()])
             .current_dir(folder.path())
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .spawn()
             .expect("python3 runs");
         Ok(Self { child, port, folder })
@@ -77,9 +89,16 @@ impl Server {
     }
 }
 
-/// The operator's names: here the server is on the machine itself.
-fn operators(state: &Path) {
-    std::fs::write(state.join("hosts"), "127.0.0.1 api.rouse.test a.wild.rouse.test\n").expect("a file");
+/// Here the server is on the machine itself.
+const ON_THE_MACHINE: &str = "127.0.0.1 api.rouse.test a.wild.rouse.test";
+
+/// Adds to the operator's names. The tests share a platform.
+fn operators(state: &Path, line: &str) {
+    static WRITES: Mutex<()> = Mutex::new(());
+    let _one = WRITES.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = state.join("hosts");
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    std::fs::write(file, format!("{text}{line}\n")).expect("a file");
 }
 
 const FETCH: &str = "
@@ -103,7 +122,7 @@ async fn python_reaches_what_is_named_over_tls_and_nothing_else() {
         Err(reason) => return skipped(TEST, &reason),
     };
     server.ready().await;
-    operators(platform.state());
+    operators(platform.state(), ON_THE_MACHINE);
     let port = server.port;
     let app = App::new("fetches").file("fetches/cert.pem", server.certificate()).python(
         "fetches",
@@ -141,7 +160,7 @@ async fn node_reaches_what_is_named_over_tls() {
         Err(reason) => return skipped(TEST, &reason),
     };
     server.ready().await;
-    operators(platform.state());
+    operators(platform.state(), ON_THE_MACHINE);
     let port = server.port;
     let code = "
 import { readFileSync } from 'node:fs';
@@ -210,5 +229,54 @@ async fn a_connection_that_is_open_outlives_a_freeze() {
     tokio::select! {
         () = echo => panic!("the connection ended"),
         () = calls => {}
+    }
+}
+
+const ALL: &str = "
+import socket, ssl, urllib.request
+what = event['rawPath'].strip('/')
+try:
+    if what == 'tls':
+        context = ssl.create_default_context(cafile='cert.pem')
+        with urllib.request.urlopen('https://world.rouse.test:8443/', context=context, timeout=30) as answer:
+            return answer.read().decode()
+    if what == 'udp':
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.settimeout(30)
+            question = b'\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\7example\\3com\\0\\0\\1\\0\\1'
+            udp.sendto(question, ('SERVER', 53))
+            return socket.inet_ntoa(udp.recv(512)[-4:])
+    host, port = what.split('-')
+    with socket.create_connection((host, int(port)), 4):
+        return 'reached'
+except Exception as error:
+    return f'failed: {error}'
+";
+
+#[tokio::test]
+async fn a_star_is_the_world_by_tls_tcp_and_udp_but_not_the_machine() {
+    const TEST: &str = "a_star_is_the_world_by_tls_tcp_and_udp_but_not_the_machine";
+    let platform = Platform::shared();
+    need!(platform, "a_star_is_the_world_by_tls_tcp_and_udp_but_not_the_machine", "python");
+    let (mut internet, folder) = match (Internet::new(), certified()) {
+        (Ok(internet), Ok(folder)) => (internet, folder),
+        (Err(reason), _) | (_, Err(reason)) => return skipped(TEST, &reason),
+    };
+    internet.serve(SERVE, &["8443"], folder.path());
+    let server = internet.server.to_string();
+    operators(platform.state(), &format!("{server} world.rouse.test"));
+    let own = TcpListener::bind("0.0.0.0:0").expect("a server of the machine's");
+    let port = own.local_addr().expect("an address").port();
+    let app = App::new("star")
+        .file("star/cert.pem", std::fs::read(folder.path().join("cert.pem")).expect("a certificate"))
+        .python("star", ALL.replace("SERVER", &server).trim(), "egress = \"*\"");
+    platform.deploy(app.path()).await;
+    assert_eq!(platform.get("star/tls").await.text(), "hello from world.rouse.test");
+    assert_eq!(platform.get("star/udp").await.text(), "198.51.100.7");
+    assert_eq!(platform.get(&format!("star/{server}-8080")).await.text(), "reached");
+    // The machine listens there, and the cloud would.
+    for never in [format!("{}-{port}", internet.host), "169.254.169.254-80".to_owned()] {
+        let refused = platform.get(&format!("star/{never}")).await;
+        assert!(refused.text().starts_with("failed"), "{never}: {}", refused.text());
     }
 }

@@ -1,10 +1,14 @@
 //! Every process of the platform is killed under load, one after the other. After the next start and its ordinary end
-//! the host is as it was: no process, no control group, no mount, no half-made file of ours.
+//! the host is as it was: no process, no control group, no mount, no network, no half-made file of ours.
+
+#[path = "../../../crates/sandbox/tests/support/internet.rs"]
+mod internet;
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +18,12 @@ use rouse_e2e::{App, Load, Platform, need, state_folder, wait_for};
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_death_of_each_process_under_load_the_next_start_leaves_a_clean_host() {
     let state = state_folder();
-    let app = App::new("left").python("left", "return 'here'", "");
+    // Where the machine can, with a network that has to go too.
+    let full = internet::Internet::without_servers();
+    let egress = if full.is_ok() { "egress = \"*\"" } else { "" };
+    let with_link = network();
+    let app = App::new("left").python("left", "return 'here'", egress);
+    let mut had_networks = false;
     let mut groups = BTreeSet::new();
     for victim in ["gateway", "node", "control", "spawner", "supervisor"] {
         let platform = Arc::new(Platform::start_in(state.path()));
@@ -27,6 +36,7 @@ async fn after_the_death_of_each_process_under_load_the_next_start_leaves_a_clea
         let load = Load::start(&platform, 4, "/fn/default/left", |answer| answer.status == 200);
         load.answer_more(20).await;
         groups.extend(platform.functions().iter().flat_map(|process| groups_of(process.pid)));
+        had_networks |= network().iter().any(|name| name.starts_with("rouse-"));
         if victim == "supervisor" {
             platform.kill_supervisor();
             load.stop().await;
@@ -42,6 +52,13 @@ async fn after_the_death_of_each_process_under_load_the_next_start_leaves_a_clea
     assert!(!groups.is_empty(), "the functions were in control groups of ours");
     drop(Platform::start_in(state.path()));
 
+    // Others on this machine may be at tests of theirs.
+    wait_for("interfaces, rules, and what is passed on are as before", Duration::from_secs(60), async || {
+        network() == with_link
+    })
+    .await;
+    assert!(had_networks || full.is_err(), "the functions had networks");
+    drop(full);
     assert_eq!(processes_that_name(state.path()), [] as [String; 0], "processes");
     let left: Vec<PathBuf> = folders("/sys/fs/cgroup".as_ref(), &|name| groups.contains(name));
     assert_eq!(left, [] as [PathBuf; 0], "control groups");
@@ -52,6 +69,21 @@ async fn after_the_death_of_each_process_under_load_the_next_start_leaves_a_clea
     let sandboxes: Vec<_> =
         sockets.iter().filter(|entry| entry.file_name().to_string_lossy().contains("sandbox")).collect();
     assert!(sandboxes.is_empty(), "{sandboxes:?}");
+}
+
+/// Interfaces, those that pass packets on, and tables of the packet filter, if there is one.
+fn network() -> BTreeSet<String> {
+    let names = fs::read_dir("/sys/class/net").expect("interfaces").flatten();
+    let names: Vec<_> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let passing = names.iter().filter(|name| {
+        let file = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
+        fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+    });
+    let passing: Vec<_> = passing.map(|name| format!("passed on: {name}")).collect();
+    let tables = Command::new("nft").args(["list", "tables"]).output();
+    let tables =
+        tables.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    names.into_iter().chain(passing).chain(tables.lines().map(str::to_owned)).collect()
 }
 
 /// The groups of an installation that a process is in: those called `rouse-…`.

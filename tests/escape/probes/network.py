@@ -42,8 +42,8 @@ def own(address):
             fcntl.ioctl(control, request, packed[:40])
 
 
-def reach(address, port=80):
-    """Whether packets can be sent there: an answer, a refusal from afar and silence all mean so."""
+def reach(address, port=80, silent=True):
+    """Whether packets can be sent there: an answer and a refusal from afar mean so, and silence, if it is to."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if CONTROL:
         own(address)
@@ -54,7 +54,7 @@ def reach(address, port=80):
         try:
             client.connect((address, port))
         except TimeoutError:
-            return "packets leave, nobody answers"
+            return "packets leave, nobody answers" if silent else ""
         except ConnectionRefusedError:
             return "it was refused from afar"
         return "connected"
@@ -82,7 +82,7 @@ def ask(address, port=53):
             return "packets leave, nobody answers"
 
 
-@probe("reach ports of the host's loopback", control="host")
+@probe("reach ports of the host's loopback", control="host", full="also")
 def host_loopback():
     for address in ["127.0.0.1", "localhost", "0.0.0.0", "::ffff:127.0.0.1"]:
         way(address, lambda address=address: [socket.create_connection((address, HOST_PORT), SECONDS)])
@@ -106,7 +106,7 @@ def names():
         way(address, lambda address=address: ask(address))
 
 
-@probe("reach unix sockets of the host", control="host")
+@probe("reach unix sockets of the host", control="host", full="also")
 def unix_sockets():
     def dial(address, kind=socket.SOCK_STREAM):
         with socket.socket(socket.AF_UNIX, kind) as client:
@@ -123,7 +123,7 @@ def unix_sockets():
     way("the list of them", listed)
 
 
-@probe("make packets by hand", control="network")
+@probe("make packets by hand", control="network", full="also")
 def raw_packets():
     way("ICMP", lambda: [socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)])
     way("ICMP of version 6", lambda: [socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)])
@@ -132,7 +132,7 @@ def raw_packets():
     way("of a link, cooked", lambda: [socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))])
 
 
-@probe("speak to the kernel's subsystems", control="network")
+@probe("speak to the kernel's subsystems", control="network", full="also")
 def netlink():
     kinds = {"sockets": 4, "transforms": 6, "SELinux": 7, "iSCSI": 8, "audit": 9, "lookups": 10, "connector": 11,
              "netfilter": 12, "device events": 15, "generic": 16}
@@ -140,7 +140,7 @@ def netlink():
         way(name, lambda number=number: [socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, number)])
 
 
-@probe("change its network", control="network")
+@probe("change its network", control="network", full="also")
 def change_interfaces():
     def link_down():
         # RTM_NEWLINK of the interface 1, the loopback, not up.
@@ -179,7 +179,7 @@ def cipher_sockets():
     way("AF_ALG", lambda: [socket.socket(38, socket.SOCK_SEQPACKET)])
 
 
-@probe("use families of sockets that are seldom tried", control="network")
+@probe("use families of sockets that are seldom tried", control="network", full="also")
 def seldom_families():
     families = {"AX.25": 3, "IPX": 4, "AppleTalk": 5, "X.25": 9, "RDS": 21, "LLC": 26, "CAN": 29, "TIPC": 30,
                 "Bluetooth": 31, "NFC": 39, "KCM": 41, "SMC": 43, "XDP": 44}
@@ -205,7 +205,7 @@ def seldom_pair(number, kind):
         raise
 
 
-@probe("listen on ports of the privileged", control="network")
+@probe("listen on ports of the privileged", control="network", full="also")
 def low_ports():
     for port in [22, 53, 80, 443]:
         def listen(port=port):

@@ -38,7 +38,7 @@ class Absent(Exception):
 
 
 def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, lacks="",
-          dies=False, needs="", **limits):
+          dies=False, needs="", full="", **limits):
     """Marks a function as a probe.
 
     tries      what it is after, to follow "it tries to".
@@ -49,6 +49,7 @@ def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, l
     neighbour  another sandbox runs, `victim.py`, which has what the probe wants; `frozen`: and is frozen.
     lacks      errors by which the control says that this host lacks the thing, beside those of `run.py`.
     dies       the sandbox may end for want of memory before the probe is done: that is an answer too.
+    full       "also" where it is tried in a sandbox with a full network too, "only" where nowhere else.
     needs      "memory" or "cpu": the control group that has to hold it, which a host may not have.
     limits     memory_mib, tmp_mib, processes, open_files, where they differ from a function's defaults.
     """
@@ -57,7 +58,7 @@ def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, l
         PROBES[function.__name__] = function
         function.about = dict(
             name=function.__name__, tries=tries, control=control, runc=runc, neighbour=neighbour or frozen,
-            frozen=frozen, lacks=lacks.split(), dies=dies, needs=needs,
+            frozen=frozen, lacks=lacks.split(), dies=dies, needs=needs, full=full,
             limits=limits,
         )
         return function

@@ -8,7 +8,7 @@ import probe
 
 GROUPS = [
     "host_files", "processes", "namespaces", "kernel", "network", "identity", "descriptors", "resources", "links",
-    "tenants",
+    "tenants", "world",
 ]
 
 

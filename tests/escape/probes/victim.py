@@ -43,7 +43,7 @@ def main():
         pass  # Its own filter does not let it; then there is nothing to be found.
     memory = mmap.mmap(-1, 4096)
     memory.write(SECRET)
-    servers = [socket.create_server(("127.0.0.1", PORT)), socket.socket(socket.AF_UNIX)]
+    servers = [socket.create_server(("0.0.0.0" if "FULL" in os.environ else "127.0.0.1", PORT)), socket.socket(socket.AF_UNIX)]
     servers[1].bind("\0" + probe.CANARY)
     servers[1].listen()
     for server in servers:

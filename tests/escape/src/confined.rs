@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rouse_escape::{Probe, Told};
 use rouse_sandbox::{
-    Driver, Exit, Limits, Listener, Mount, Sandbox, Spec, Stream,
+    Driver, Exit, Limits, Listener, Mount, Network, Sandbox, Spec, Stream,
     container::{Container, ContainerDriver, Enforced, Report},
 };
 use tokio::{
@@ -34,6 +34,8 @@ pub(crate) enum Way {
     Plain,
     /// In a fork of this family's zygote.
     Fork(&'static str),
+    /// In one with a network of its own.
+    Full,
 }
 
 /// Sandboxes for probes, and neighbours that live beside all of them.
@@ -52,6 +54,9 @@ impl Confined {
         if forks(&report) {
             ways.extend([FAMILY, OTHER_FAMILY].map(Way::Fork));
         }
+        if report.no_full_network.is_none() {
+            ways.push(Way::Full);
+        }
         let mut neighbours = Vec::new();
         for way in ways {
             neighbours.push(Neighbour::start(&driver, &corpus, way).await);
@@ -62,6 +67,15 @@ impl Confined {
     /// Whether this host has zygotes at all.
     pub(crate) fn forks(&self) -> bool {
         forks(&self.report)
+    }
+
+    /// Whether this host gives sandboxes networks of their own, or why not.
+    pub(crate) fn full_network(&self) -> Result<(), String> {
+        self.report.no_full_network.clone().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn has_full_network(&self) -> bool {
+        self.report.no_full_network.is_none()
     }
 
     /// Which control group this host lacks that would have to hold a probe.
@@ -109,7 +123,7 @@ impl Confined {
     async fn alone(&self, probe: &Probe, way: Way) -> Told {
         loop {
             let argv = match way {
-                Way::Plain => probe.argv(PYTHON, TASK),
+                Way::Plain | Way::Full => probe.argv(PYTHON, TASK),
                 Way::Fork(_) => probe.argv_of_fork(PYTHON),
             };
             let spec = spec(&self.corpus, &argv, &probe.limits, way);
@@ -145,8 +159,11 @@ fn forks(report: &Report) -> bool {
 /// What the node asks for a function's instance: see `Launch::spec` of `rouse-contract`.
 pub(crate) fn spec(corpus: &Corpus, argv: &[String], limits: &rouse_escape::Limits, way: Way) -> Spec {
     let mut env = corpus.env(limits);
+    if let Way::Full = way {
+        env.push(("FULL".to_owned(), "1".to_owned()));
+    }
     let zygote = match way {
-        Way::Plain => None,
+        Way::Plain | Way::Full => None,
         Way::Fork(family) => {
             env.push(("FORK".to_owned(), "1".to_owned()));
             Some(corpus.zygote(family))
@@ -166,6 +183,7 @@ pub(crate) fn spec(corpus: &Corpus, argv: &[String], limits: &rouse_escape::Limi
             open_files: limits.open_files,
         },
         listeners: vec!["127.0.0.1:9001".parse().expect("an address")],
+        network: if let Way::Full = way { Network::Full } else { Network::Sockets },
         ..host::spec(&[])
     }
 }
@@ -180,7 +198,7 @@ struct Neighbour {
 impl Neighbour {
     async fn start(driver: &ContainerDriver, corpus: &Corpus, way: Way) -> Self {
         let argv: &[&str] = match way {
-            Way::Plain => &[PYTHON, &format!("{TASK}/victim.py")],
+            Way::Plain | Way::Full => &[PYTHON, &format!("{TASK}/victim.py")],
             Way::Fork(_) => &[PYTHON, "-m", "victim"],
         };
         let argv: Vec<String> = argv.iter().map(|&argument| argument.to_owned()).collect();

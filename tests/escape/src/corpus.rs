@@ -45,6 +45,7 @@ pub(crate) struct Corpus {
     /// A process, and sockets, of the host.
     sleeper: Child,
     _tcp: TcpListener,
+    _any: TcpListener,
     _unix: UnixListener,
 }
 
@@ -74,6 +75,7 @@ impl Corpus {
 
         let canary = canary();
         let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let any = TcpListener::bind("0.0.0.0:0").expect("a port");
         let name = format!("rouse-escape-{canary}");
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let unix = UnixListener::bind_addr(&address).expect("bound");
@@ -87,12 +89,14 @@ impl Corpus {
             ("VICTIM_PORT", "17001".to_owned()),
             ("HOST_PID", sleeper.id().to_string()),
             ("HOST_PORT", tcp.local_addr().expect("an address").port().to_string()),
+            ("HOST_ANY_PORT", any.local_addr().expect("an address").port().to_string()),
+            ("HOST_ADDRESSES", addresses()),
             ("HOST_ABSTRACT", name),
             ("HOST_STATE", host.folder.path().to_string_lossy().into_owned()),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let probes = list(&folder);
-        Self { folder, zygote, probes, env, sleeper, _tcp: tcp, _unix: unix }
+        Self { folder, zygote, probes, env, sleeper, _tcp: tcp, _any: any, _unix: unix }
     }
 
     /// What a family's instances are forked from: as the node has it for a tenant, see `Launch::zygote` of
@@ -128,6 +132,14 @@ impl Drop for Corpus {
         let _ = self.sleeper.kill();
         let _ = self.sleeper.wait();
     }
+}
+
+/// The machine's addresses of version 4 but the loopback's, with spaces between.
+fn addresses() -> String {
+    let output = Command::new("ip").args(["-4", "-o", "addr", "show"]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let all = text.lines().filter_map(|line| line.split_whitespace().nth(3)?.split('/').next());
+    all.filter(|one| !one.starts_with("127.")).collect::<Vec<_>>().join(" ")
 }
 
 /// The numbers of this machine's system calls, from the headers of its compiler.

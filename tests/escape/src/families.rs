@@ -20,7 +20,7 @@ use crate::{
     confined::{FAMILY, OTHER_FAMILY, PROBE_MAX, Way, ZYGOTE_PAUSE, spec},
     corpus::{Corpus, PYTHON},
     host::Host,
-    table::Row,
+    table::{Came, Row},
 };
 
 /// Each is compared with each other: ten pairs. Two of them are there for the other probes anyway.
@@ -67,6 +67,7 @@ pub(crate) fn probe(place: usize) -> Probe {
         lacks: Vec::new(),
         dies: false,
         needs: String::new(),
+        full: String::new(),
         limits: Limits::default(),
         place,
     }
@@ -95,7 +96,8 @@ pub(crate) async fn run(host: &Host, corpus: &Corpus, probe: Probe) -> Row {
     }
     let told = |lines: Vec<String>| Told::read(&(lines.join("\n") + "\nDONE\n"));
     let [between, siblings] = [between, siblings].map(told);
-    Row::new(probe, None, Some(between), Some(siblings), None)
+    let came = Came { fork: Some(between), control: Some(siblings), ..Came::default() };
+    Row::new(probe, came)
 }
 
 /// Starts until a start is a fork that has said where it is.

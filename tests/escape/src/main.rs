@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  probes/*.py ──▶ corpus ─┬─▶ confined   in a sandbox as a function has it,
-//!                          │              and in a fork of a zygote           every way must be blocked
+//!                          │              and in a fork of a zygote, and some
+//!                          │              in a full network                   every way must be blocked
 //!                          ├─▶ control    outside of any sandbox              every way must get through, or the
 //!                          │                                                  probe proves nothing
 //!                          └─▶ oracle     in a container of runc's            what another engine makes of it
@@ -33,7 +34,7 @@ use confined::{Confined, FAMILY, Way};
 use corpus::Corpus;
 use host::Host;
 use oracle::Oracle;
-use table::Row;
+use table::{Came, Row};
 
 /// Probes that are tried at once: a machine with two cores bears them.
 const AT_ONCE: usize = 4;
@@ -75,6 +76,10 @@ async fn run(host: Host, names: &[String]) -> ExitCode {
         );
         passed += 1;
     }
+    if let Err(why) = confined.full_network() {
+        host::skipped("escape::full", &why);
+        passed += 1;
+    }
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for probe in probes {
@@ -87,15 +92,25 @@ async fn run(host: Host, names: &[String]) -> ExitCode {
         let (oracle, places) = (Arc::clone(&oracle), Arc::clone(&places));
         running.spawn(async move {
             let _place = places.acquire().await.expect("it is never closed");
-            let ours = confined.run(&probe, Way::Plain).await;
-            let fork =
-                if confined.forks() { Some(confined.run(&probe, Way::Fork(FAMILY)).await) } else { None };
-            let control = control::run(&corpus, &probe).await;
-            let runc = match oracle.as_ref() {
-                Ok(oracle) => oracle.run(&probe).await,
-                Err(_) => None,
-            };
-            Row::new(probe, Some(ours), fork, control, runc)
+            let sockets = probe.is_for_sockets();
+            let full = probe.is_for_full_network() && confined.has_full_network();
+            let mut came = Came::default();
+            if sockets {
+                came.ours = Some(confined.run(&probe, Way::Plain).await);
+            }
+            if sockets && confined.forks() {
+                came.fork = Some(confined.run(&probe, Way::Fork(FAMILY)).await);
+            }
+            if full {
+                came.full = Some(confined.run(&probe, Way::Full).await);
+            }
+            if sockets || full {
+                came.control = control::run(&corpus, &probe).await;
+            }
+            if let Ok(oracle) = oracle.as_ref() {
+                came.runc = oracle.run(&probe).await;
+            }
+            Row::new(probe, came)
         });
     }
     let mut rows = Vec::new();

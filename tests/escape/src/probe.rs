@@ -25,6 +25,8 @@ pub struct Probe {
     pub dies: bool,
     /// The control group that has to hold it: `memory`, `cpu` or nothing.
     pub needs: String,
+    /// Whether it is tried in a sandbox with a full network: `also`, `only`, or nothing where it is not.
+    pub full: String,
     /// What its sandbox may use.
     pub limits: Limits,
     /// Its place in the corpus.
@@ -53,6 +55,18 @@ impl Default for Limits {
 }
 
 impl Probe {
+    /// Whether it is tried in sandboxes that have no network but sockets.
+    #[must_use]
+    pub fn is_for_sockets(&self) -> bool {
+        self.full != "only"
+    }
+
+    /// Whether it is tried in a sandbox with a full network.
+    #[must_use]
+    pub fn is_for_full_network(&self) -> bool {
+        !self.full.is_empty()
+    }
+
     /// Group and name.
     #[must_use]
     pub fn path(&self) -> String {

@@ -2,38 +2,40 @@
 
 use std::time::Duration;
 
-use rouse_escape::{Came, Probe, Told};
+use rouse_escape::{Came as Way, Probe, Told};
 
-/// One probe with what it came to in each place.
+/// What a probe came to in each place; nothing where it was not tried.
+#[derive(Debug, Default)]
+pub(crate) struct Came {
+    pub(crate) ours: Option<Told>,
+    pub(crate) fork: Option<Told>,
+    pub(crate) full: Option<Told>,
+    pub(crate) control: Option<Told>,
+    pub(crate) runc: Option<Told>,
+}
+
+/// One probe with what it came to.
 pub(crate) struct Row {
     pub(crate) place: usize,
     probe: Probe,
-    /// Nothing, if it takes forks to try it.
-    ours: Option<Told>,
-    fork: Option<Told>,
-    control: Option<Told>,
-    runc: Option<Told>,
+    came: Came,
     failures: Vec<String>,
 }
 
 impl Row {
-    pub(crate) fn new(
-        probe: Probe,
-        ours: Option<Told>,
-        fork: Option<Told>,
-        control: Option<Told>,
-        runc: Option<Told>,
-    ) -> Self {
+    pub(crate) fn new(probe: Probe, came: Came) -> Self {
+        let confined = |told: &Option<Told>| told.as_ref().map_or(Ok(()), |told| told.confined(&probe));
         let judged = [
-            ("in the sandbox", ours.as_ref().map_or(Ok(()), |told| told.confined(&probe))),
-            ("in the fork", fork.as_ref().map_or(Ok(()), |told| told.confined(&probe))),
-            ("in the control", control.as_ref().map_or(Ok(()), |told| told.control(&probe))),
-            ("in runc", runc.as_ref().map_or(Ok(()), |told| told.oracle(&probe))),
+            ("in the sandbox", confined(&came.ours)),
+            ("in the fork", confined(&came.fork)),
+            ("in the full network", confined(&came.full)),
+            ("in the control", came.control.as_ref().map_or(Ok(()), |told| told.control(&probe))),
+            ("in runc", came.runc.as_ref().map_or(Ok(()), |told| told.oracle(&probe))),
         ];
         let failures =
             judged.into_iter().filter_map(|(place, judged)| Some(format!("{place} {}", judged.err()?)));
         let failures = failures.collect();
-        Self { place: probe.place, probe, ours, fork, control, runc, failures }
+        Self { place: probe.place, probe, came, failures }
     }
 
     pub(crate) fn passed(&self) -> bool {
@@ -52,10 +54,11 @@ impl Row {
         }
         if std::env::var_os("ESCAPE_VERBOSE").is_some() {
             let places = [
-                ("ours", self.ours.as_ref()),
-                ("fork", self.fork.as_ref()),
-                ("control", self.control.as_ref()),
-                ("runc", self.runc.as_ref()),
+                ("ours", self.came.ours.as_ref()),
+                ("fork", self.came.fork.as_ref()),
+                ("full", self.came.full.as_ref()),
+                ("control", self.came.control.as_ref()),
+                ("runc", self.came.runc.as_ref()),
             ];
             for (place, told) in places {
                 for (came, way, detail) in told.map(|told| told.ways.as_slice()).unwrap_or_default() {
@@ -68,7 +71,7 @@ impl Row {
     /// What it came to where every way must be blocked.
     fn confined(&self, told: Option<&Told>) -> String {
         let Some(told) = told else { return "-".to_owned() };
-        match (told.count(Came::Through), told.count(Came::Blocked)) {
+        match (told.count(Way::Through), told.count(Way::Blocked)) {
             (0, _) if told.confined(&self.probe).is_err() => "?".to_owned(),
             (0, 0) if told.out_of_memory => "ended".to_owned(),
             (0, 0) => "absent".to_owned(),
@@ -78,12 +81,17 @@ impl Row {
     }
 
     fn ways(&self) -> usize {
-        self.ours.as_ref().or(self.fork.as_ref()).map_or(0, |told| told.ways.len())
+        self.came
+            .ours
+            .as_ref()
+            .or(self.came.fork.as_ref())
+            .or(self.came.full.as_ref())
+            .map_or(0, |told| told.ways.len())
     }
 
     fn control(&self) -> String {
-        let Some(told) = &self.control else { return "left out".to_owned() };
-        match told.count(Came::Through) {
+        let Some(told) = &self.came.control else { return "left out".to_owned() };
+        match told.count(Way::Through) {
             0 => "absent".to_owned(),
             through if through == told.ways.len() => "through".to_owned(),
             through => format!("{through} through"),
@@ -91,9 +99,9 @@ impl Row {
     }
 
     fn runc(&self) -> String {
-        match &self.runc {
+        match &self.came.runc {
             None => "-".to_owned(),
-            Some(told) => match told.count(Came::Through) {
+            Some(told) => match told.count(Way::Through) {
                 0 if told.out_of_memory => "ended".to_owned(),
                 0 => "blocked".to_owned(),
                 through => format!("{through} through"),
@@ -105,24 +113,31 @@ impl Row {
 /// Prints all, and what they sum up to.
 pub(crate) fn print(rows: &[Row], took: Duration) {
     println!(
-        "\n{:36} {:>4}  {:10} {:10} {:12} {:12} it tries to",
-        "probe", "ways", "sandbox", "fork", "control", "runc"
+        "\n{:36} {:>4}  {:10} {:10} {:10} {:12} {:12} it tries to",
+        "probe", "ways", "sandbox", "fork", "full", "control", "runc"
     );
     for row in rows {
         let ways = row.ways();
         let path = row.probe.path();
-        let [ours, fork] = [row.confined(row.ours.as_ref()), row.confined(row.fork.as_ref())];
+        let Came { ours, fork, full, .. } = &row.came;
+        let [ours, fork, full] = [ours, fork, full].map(|told| row.confined(told.as_ref()));
         let [control, runc] = [row.control(), row.runc()];
-        println!("{path:36} {ways:>4}  {ours:10} {fork:10} {control:12} {runc:12} {}", row.probe.tries);
+        println!(
+            "{path:36} {ways:>4}  {ours:10} {fork:10} {full:10} {control:12} {runc:12} {}",
+            row.probe.tries
+        );
     }
     let ways: usize = rows.iter().map(Row::ways).sum();
     let through = |told: fn(&Row) -> Option<&Told>| -> usize {
-        rows.iter().filter_map(told).map(|told| told.count(Came::Through)).sum()
+        rows.iter().filter_map(told).map(|told| told.count(Way::Through)).sum()
     };
-    let (ours, forks) = (through(|row| row.ours.as_ref()), through(|row| row.fork.as_ref()));
-    let (shown, runc) = (through(|row| row.control.as_ref()), through(|row| row.runc.as_ref()));
+    let ours = through(|row| row.came.ours.as_ref());
+    let forks = through(|row| row.came.fork.as_ref());
+    let full = through(|row| row.came.full.as_ref());
+    let shown = through(|row| row.came.control.as_ref());
+    let runc = through(|row| row.came.runc.as_ref());
     println!(
-        "\n{} probes, {ways} ways: {ours} through in the sandbox, {forks} in the fork, {shown} in the control, {runc} in runc; \
+        "\n{} probes, {ways} ways: {ours} through in the sandbox, {forks} in the fork, {full} in a full network, {shown} in the control, {runc} in runc; \
          {:.0} s",
         rows.len(),
         took.as_secs_f64()

@@ -148,7 +148,7 @@ mod tests {
     fn probe(more: &str) -> Probe {
         let json = format!(
             r#"{{"group": "g", "name": "n", "tries": "t", "control": "host", "runc": "", "neighbour": false,
-                "frozen": false, "lacks": ["ENOENT"], "needs": "", "limits": {{}}, {more}}}"#
+                "frozen": false, "lacks": ["ENOENT"], "needs": "", "full": "", "limits": {{}}, {more}}}"#
         );
         serde_json::from_str(&json).expect("a probe")
     }

@@ -129,6 +129,7 @@ impl Platform {
             runtime_check: check,
             server_check: |_, _, _, _, _| Ok(()),
             isolations: Vec::new(),
+            full_network: Err("there is no nft".to_owned()),
             prices: rouse_metering::PriceSheet::default(),
             retention: Retention::default(),
             otlp,

@@ -79,9 +79,12 @@ impl Way {
         found
     }
 
-    /// What a name really leads to, for code that may reach everything.
+    /// What a name really leads to, for code that may reach everything: of version 4, which is all that its network
+    /// carries.
     pub(super) async fn outside(&self, name: &str) -> Option<Vec<IpAddr>> {
-        self.dialer.addresses(name).await.ok()
+        let mut addresses = self.dialer.addresses(name).await.ok()?;
+        addresses.retain(IpAddr::is_ipv4);
+        Some(addresses)
     }
 
     /// Says a line once, and not without end.

@@ -1,7 +1,7 @@
 //! What a spec may ask for. The spawner checks it again although the node made it: the node reads what
 //! strangers send, and has no privileges so that its faults are not the host's.
 
-use crate::{Network, Root, Spec};
+use crate::{Root, Spec};
 
 use super::{image, rootfs, wire};
 
@@ -47,9 +47,6 @@ pub(super) fn spec(spec: &Spec) -> Result<(), String> {
         return Err("the resolver is at no address of the loopback".into());
     }
     hosts(spec)?;
-    if spec.network == Network::Full {
-        return Err("this driver gives no network but sockets".into());
-    }
     if let Root::Layers(layers) = &spec.root
         && !(1..=image::LAYERS_MAX).contains(&layers.len())
     {

@@ -37,7 +37,9 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cgroup, image,
+    cgroup,
+    full::{self, Link},
+    image,
     network::{self, Usual},
     rootfs,
     seccomp::Filters,
@@ -74,6 +76,8 @@ pub(super) const NAMESPACES: [&str; 6] = ["mnt", "net", "ipc", "uts", "pid", "cg
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Activate {
     pub(super) spec: Spec,
+    /// Its end of a network, if it has one.
+    pub(super) link: Option<Link>,
 }
 
 /// Whose user namespace a sandbox' other namespaces belong to.
@@ -133,7 +137,10 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     drop(handles);
     let told = wire::receive::<Activate>(plan.line.as_fd()).map_err(step("hear the spawner"))?;
     // Its end without a word: this one is not needed any more.
-    let Some((Activate { spec }, trees)) = told else { sys::exit_now(0) };
+    let Some((Activate { spec, link }, trees)) = told else { sys::exit_now(0) };
+    if let Some(link) = link {
+        full::set_up(link).map_err(step("set up the network"))?;
+    }
     let sockets = network::open(&spec, usual).map_err(step("listen inside the sandbox"))?;
     let (mounts, layers) = trees.split_at(spec.mounts.len().min(trees.len()));
     match &spec.root {

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     cgroup::{self, Version},
+    full,
     layout::{Feature, Hierarchy},
 };
 
@@ -75,6 +76,49 @@ pub fn containers() -> Vec<Finding> {
     findings.push(seccomp(&read("/proc/sys/kernel/seccomp/actions_avail")));
     findings.extend(groups(&cgroup::discover(), geteuid().is_root()));
     findings
+}
+
+/// What networks of sandboxes need, which specs ask for that may reach everything. Containers do without.
+#[must_use]
+pub fn full_network() -> Vec<Finding> {
+    vec![rules(), forwarding()]
+}
+
+fn rules() -> Finding {
+    const WHAT: &str = "full network";
+    if full::find().is_none() {
+        let fix = "apt-get install nftables, and restart the platform";
+        return Finding::bad(WHAT, State::Missing, "no nft, so no function can have egress = \"*\"", fix);
+    }
+    if !geteuid().is_root() {
+        let fix = "run it as root to learn whether the kernel takes the rules";
+        return Finding::bad(WHAT, State::Unseen, "nft is there", fix);
+    }
+    // Written and removed in one transaction, which nobody sees.
+    if let Err(why) = full::probe("doctor") {
+        let fix = "use a kernel with veth and nf_tables (nat, fib, ct count), and run as root with net_admin";
+        return Finding::bad(WHAT, State::Missing, why, fix);
+    }
+    let closed = full::closed_by_others();
+    if closed.is_empty() {
+        return Finding::ok(WHAT, "pairs of interfaces, and rules by nft");
+    }
+    let fix =
+        "accept in them what comes from and goes to the interfaces rouse-*, as DOCKER-USER is there for";
+    let detail = format!("these tables of nft let nothing pass that they do not know: {}", closed.join(", "));
+    Finding::bad(WHAT, State::Degraded, detail, fix)
+}
+
+/// No lack: who needs it turns it on.
+fn forwarding() -> Finding {
+    let (on, off): (Vec<_>, Vec<_>) = full::uplinks().into_iter().partition(|name| full::is_on(name));
+    let detail = match (on.join(", "), off.join(", ")) {
+        (on, off) if off.is_empty() => format!("on for {on}"),
+        (_, off) => format!(
+            "off for {off}; turned on while functions have egress = \"*\", and for nothing but their packets"
+        ),
+    };
+    Finding::ok("IP forwarding", detail)
 }
 
 /// What other kinds of sandboxes would need: nothing of today's depends on it.
@@ -271,7 +315,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_not_as_it_should_be_has_a_next_step() {
-        for found in containers().into_iter().chain(beyond()) {
+        for found in containers().into_iter().chain(beyond()).chain(full_network()) {
             assert_eq!(found.fix.is_none(), found.state == State::Ok, "{found:?}");
         }
     }

@@ -14,7 +14,8 @@
 //! the start's future or kills it is one and the same path: the connection ends. Every sandbox is built and then
 //! activated (see `child`); the pool only does the first half ahead of time, for as many as recent demand asks
 //! for (see `pool`), while no start waits. Children die with the spawner (`PR_SET_PDEATHSIG`), and a start cleans
-//! up the groups that a killed predecessor left; nothing else of a sandbox is outside its own namespaces.
+//! up the groups and the networks (`full`) that a killed predecessor left; nothing else of a sandbox is outside its own
+//! namespaces.
 
 mod families;
 mod life;
@@ -46,6 +47,7 @@ use super::{
     Report,
     cgroup::{self, Cgroups},
     check,
+    full::Full,
     layout::Feature,
     pool::{Demand, Pool},
     seccomp::Filters,
@@ -122,6 +124,7 @@ struct Spawner {
     root: PathBuf,
     cgroups: Cgroups,
     filters: Filters,
+    full: Full,
     /// This process' own network, to come back to.
     network: OwnedFd,
     /// Why this process cannot confine anything.
@@ -193,6 +196,10 @@ impl Spawner {
         let hierarchies = if powerless.is_none() { cgroup::discover() } else { Vec::new() };
         let cgroups = Cgroups::prepare(hierarchies, &config.instance);
         cgroups.clean();
+        let full = Full::new(&config.instance);
+        if powerless.is_none() {
+            full.clean();
+        }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let listener = bind_socket(&config).map_err(|e| named(&e, &config.socket))?;
         let signals = sys::termination_signals()?;
@@ -202,6 +209,7 @@ impl Spawner {
         Ok(Self {
             root,
             cgroups,
+            full,
             filters: Filters::compile().map_err(io::Error::other)?,
             network: sys::own_network()?,
             powerless,
@@ -313,7 +321,7 @@ impl Spawner {
                 }
             }
             (Ok(Some((Request::Report, _))), false) => {
-                let report = self.report();
+                let report = self.whole_report();
                 self.end(number, &Reply::Report(report));
             }
             (Ok(Some((Request::Sockets(id), _))), false) => match self.sockets(&id) {
@@ -382,6 +390,9 @@ impl Spawner {
             let Some(child) = session.child.take() else { continue };
             self.ids.remove(&child.id);
             self.uids_free.extend(child.uid);
+            if let Some(link) = child.link {
+                self.full.take_back(link);
+            }
             self.held -= 1;
             if let Phase::Removing { told, .. } = &child.phase {
                 self.end(number, told);
@@ -410,7 +421,14 @@ impl Spawner {
             processes: self.cgroups.version(Feature::Pids).into(),
             freezer: self.cgroups.version(Feature::Freezer).into(),
             cpu_usage: self.cgroups.version(Feature::CpuUsage).into(),
+            no_full_network: None,
         }
+    }
+
+    /// With what takes some time to find out.
+    fn whole_report(&mut self) -> Report {
+        let no_full_network = self.powerless.clone().or_else(|| self.full.unavailable());
+        Report { no_full_network, ..self.report() }
     }
 
     /// Kills and removes all, within bounds.
@@ -425,6 +443,7 @@ impl Spawner {
             let _ = self.housekeep(true);
             std::thread::sleep(REMOVE_PAUSE);
         }
+        self.full.dismantle();
         self.cgroups.dismantle();
         for path in [&self.config.socket, &self.config.socket.with_extension("lock")] {
             let _ = std::fs::remove_file(path);

@@ -99,6 +99,13 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
+/// The number of a process that was not reaped yet.
+pub(super) fn pid_of(process: BorrowedFd<'_>) -> io::Result<Pid> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()))?;
+    let number = about.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    number.and_then(Pid::from_raw).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
 /// The network namespace of this process.
 pub(super) fn own_network() -> io::Result<OwnedFd> {
     Ok(std::fs::File::open("/proc/self/ns/net")?.into())

@@ -23,7 +23,7 @@ use super::{
     making::{Child, Kind, Make, Phase, START_MAX},
     zygotes::{Fork, Parent},
 };
-use crate::{Exit, Spec, Stats};
+use crate::{Exit, Network, Spec, Stats};
 
 impl Spawner {
     /// Starts a sandbox for this session: in one that waits, or in one that is forked now. On an error nothing of
@@ -69,10 +69,23 @@ impl Spawner {
             uid.map_or(Ok(Vec::new()), |uid| image::open_layers(&spec.root, &self.config.mount_roots, uid));
         let activated = layers.map(|layers| trees.extend(layers));
         let activated = activated.and_then(|()| self.cgroups.limit(&group, &spec.limits));
+        let activated = activated.and_then(|()| self.give_network(number, &spec));
         let activated = activated.and_then(|()| self.activate(number, spec, &trees));
         if let Err(refused) = activated {
             self.fail(number, refused);
         }
+    }
+
+    /// Makes the network of a spec that asks for one; its first process sets up its end.
+    fn give_network(&mut self, number: u64, spec: &Spec) -> Result<(), Refused> {
+        if spec.network != Network::Full {
+            return Ok(());
+        }
+        let Some(Session { child: Some(child), .. }) = self.sessions.get_mut(&number) else { return Ok(()) };
+        let pidfd = child.pidfd.as_ref().ok_or(Refused::Gone)?;
+        let process = sys::pid_of(pidfd.as_fd()).map_err(|e| Refused::host("find a sandbox' process", &e))?;
+        child.link = Some(self.full.give(process)?);
+        Ok(())
     }
 
     pub(super) fn full(&self) -> Refused {
@@ -85,7 +98,8 @@ impl Spawner {
         let Some(child) = self.child(number) else { return Ok(()) };
         match std::mem::replace(&mut child.phase, Phase::Running) {
             Phase::Waiting { ends, .. } => {
-                let sent = wire::send(ends.line.as_fd(), &Activate { spec }, &wire::borrowed(trees));
+                let told = Activate { spec, link: child.link };
+                let sent = wire::send(ends.line.as_fd(), &told, &wire::borrowed(trees));
                 let deadline = Instant::now() + START_MAX;
                 child.phase = Phase::Starting { ends, deadline, listeners: None };
                 sent.map_err(|e| Refused::host("activate a sandbox", &e))

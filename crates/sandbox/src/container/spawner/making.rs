@@ -16,6 +16,7 @@ use rustix::{
 use super::{
     super::{
         child::{self, Owner, Plan},
+        full::Link,
         sys,
         wire::{Refused, Reply},
     },
@@ -39,6 +40,8 @@ pub(super) struct Child {
     pub(super) status: OwnedFd,
     pub(super) phase: Phase,
     pub(super) kind: Kind,
+    /// Its network, if it has one beside its own loopback.
+    pub(super) link: Option<Link>,
 }
 
 /// How the code gets there.
@@ -210,7 +213,8 @@ impl Spawner {
             }
         };
         let phase = Phase::Waiting { ends, deadline: Some(Instant::now() + START_MAX) };
-        Ok(Child { id: String::new(), group: group.to_owned(), uid, pidfd, status, phase, kind })
+        let (id, group) = (String::new(), group.to_owned());
+        Ok(Child { id, group, uid, pidfd, status, phase, kind, link: None })
     }
 }
 
