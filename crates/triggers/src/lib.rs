@@ -2,8 +2,10 @@
 //!
 //! Invariant: what is decided here is decided by plain functions over plain data; time is an argument.
 
+pub mod cloud_event;
 pub mod partial;
 pub mod pattern;
 pub mod retry;
 pub mod schedule;
+pub mod shape;
 pub mod signature;

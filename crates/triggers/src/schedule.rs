@@ -20,7 +20,7 @@ use rouse_types::Timestamp;
 
 use self::cron::{Cron, Dialect};
 pub use self::{
-    due::{CatchUp, Due, JITTER_MAX, LATE_MAX, Occurrence},
+    due::{CatchUp, Due, JITTER_MAX, LATE_MAX, MISSED_MAX, Occurrence},
     error::Error,
 };
 
@@ -40,8 +40,8 @@ pub struct Schedule {
 enum Kind {
     /// Boxed, since it is some ten times the size of the others.
     Cron(Box<Cron>),
-    /// Whole seconds: at each multiple since 1970, so that it needs no beginning of its own.
-    Every(u64),
+    /// Whole seconds, and how far its multiples since 1970 are shifted.
+    Every(u64, u64),
     At(DateTime),
 }
 
@@ -69,7 +69,7 @@ impl Schedule {
         Ok(Self { text: text.to_owned(), zone, kind: kind(text)?, jitter: Duration::ZERO })
     }
 
-    /// A period: at each whole multiple of it since 1970-01-01T00:00:00Z, so `1h` is on the hour in UTC.
+    /// A period, beginning as [`Schedule::since`] says.
     ///
     /// # Errors
     /// It is shorter than a second or not whole seconds.
@@ -80,6 +80,16 @@ impl Schedule {
         }
         let kind = every(&text, period.as_secs())?;
         Ok(Self { text, zone: TimeZone::UTC, kind, jitter: Duration::ZERO })
+    }
+
+    /// A period counts from this time on, to the second; unless it is told, from 1970-01-01T00:00:00Z, so that `1h` is
+    /// on the hour. Lines of cron and single times stay as they are.
+    #[must_use]
+    pub fn since(mut self, beginning: Timestamp) -> Self {
+        if let Kind::Every(seconds, shift) = &mut self.kind {
+            *shift = beginning.0 / 1_000_000 % *seconds;
+        }
+        self
     }
 
     /// Spreads each occurrence over the time `window` after it, by a hash of the trigger and the occurrence: the
@@ -108,9 +118,11 @@ impl Schedule {
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         match &self.kind {
-            Kind::Every(seconds) => {
-                let next = (after.0 / 1_000_000 / seconds).checked_add(1)?.checked_mul(*seconds)?;
-                next.checked_mul(1_000_000).map(Timestamp)
+            Kind::Every(seconds, shift) => {
+                // The first multiple after it, seen from the shift.
+                let multiples =
+                    (after.0 / 1_000_000 + 1).checked_sub(*shift).map_or(0, |since| since.div_ceil(*seconds));
+                multiples.checked_mul(*seconds)?.checked_add(*shift)?.checked_mul(1_000_000).map(Timestamp)
             }
             Kind::Cron(cron) => {
                 let rule = if cron.is_every_hour() { zone::Rule::Elapsed } else { zone::Rule::Wall };
@@ -199,7 +211,7 @@ fn every(text: &str, seconds: u64) -> Result<Kind, Error> {
     if !(1..=315_360_000).contains(&seconds) {
         return Err(Error::whole(text, "a period is from one second to ten years"));
     }
-    Ok(Kind::Every(seconds))
+    Ok(Kind::Every(seconds, 0))
 }
 
 /// `5 minutes` in seconds.

@@ -4,6 +4,8 @@
 //! [{ "exact": { "type": "com.example.paid" } }, { "not": { "prefix": { "subject": "test/" } } }]
 //! ```
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -39,14 +41,15 @@ impl Filter {
     }
 
     /// Whether an event with these attributes is wanted. `attribute` gives an attribute as text, if the event has it.
-    pub fn matches<'a>(&self, attribute: impl Fn(&str) -> Option<&'a str>) -> bool {
+    pub fn matches<'a>(&self, attribute: impl Fn(&str) -> Option<Cow<'a, str>>) -> bool {
         self.0.is_true(&attribute)
     }
 }
 
 impl Expression {
-    fn is_true<'a>(&self, attribute: &dyn Fn(&str) -> Option<&'a str>) -> bool {
-        let passes = |name: &str, test: &dyn Fn(&str) -> bool| attribute(name).is_some_and(test);
+    fn is_true<'a>(&self, attribute: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> bool {
+        let passes =
+            |name: &str, test: &dyn Fn(&str) -> bool| attribute(name).is_some_and(|value| test(&value));
         match self {
             Self::Exact(name, wanted) => passes(name, &|value| value == wanted),
             Self::Prefix(name, prefix) => passes(name, &|value| value.starts_with(prefix)),

@@ -11,8 +11,9 @@ use super::Schedule;
 pub const JITTER_MAX: Duration = Duration::from_secs(86_400);
 /// An occurrence that is late by more than this was missed: the platform was not there to run it.
 pub const LATE_MAX: Duration = Duration::from_secs(60);
-/// Missed occurrences that are counted, so that a second's schedule after a year's outage costs no year's steps.
-const COUNTED_MAX: usize = 1_000;
+/// Missed occurrences that are counted, and made up for: so that a second's schedule costs no year's steps after a year's
+/// outage, and no year's calls.
+pub const MISSED_MAX: usize = 1_000;
 
 /// What becomes of occurrences that were missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,7 +23,7 @@ pub enum CatchUp {
     /// The newest of them runs, for all.
     #[default]
     Once,
-    /// Each of them runs, oldest first.
+    /// Each of them runs, oldest first; of more than [`MISSED_MAX`] the newest.
     All,
 }
 
@@ -42,7 +43,7 @@ pub struct Occurrence {
 pub struct Due {
     /// Oldest first.
     pub occurrences: Vec<Occurrence>,
-    /// Missed ones that do not run; no more than 1,000 are counted.
+    /// Missed ones that do not run; no more than [`MISSED_MAX`] are counted.
     pub missed: usize,
     /// Up to when it is acted once these are taken: to be kept, and given as `last` the next time.
     pub upto: Timestamp,
@@ -61,8 +62,13 @@ impl Schedule {
         }
         let lost = Timestamp(now.0.saturating_sub(micros(LATE_MAX)));
         let mut from = last;
-        if catch_up != CatchUp::All && last < lost {
-            due.missed = self.fires(trigger, last, lost).take(COUNTED_MAX).count();
+        if catch_up == CatchUp::All && last < lost {
+            if self.fires(trigger, last, lost).nth(MISSED_MAX).is_some() {
+                from = self.newest_missed(trigger, last, lost);
+                due.missed = self.fires(trigger, last, from).take(MISSED_MAX).count();
+            }
+        } else if last < lost {
+            due.missed = self.fires(trigger, last, lost).take(MISSED_MAX).count();
             from = lost;
             if catch_up == CatchUp::Once
                 && let Some(newest) = self.newest(trigger, last, lost)
@@ -104,6 +110,18 @@ impl Schedule {
                 }
             }
         })
+    }
+
+    /// The time after which [`MISSED_MAX`] occurrences, or one less, fire until `upto`.
+    fn newest_missed(&self, trigger: &str, after: Timestamp, upto: Timestamp) -> Timestamp {
+        let mut oldest = Timestamp(upto.0.saturating_add(1));
+        for _ in 0..MISSED_MAX {
+            let Some(before) = self.last_scheduled(after, Timestamp(oldest.0 - 1)) else { return after };
+            oldest = before;
+        }
+        // It fires no earlier than it is scheduled.
+        let fires = self.occurrence(trigger, oldest, self.next_after(oldest)).fires;
+        Timestamp(fires.0 - 1).max(after)
     }
 
     /// The newest that fires after `after` and not after `upto`.
