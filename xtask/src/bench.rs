@@ -2,6 +2,7 @@
 
 mod crun;
 mod load;
+mod meter;
 mod peers;
 mod process;
 mod report;

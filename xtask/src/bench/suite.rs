@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     load::{self, Load, Sample, Script, Subject},
-    peers, process,
+    meter, peers, process,
     report::{Row, Target},
     stats,
 };
@@ -45,22 +45,22 @@ impl Bench<'_> {
     }
 
     /// The component of benches/hello, built.
-    fn hello(&self) -> Result<std::path::PathBuf> {
+    pub(super) fn hello(&self) -> Result<std::path::PathBuf> {
         let folder = paths::root().join("benches/hello");
         examples::component(&folder, self.tools)?.context("benches/hello has no build")
     }
 
-    fn rounds(&self, subjects: &[(&Subject<'_>, &Load)]) -> Result<Vec<Vec<Sample>>> {
+    pub(super) fn rounds(&self, subjects: &[(&Subject<'_>, &Load)]) -> Result<Vec<Vec<Sample>>> {
         load::rounds(subjects, self.effort.rounds, self.effort.seconds)
     }
 }
 
-fn subject<'a>(platform: &'a Platform, path: &str) -> Subject<'a> {
+pub(super) fn subject<'a>(platform: &'a Platform, path: &str) -> Subject<'a> {
     let processes = || platform.processes().into_iter().map(|(pid, _)| pid).collect();
     Subject { address: platform.gateway, path: path.to_owned(), processes: Box::new(processes) }
 }
 
-fn get(connections: u32) -> Load {
+pub(super) fn get(connections: u32) -> Load {
     Load { connections, script: Script::Get }
 }
 
@@ -68,12 +68,17 @@ fn cpu(samples: &[Sample]) -> Vec<f64> {
     samples.iter().map(|sample| sample.cpu_us).collect()
 }
 
-fn rate(samples: &[Sample]) -> Vec<f64> {
+pub(super) fn rate(samples: &[Sample]) -> Vec<f64> {
     samples.iter().map(|sample| sample.rate).collect()
 }
 
 /// An app of functions in a folder of its own, deployed.
-fn deploy(platform: &Platform, app: &str, files: &[(String, Vec<u8>)], functions: &[String]) -> Result<()> {
+pub(super) fn deploy(
+    platform: &Platform,
+    app: &str,
+    files: &[(String, Vec<u8>)],
+    functions: &[String],
+) -> Result<()> {
     let folder = platform.state.with_extension("app");
     fs::create_dir_all(&folder)?;
     for (name, bytes) in files {
@@ -85,7 +90,7 @@ fn deploy(platform: &Platform, app: &str, files: &[(String, Vec<u8>)], functions
     done
 }
 
-fn function(name: &str, file: &str, more: &str) -> String {
+pub(super) fn function(name: &str, file: &str, more: &str) -> String {
     format!("\n[functions.{name}]\nsource = \"{file}\"\nruntime = \"component\"\n{more}\n")
 }
 
@@ -306,28 +311,6 @@ fn pss_kib(platform: &Platform) -> Result<f64> {
     Ok(sum)
 }
 
-/// With metering and without.
-pub(super) fn meter(bench: &Bench<'_>) -> Result<Vec<Row>> {
-    let name = "meter";
-    let bytes = fs::read(bench.hello()?)?;
-    let (with, without) = (bench.start(&[])?, bench.start(&[("ROUSE_BENCH_NO_METERING", "1")])?);
-    for rouse in [&with, &without] {
-        let functions = [function("reused", "hello.wasm", "instance_reuse = 1000")];
-        deploy(rouse, "hello", &[("hello.wasm".into(), bytes.clone())], &functions)?;
-    }
-    let load = get(32);
-    let path = "/fn/default/reused/";
-    let samples = bench.rounds(&[(&subject(&with, path), &load), (&subject(&without, path), &load)])?;
-    let cost: Vec<f64> =
-        samples[0].iter().zip(&samples[1]).map(|(with, without)| with.cpu_us - without.cpu_us).collect();
-    let (with_rate, without_rate) = (rate(&samples[0]), rate(&samples[1]));
-    let throughput = Row::alone(name, "calls a second", &with_rate, "/s", Target::Ratio(0.99));
-    Ok(vec![
-        Row::alone(name, "CPU that metering costs a call", &cost, "µs", Target::AtMost(0.5)),
-        throughput.beside("without metering", &with_rate, &without_rate, false),
-    ])
-}
-
 /// A benchmark.
 type Measure = fn(&Bench<'_>) -> Result<Vec<Row>>;
 
@@ -339,7 +322,7 @@ pub(super) fn by_name(name: &str) -> Option<Measure> {
         "burst" => Some(process::burst),
         "warm-capacity" => Some(warm_capacity),
         "density" => Some(density),
-        "meter" => Some(meter),
+        "meter" => Some(meter::meter),
         _ => None,
     }
 }
