@@ -93,6 +93,10 @@ pub(crate) fn run() -> Result<Tools> {
             lacking.push(package);
         }
     }
+    // A database whose changes are read.
+    if !Path::new("/usr/lib/postgresql").exists() {
+        lacking.push("postgresql");
+    }
     apt(&lacking)?;
 
     let node = npm("componentize-js", COMPONENTIZE_JS)?;

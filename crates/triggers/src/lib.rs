@@ -5,6 +5,7 @@
 pub mod cloud_event;
 pub mod partial;
 pub mod pattern;
+pub mod postgres;
 pub mod retry;
 pub mod schedule;
 pub mod shape;

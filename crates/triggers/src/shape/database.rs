@@ -10,7 +10,8 @@
 //! ```
 //! `op` is `c` for insert, `u` for update, `d` for delete, `t` for truncate (without rows), `r` for a row that was there
 //! when the trigger was made. `before` is `null` where the database does not tell it: for PostgreSQL, unless the table has
-//! `REPLICA IDENTITY FULL`; then `key` still names the row.
+//! `REPLICA IDENTITY FULL`; then `key` still names the row, as it was before. A large value that an update left as it was
+//! may be missing from `after`.
 
 use rouse_types::Timestamp;
 use serde::Serialize;
