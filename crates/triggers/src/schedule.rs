@@ -16,11 +16,14 @@ mod zone;
 use std::time::Duration;
 
 use jiff::{SignedDuration, civil::DateTime, tz::TimeZone};
-use rouse_types::Timestamp;
+use rouse_types::{
+    Timestamp,
+    trigger::{self, When},
+};
 
 use self::cron::{Cron, Dialect};
 pub use self::{
-    due::{CatchUp, Due, JITTER_MAX, LATE_MAX, MISSED_MAX, Occurrence},
+    due::{Due, JITTER_MAX, LATE_MAX, MISSED_MAX, Occurrence},
     error::Error,
 };
 
@@ -42,7 +45,10 @@ enum Kind {
     Cron(Box<Cron>),
     /// Whole seconds, and how far its multiples since 1970 are shifted.
     Every(u64, u64),
+    /// On the wall.
     At(DateTime),
+    /// In seconds since 1970.
+    Instant(u64),
 }
 
 impl Schedule {
@@ -67,6 +73,20 @@ impl Schedule {
             })?,
         };
         Ok(Self { text: text.to_owned(), zone, kind: kind(text)?, jitter: Duration::ZERO })
+    }
+
+    /// The schedule of a trigger, with its jitter. A period counts from `since`, when the trigger came.
+    ///
+    /// # Errors
+    /// As of the parts.
+    pub fn of(schedule: &trigger::Schedule, since: Timestamp) -> Result<Self, Error> {
+        let zone = Some(schedule.timezone.as_str());
+        let made = match &schedule.when {
+            When::Cron(line) => Self::parse(line, zone)?,
+            When::EveryMs(ms) => Self::every(Duration::from_millis(*ms))?.since(since),
+            When::At(time) => Self::parse(&format!("at({time})"), zone)?,
+        };
+        made.with_jitter(Duration::from_millis(schedule.jitter_ms))
     }
 
     /// A period, beginning as [`Schedule::since`] says.
@@ -124,6 +144,9 @@ impl Schedule {
                     (after.0 / 1_000_000 + 1).checked_sub(*shift).map_or(0, |since| since.div_ceil(*seconds));
                 multiples.checked_mul(*seconds)?.checked_add(*shift)?.checked_mul(1_000_000).map(Timestamp)
             }
+            Kind::Instant(seconds) => {
+                Some(Timestamp(seconds.checked_mul(1_000_000)?)).filter(|&at| at > after)
+            }
             Kind::Cron(cron) => {
                 let rule = if cron.is_every_hour() { zone::Rule::Elapsed } else { zone::Rule::Wall };
                 self.next_wall(after, rule, |from| cron.next(from))
@@ -161,24 +184,8 @@ fn kind(text: &str) -> Result<Kind, Error> {
             })?,
         );
     }
-    if let Some(at) = inner("at") {
-        return at
-            .parse()
-            .map(Kind::At)
-            .map_err(|_| {
-                Error::new(text, 3..text.len() - 1, "it is no date and time")
-                    .hint("write it in the time of the zone, such as at(2026-12-01T08:00:00)")
-            })
-            .and_then(|kind| match kind {
-                Kind::At(at) if at.subsec_nanosecond() != 0 => {
-                    Err(Error::whole(text, "a schedule is exact to the second, not to parts of it"))
-                }
-                Kind::At(at) if !(cron::YEAR_MIN..=cron::YEAR_MAX).contains(&at.year()) => {
-                    let (min, max) = (cron::YEAR_MIN, cron::YEAR_MAX);
-                    Err(Error::whole(text, format!("its year is not one of {min} to {max}")))
-                }
-                kind => Ok(kind),
-            });
+    if let Some(time) = inner("at") {
+        return at(text, time);
     }
     let line = match text.trim() {
         "@yearly" | "@annually" => "0 0 1 1 *",
@@ -190,6 +197,29 @@ fn kind(text: &str) -> Result<Kind, Error> {
         _ => text,
     };
     Cron::parse(line, Dialect::Unix).map(|cron| Kind::Cron(Box::new(cron)))
+}
+
+/// One point in time: with an offset wherever one is, else in the time of the zone.
+fn at(text: &str, time: &str) -> Result<Kind, Error> {
+    let wrong = || {
+        Error::new(text, 3..text.len() - 1, "it is no date and time").hint(
+            "write it such as at(2026-12-01T08:00:00) in the time of the zone, or with an offset behind it",
+        )
+    };
+    let absolute = time.parse::<jiff::Timestamp>().ok();
+    let wall =
+        absolute.map(|at| TimeZone::UTC.to_datetime(at)).or_else(|| time.parse().ok()).ok_or_else(wrong)?;
+    if wall.subsec_nanosecond() != 0 {
+        return Err(Error::whole(text, "a schedule is exact to the second, not to parts of it"));
+    }
+    let (min, max) = (cron::YEAR_MIN, cron::YEAR_MAX);
+    if !(min..=max).contains(&wall.year()) {
+        return Err(Error::whole(text, format!("its year is not one of {min} to {max}")));
+    }
+    match absolute {
+        Some(at) => u64::try_from(at.as_second()).map(Kind::Instant).map_err(|_| wrong()),
+        None => Ok(Kind::At(wall)),
+    }
 }
 
 fn named(text: &str, name: &str) -> Result<Kind, Error> {

@@ -17,7 +17,7 @@ mod scheme;
 use std::{fmt, time::Duration};
 
 use ring::hmac;
-use rouse_types::Timestamp;
+use rouse_types::{Timestamp, trigger::WebhookSource};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -57,6 +57,11 @@ pub enum Error {
     /// The name of a header that HTTP does not have.
     #[error("'{0}' is no name of a header")]
     Header(String),
+    /// An algorithm or an encoding.
+    #[error(
+        "'{0}' is neither an algorithm (sha1, sha256, sha512) nor an encoding (hex, base64) of a signature"
+    )]
+    Form(String),
 }
 
 /// Why a request is refused. Says nothing that would help to guess a secret.
@@ -106,6 +111,15 @@ impl Verifier {
         scheme.check()?;
         let keys = secrets.iter().map(|secret| scheme.key(secret.as_ref())).collect::<Result<_, _>>()?;
         Ok(Self { scheme, keys, tolerance: TOLERANCE })
+    }
+
+    /// The verifier of a trigger, with its secrets as they are: what `env:NAME` stands for is known to the caller.
+    ///
+    /// # Errors
+    /// As [`Verifier::new`], or the signature's form is unknown.
+    pub fn of<S: AsRef<str>>(webhook: &WebhookSource, secrets: &[S]) -> Result<Self, Error> {
+        let verifier = Self::new(Scheme::of(&webhook.signer)?, secrets)?;
+        Ok(verifier.tolerance(Duration::from_millis(webhook.tolerance_ms)))
     }
 
     /// With another tolerance than [`TOLERANCE`], at most an hour.

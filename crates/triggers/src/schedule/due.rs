@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rouse_types::Timestamp;
+use rouse_types::{Timestamp, trigger::CatchUp};
 use sha2::{Digest as _, Sha256};
 
 use super::Schedule;
@@ -14,18 +14,6 @@ pub const LATE_MAX: Duration = Duration::from_secs(60);
 /// Missed occurrences that are counted, and made up for: so that a second's schedule costs no year's steps after a year's
 /// outage, and no year's calls.
 pub const MISSED_MAX: usize = 1_000;
-
-/// What becomes of occurrences that were missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CatchUp {
-    /// They are left out.
-    Skip,
-    /// The newest of them runs, for all.
-    #[default]
-    Once,
-    /// Each of them runs, oldest first; of more than [`MISSED_MAX`] the newest.
-    All,
-}
 
 /// One time at which a schedule fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +40,9 @@ pub struct Due {
 impl Schedule {
     /// What fires after `last` and not after `now`, of this trigger: at most `max` of them, the rest the next time.
     /// `last` of a new trigger is the time of its making.
+    ///
+    /// What was missed, and is late by more than [`LATE_MAX`], is left out, made up for by its newest, or by each of its
+    /// newest [`MISSED_MAX`], oldest first.
     ///
     /// A clock that ran backwards gives nothing until it is past `last` again.
     #[must_use]

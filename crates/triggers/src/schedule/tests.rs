@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{civil::DateTime, tz::TimeZone};
 use proptest::prelude::*;
-use rouse_types::Timestamp;
+use rouse_types::{
+    Timestamp,
+    trigger::{self, CatchUp, When},
+};
 
-use super::{CatchUp, Schedule};
+use super::Schedule;
 
 const BERLIN: Option<&str> = Some("Europe/Berlin");
 
@@ -66,6 +69,7 @@ fn lines_name_the_times_that_the_calendar_says() {
         ("rate(1 day)", &["2026-11-22T00:00:00Z"]),
         ("@every 1h30m", &["2026-11-21T10:30:00Z", "2026-11-21T12:00:00Z"]),
         ("at(2026-12-01T08:00:00)", &["2026-12-01T08:00:00Z"]),
+        ("at(2026-12-01T08:00:00+05:30)", &["2026-12-01T02:30:00Z"]),
     ];
     for (text, expected) in cases {
         assert_eq!(firsts(text, None, from, expected.len()), *expected, "{text}");
@@ -365,6 +369,31 @@ fn after_a_long_outage_the_newest_are_made_up_for() {
         assert!(made_up.windows(2).all(|pair| pair[1].scheduled.0 - pair[0].scheduled.0 == 1_000_000));
         assert_eq!(made_up[..10], due.occurrences);
     }
+}
+
+#[test]
+fn a_triggers_schedule_is_that_of_its_parts() {
+    let of = |when| trigger::Schedule {
+        when,
+        timezone: "Europe/Berlin".to_owned(),
+        jitter_ms: 0,
+        catch_up: CatchUp::default(),
+        input: None,
+    };
+    let since = at("2026-10-25T00:10:07Z");
+    let next = |when| {
+        Schedule::of(&of(when), since).map(|schedule| show(schedule.next_after(since).expect("a time")))
+    };
+    assert_eq!(next(When::Cron("30 2 * * *".to_owned())).as_deref(), Ok("2026-10-25T00:30:00Z"));
+    assert_eq!(next(When::EveryMs(60_000)).as_deref(), Ok("2026-10-25T00:11:07Z"));
+    assert_eq!(next(When::At("2026-10-25T02:30:00".to_owned())).as_deref(), Ok("2026-10-25T00:30:00Z"));
+    // With an offset the second of the two is meant.
+    assert_eq!(next(When::At("2026-10-25T02:30:00+01:00".to_owned())).as_deref(), Ok("2026-10-25T01:30:00Z"));
+    assert!(next(When::EveryMs(100)).is_err());
+    assert!(
+        Schedule::of(&trigger::Schedule { jitter_ms: 90_000_000, ..of(When::EveryMs(1_000)) }, since)
+            .is_err()
+    );
 }
 
 #[test]

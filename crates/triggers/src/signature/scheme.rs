@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::hmac;
+use rouse_types::trigger::Signer;
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Rejected};
@@ -70,6 +71,34 @@ pub(super) struct Claims<'a> {
 }
 
 impl Scheme {
+    /// As a trigger names it.
+    pub(super) fn of(signer: &Signer) -> Result<Self, Error> {
+        Ok(match signer {
+            Signer::Github => Self::GitHub,
+            Signer::Gitlab => Self::GitLab,
+            Signer::Stripe => Self::Stripe,
+            Signer::Standard => Self::StandardWebhooks,
+            Signer::Slack => Self::Slack,
+            Signer::Hmac(hmac) => Self::Own(Own {
+                // Names of headers are the same in either case (RFC 9110 §5.1).
+                header: hmac.header.to_ascii_lowercase(),
+                algorithm: match hmac.algorithm.as_str() {
+                    "sha1" => Algorithm::Sha1,
+                    "sha256" => Algorithm::Sha256,
+                    "sha512" => Algorithm::Sha512,
+                    other => return Err(Error::Form(other.to_owned())),
+                },
+                encoding: match hmac.encoding.as_str() {
+                    "hex" => Encoding::Hex,
+                    "base64" => Encoding::Base64,
+                    other => return Err(Error::Form(other.to_owned())),
+                },
+                prefix: hmac.prefix.clone(),
+                id_header: hmac.id_header.as_ref().map(|name| name.to_ascii_lowercase()),
+            }),
+        })
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let Self::Own(own) = self else { return Ok(()) };
         for name in std::iter::once(&own.header).chain(&own.id_header) {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, io::Write as _, process, time::Duration};
 
-use rouse_types::Timestamp;
+use rouse_types::{
+    Timestamp,
+    trigger::{HmacHeader, Signer, WebhookSource},
+};
 
 use super::*;
 
@@ -112,6 +115,31 @@ fn a_verifier_needs_secrets_of_its_schemes_form_and_never_shows_them() {
     let own = Own { header: "X-Sign".to_owned(), ..own(Algorithm::Sha1, Encoding::Hex) };
     assert_eq!(made(Scheme::Own(own), &["x"]), Err(Error::Header("X-Sign".to_owned())));
     assert!(!made(Scheme::GitHub, &["hunter2"]).expect("a verifier").contains("hunter2"));
+}
+
+#[test]
+fn a_triggers_verifier_is_of_its_signer_and_tolerance() {
+    let hmac = HmacHeader {
+        header: "X-Hub-Signature-256".to_owned(),
+        algorithm: "sha256".to_owned(),
+        encoding: "hex".to_owned(),
+        prefix: "sha256=".to_owned(),
+        id_header: None,
+    };
+    let webhook = |signer, tolerance_ms| WebhookSource {
+        path: "/hook".to_owned(),
+        signer,
+        secrets: vec![],
+        tolerance_ms,
+    };
+    let made = Verifier::of(&webhook(Signer::Hmac(hmac.clone()), 1_000), &["It's a Secret to Everybody"]);
+    let header = |name: &str| (name == "x-hub-signature-256").then_some(GITHUB);
+    assert!(made.expect("a verifier").verify(header, b"Hello, World!", Timestamp(0)).is_ok());
+    let unknown =
+        Verifier::of(&webhook(Signer::Hmac(HmacHeader { algorithm: "md5".to_owned(), ..hmac }), 0), &["x"]);
+    assert!(matches!(unknown, Err(Error::Form(form)) if form == "md5"));
+    let none: [&str; 0] = [];
+    assert!(matches!(Verifier::of(&webhook(Signer::Slack, 0), &none), Err(Error::Secrets(0))));
 }
 
 fn own(algorithm: Algorithm, encoding: Encoding) -> Own {
