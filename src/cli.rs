@@ -15,6 +15,7 @@ mod out;
 mod pack;
 mod progress;
 mod report;
+mod resolve;
 mod runtimes;
 mod ship;
 pub(crate) mod state;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             out::raw(&script)?;
         }
         Command::Dev(args) => block_on(dev::run(global, &args))?,
+        Command::Build(args) => block_on(command::build::run(global, &args))?,
         Command::Deploy(args) => block_on(command::deploy::run(global, &args))?,
         Command::Invoke(args) => return block_on(command::invoke::run(global, &args)),
         Command::List(args) => block_on(command::list::run(global, &args))?,

@@ -10,7 +10,7 @@ use std::{
     ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +18,7 @@ use std::{
 use anyhow::Context;
 use rouse_sandbox::container::ContainerDriver;
 use rouse_types::{Digest, SystemClock};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,9 @@ const NODE_DRAIN: Duration = Duration::from_secs(30);
 const SANDBOX_UID_FIRST: u32 = 1_900_000_000;
 /// Sandboxes of one machine at once: some thousands fit a large one, and each takes a user id.
 const SANDBOXES_MAX: u32 = 4_096;
+/// The first user id of sandboxes of builds: each build has one that is its process id above this, which nobody else
+/// has while it lives. Linux has at most 2^22 process ids.
+const BUILD_UID_FIRST: u32 = SANDBOX_UID_FIRST + (1 << 20);
 /// How long the processes may take to get ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -52,6 +56,8 @@ pub(crate) enum Role {
     Control { state: PathBuf, public_url: String, domain: String, compile: Vec<OsString> },
     /// Forks and confines. See `rouse_sandbox::container::spawner`.
     Spawner { state: PathBuf, user: Option<Unprivileged> },
+    /// The same for one build of the command line's: its socket lies in `folder`, and sandboxes see `mount_roots`.
+    Builder { folder: PathBuf, mount_roots: Vec<PathBuf> },
 }
 
 impl Role {
@@ -61,6 +67,7 @@ impl Role {
             Self::Node { .. } => "node",
             Self::Control { .. } => "control",
             Self::Spawner { .. } => "spawner",
+            Self::Builder { .. } => "builder",
         }
     }
 }
@@ -162,8 +169,10 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
         return compile::run(Path::new(text(1)), Path::new(text(2)));
     }
     let role: Role =
-        serde_json::from_str(text(1)).context("`rouse role` is started by `rouse serve` only")?;
-    boot::end_with_supervisor(text(2).parse().context("the supervisor's process id")?)?;
+        serde_json::from_str(text(1)).context("`rouse role` is started by `rouse` itself only")?;
+    // A builder is told to stop, so that it removes what it made; the others leave that to the supervisor.
+    let signal = if matches!(role, Role::Builder { .. }) { Signal::TERM } else { Signal::KILL };
+    boot::end_with_supervisor(text(2).parse().context("the supervisor's process id")?, signal)?;
     match role {
         Role::Gateway { state, index, gateways, domain } => gateway(state, index, gateways, domain),
         Role::Node { state, memory_budget_bytes } => node(state, memory_budget_bytes),
@@ -171,6 +180,7 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
             control::run(state, public_url, domain, compile)
         }
         Role::Spawner { state, user } => spawner(&state, user),
+        Role::Builder { folder, mount_roots } => builder(&folder, mount_roots),
     }
 }
 
@@ -215,6 +225,42 @@ fn spawner(state: &Path, user: Option<Unprivileged>) -> anyhow::Result<ExitCode>
         pool: rouse_sandbox::container::Pool::default(),
     })
     .context("run the spawner")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A program that runs a [`Role::Builder`] as long as this process lives, with the socket that it will listen on.
+///
+/// # Errors
+/// The role cannot be written down.
+pub(crate) fn build_spawner(folder: &Path, mount_roots: Vec<PathBuf>) -> anyhow::Result<(Command, PathBuf)> {
+    let role = Role::Builder { folder: folder.to_owned(), mount_roots };
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("role").arg(role.name()).arg(serde_json::to_string(&role).context("write down a role")?);
+    command.arg(std::process::id().to_string());
+    if std::env::var_os("RUST_LOG").is_none() {
+        command.env("RUST_LOG", "error");
+    }
+    Ok((command, folder.join(SPAWNER_SOCKET)))
+}
+
+fn builder(folder: &Path, mount_roots: Vec<PathBuf>) -> anyhow::Result<ExitCode> {
+    let pid = std::process::id();
+    rouse_sandbox::container::spawner::run(rouse_sandbox::container::spawner::Config {
+        socket: folder.join(SPAWNER_SOCKET),
+        owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+        instance: format!("build-{pid}"),
+        mount_roots,
+        first_uid: BUILD_UID_FIRST + pid,
+        sandboxes_max: 1,
+        pool: rouse_sandbox::container::Pool {
+            floor: 0,
+            most: 0,
+            memory_bytes: 0,
+            zygotes_most: 0,
+            forks_most: 0,
+        },
+    })
+    .context("run a build's spawner")?;
     Ok(ExitCode::SUCCESS)
 }
 

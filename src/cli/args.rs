@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Run the platform on this machine.
     Serve(ServeArgs),
+    /// Make the zip that a deployment would upload of each function, with its dependencies.
+    Build(BuildArgs),
     /// Build, upload and put an app live, all of its functions at once.
     Deploy(DeployArgs),
     /// Call a function and show its answer, logs, time and cost.
@@ -120,6 +122,44 @@ pub(crate) struct ServeArgs {
     pub(crate) stop_with_stdin: bool,
 }
 
+/// How the dependencies are resolved that requirements.txt and package.json name.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Dependencies")]
+pub(crate) struct ResolveArgs {
+    /// Install without a sandbox: what the packages' authors wrote runs as you.
+    #[arg(long, env = "ROUSE_BUILD_UNCONFINED", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) unconfined: bool,
+    /// Run no code of packages: wheels alone, and npm's packages without their install scripts. Needs no sandbox.
+    #[arg(long)]
+    pub(crate) no_scripts: bool,
+    /// Resolve anew what was resolved before.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+}
+
+/// What `rouse build` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The functions [default: all of the app].
+    pub(crate) functions: Vec<FunctionName>,
+    /// The app's folder, with its rouse.toml.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Where the results go [default: .rouse/build in the app's folder].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Build the functions in Python for this version, such as 3.11.
+    #[arg(long, value_name = "VERSION", value_parser = python_minor)]
+    pub(crate) python: Option<u8>,
+    #[command(flatten)]
+    pub(crate) resolve: ResolveArgs,
+}
+
+fn python_minor(text: &str) -> Result<u8, String> {
+    let minor = text.strip_prefix("3.").and_then(|minor| minor.parse().ok());
+    minor.ok_or_else(|| "a version of Python 3, such as 3.11".to_owned())
+}
+
 /// What `rouse deploy` takes.
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
@@ -129,6 +169,8 @@ pub(crate) struct DeployArgs {
     /// What this deployment is about, for the history.
     #[arg(long, short, value_name = "TEXT")]
     pub(crate) message: Option<String>,
+    #[command(flatten)]
+    pub(crate) resolve: ResolveArgs,
 }
 
 /// What `rouse init` takes.
@@ -171,6 +213,8 @@ pub(crate) struct DevArgs {
     /// Gateway processes.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) gateways: u32,
+    #[command(flatten)]
+    pub(crate) resolve: ResolveArgs,
 }
 
 /// What `rouse invoke` takes.

@@ -23,7 +23,9 @@ use self::{follow::Follower, platform::Platform, session::Session, watch::Watche
 use super::{
     app::App,
     args::{DevArgs, Global},
-    out, report, state,
+    out, report,
+    resolve::Resolver,
+    state,
     style::Style,
 };
 
@@ -40,7 +42,8 @@ pub(crate) async fn run(global: &Global, args: &DevArgs) -> anyhow::Result<()> {
     let client = platform.client()?;
     let follower = Follower::start(client.clone(), global.tenant.clone());
     let mut watcher = Watcher::new(&app.folder)?;
-    let mut session = Session::new(app.folder, state.clone(), client, global.tenant.clone());
+    let resolver = Resolver::new(global, &args.resolve);
+    let mut session = Session::new(app.folder, state.clone(), client, global.tenant.clone(), resolver);
     out::note(&Style::stderr().dim(&format!(
         "Ctrl-C stops all; for `rouse` in another terminal: export ROUSE_URL={} ROUSE_STATE={}",
         platform.url(),

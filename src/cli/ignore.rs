@@ -2,7 +2,7 @@
 //! what never belongs to a function.
 
 /// Left out of every package, unless `.rouseignore` takes it back in with `!`.
-const ALWAYS: &str = ".git/\n.hg/\n.svn/\n__pycache__/\n*.pyc\n.venv/\n.DS_Store\n.rouseignore\n";
+const ALWAYS: &str = ".git/\n.hg/\n.svn/\n__pycache__/\n*.pyc\n.venv/\n.DS_Store\n.rouse/\n.rouseignore\n";
 /// Patterns of one file: bounds the work per packed path.
 const PATTERNS_MAX: usize = 1_000;
 

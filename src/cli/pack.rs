@@ -2,6 +2,7 @@
 //! that code which did not change is neither uploaded nor made a version again.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Cursor, Write as _},
     os::unix::fs::PermissionsExt as _,
@@ -25,8 +26,7 @@ const IGNORE_BYTES_MAX: u64 = 64 << 10;
 pub(crate) fn pack(source: &Path) -> anyhow::Result<Bytes> {
     let metadata = fs::metadata(source).with_context(|| format!("read {}", source.display()))?;
     if metadata.is_dir() {
-        let text = ignore_file(source)?;
-        return zip(source, entries(source, &Ignore::new(&text))?);
+        return zip(source, entries(source, &[])?);
     }
     let extension = source.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if matches!(extension, "zip" | "wasm" | "wat") {
@@ -36,25 +36,58 @@ pub(crate) fn pack(source: &Path) -> anyhow::Result<Bytes> {
         return Ok(fs::read(source).with_context(|| format!("read {}", source.display()))?.into());
     }
     let name = source.file_name().and_then(|name| name.to_str()).context("the source's name is not UTF-8")?;
-    let folder = source.parent().unwrap_or(Path::new("."));
-    zip(folder, vec![Entry { name: name.to_owned(), kind: kind_of(source, &metadata) }])
+    let path = source.to_owned();
+    zip(source, vec![Entry { name: name.to_owned(), kind: kind_of(&metadata), path }])
 }
 
+/// Packs a folder together with the dependencies that were resolved for it. Where both have a file, the function's own
+/// is taken.
+pub(crate) fn pack_with(source: &Path, dependencies: &Path) -> anyhow::Result<Bytes> {
+    let mut all = dependency_entries(dependencies)?;
+    all.extend(code_entries(source)?.into_iter().map(|entry| (entry.name.clone(), entry)));
+    if all.len() > CODE_FILES_MAX {
+        bail!(too_many(source));
+    }
+    zip(source, all.into_values().collect())
+}
+
+/// What goes in of a function's own folder when its dependencies were resolved: all but what somebody installed.
+pub(crate) fn code_entries(source: &Path) -> anyhow::Result<Vec<Entry>> {
+    entries(source, &["node_modules"])
+}
+
+/// What goes in of resolved dependencies, by name.
+pub(crate) fn dependency_entries(folder: &Path) -> anyhow::Result<BTreeMap<String, Entry>> {
+    let ignore = Ignore::new(npm_only());
+    let found = list(folder, &ignore)?;
+    Ok(found.into_iter().map(|entry| (entry.name.clone(), entry)).collect())
+}
+
+/// What npm writes down for itself, with where each package came from: of no use to a function, and not the same
+/// from one registry to another.
+fn npm_only() -> &'static str {
+    "/node_modules/.package-lock.json\n/node_modules/.cache/\n"
+}
+
+/// What an entry of a package is.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
     File { executable: bool },
     Folder,
     Link { target: String },
 }
 
+/// One entry of a package.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+pub(crate) struct Entry {
     /// Relative to the source, with `/`.
-    name: String,
-    kind: Kind,
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// Where it is.
+    pub(crate) path: PathBuf,
 }
 
-fn kind_of(_path: &Path, metadata: &fs::Metadata) -> Kind {
+fn kind_of(metadata: &fs::Metadata) -> Kind {
     Kind::File { executable: metadata.permissions().mode() & 0o111 != 0 }
 }
 
@@ -70,8 +103,15 @@ fn ignore_file(source: &Path) -> anyhow::Result<String> {
     }
 }
 
+/// All that goes in of a function's folder, less its `.rouseignore` and the folders of these names at its top.
+pub(crate) fn entries(source: &Path, without: &[&str]) -> anyhow::Result<Vec<Entry>> {
+    let mut text = ignore_file(source)?;
+    text.extend(without.iter().map(|name| format!("\n/{name}/\n")));
+    list(source, &Ignore::new(&text))
+}
+
 /// All that goes in, sorted by name, so that the order of the file system does not matter.
-fn entries(source: &Path, ignore: &Ignore) -> anyhow::Result<Vec<Entry>> {
+fn list(source: &Path, ignore: &Ignore) -> anyhow::Result<Vec<Entry>> {
     let mut found = Vec::new();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
@@ -92,19 +132,16 @@ fn entries(source: &Path, ignore: &Ignore) -> anyhow::Result<Vec<Entry>> {
             } else if metadata.is_symlink() {
                 Kind::Link { target: link(source, &name)? }
             } else if metadata.is_file() {
-                kind_of(&item.path(), &metadata)
+                kind_of(&metadata)
             } else {
                 bail!(hinted(
                     format!("{} is neither a file nor a folder", item.path().display()),
                     "leave it out with a line in .rouseignore",
                 ));
             };
-            found.push(Entry { name, kind });
+            found.push(Entry { name, kind, path: item.path() });
             if found.len() > CODE_FILES_MAX {
-                bail!(hinted(
-                    format!("{} holds more than {CODE_FILES_MAX} files", source.display()),
-                    "leave out what the function does not need with a .rouseignore",
-                ));
+                bail!(too_many(source));
             }
         }
     }
@@ -146,12 +183,11 @@ fn zip(source: &Path, entries: Vec<Entry>) -> anyhow::Result<Bytes> {
         .last_modified_time(DateTime::default());
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     let mut unpacked = 0;
-    for Entry { name, kind } in entries {
+    for Entry { name, kind, path } in entries {
         match kind {
             Kind::Folder => writer.add_directory(name, options.unix_permissions(0o755))?,
             Kind::Link { target } => writer.add_symlink(name, target, options)?,
             Kind::File { executable } => {
-                let path: PathBuf = source.join(&name);
                 let content = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
                 unpacked += content.len() as u64;
                 if unpacked > CODE_UNPACKED_BYTES_MAX {
@@ -168,6 +204,13 @@ fn zip(source: &Path, entries: Vec<Entry>) -> anyhow::Result<Bytes> {
         bail!(too_large(source, bytes.len() as u64, CODE_BYTES_MAX));
     }
     Ok(bytes.into())
+}
+
+fn too_many(source: &Path) -> anyhow::Error {
+    hinted(
+        format!("{} holds more than {CODE_FILES_MAX} files", source.display()),
+        "leave out what the function does not need with a .rouseignore",
+    )
 }
 
 fn too_large(source: &Path, bytes: u64, bytes_max: u64) -> anyhow::Error {

@@ -8,7 +8,14 @@ use rouse_api::{Client, DeployEvent, DeployFunction, DeployRequest, Deployment};
 use rouse_manifest::Function;
 use rouse_types::{AppName, Digest, FunctionName, Isolation, Runtime, TenantId};
 
-use super::{app::App, build, image, pack, progress::Progress, style::Style, units};
+use super::{
+    app::App,
+    build, image, pack,
+    progress::Progress,
+    resolve::{Dependencies, Installed, Resolver},
+    style::Style,
+    units,
+};
 
 /// An upload that is smaller is over before a bar is drawn.
 const BAR_BYTES_MIN: usize = 1 << 20;
@@ -34,20 +41,47 @@ pub(crate) enum Payload {
 }
 
 /// Builds and packs one function.
-pub(crate) async fn package(app: &App, name: &FunctionName, function: &Function) -> anyhow::Result<Package> {
+pub(crate) async fn package(
+    app: &App,
+    name: &FunctionName,
+    function: &Function,
+    resolver: &Resolver,
+) -> anyhow::Result<Package> {
     if let Some(image) = &function.image {
         return image::package(app, name, function, image)
             .await
             .with_context(|| format!("function '{name}'"));
     }
+    code(app, name, function, resolver, Installed::Kept).await.map(|(package, _)| package)
+}
+
+/// Builds and packs one function that is no image, with its dependencies.
+pub(crate) async fn code(
+    app: &App,
+    name: &FunctionName,
+    function: &Function,
+    resolver: &Resolver,
+    installed: Installed,
+) -> anyhow::Result<(Package, Option<Dependencies>)> {
     let built = {
         let _progress = function.build.as_ref().map(|_| Progress::spinner(format!("building {name}")));
         build::build(app, name, function).await?
     };
     let artifact = built.artifact.clone();
+    // Whoever says how to build says all of it.
+    let dependencies = match function.build {
+        None if artifact.is_dir() => {
+            resolver.dependencies(name, &artifact, &built.runtime, installed).await?
+        }
+        _ => None,
+    };
+    let folder = dependencies.as_ref().map(|dependencies| dependencies.folder.clone());
     // Packing reads and compresses whole folders: on the one thread, bars would stand still.
     let (code, digest) = tokio::task::spawn_blocking(move || {
-        let code = pack::pack(&artifact)?;
+        let code = match folder {
+            Some(folder) => pack::pack_with(&artifact, &folder)?,
+            None => pack::pack(&artifact)?,
+        };
         let digest = Digest::of(&code);
         anyhow::Ok((code, digest))
     })
@@ -56,7 +90,7 @@ pub(crate) async fn package(app: &App, name: &FunctionName, function: &Function)
     .with_context(|| format!("pack function '{name}'"))?;
     let described = describe(name, function, built.runtime, built.isolation);
     let function = DeployFunction { code: Some(digest), handler: built.handler, ..described };
-    Ok(Package { function, code: Payload::Bytes(code) })
+    Ok((Package { function, code: Payload::Bytes(code) }, dependencies))
 }
 
 /// What the manifest alone says of a function.

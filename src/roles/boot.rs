@@ -20,9 +20,9 @@ pub(crate) fn log() {
     let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
 }
 
-/// Sees to it that this process ends with the supervisor, however that ends.
-pub(crate) fn end_with_supervisor(supervisor: u32) -> anyhow::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL)).context("ask to end with the supervisor")?;
+/// Sees to it that this process gets this signal when the supervisor ends, however it does.
+pub(crate) fn end_with_supervisor(supervisor: u32, signal: Signal) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(signal)).context("ask to end with the supervisor")?;
     // The supervisor may have died before we asked.
     let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     anyhow::ensure!(u32::try_from(parent) == Ok(supervisor), "the supervisor is gone");

@@ -27,5 +27,5 @@ mod way;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attach::{Attached, WithEgress};
-pub(crate) use dial::Dialer;
+pub use attach::{Attached, WithEgress};
+pub use dial::Dialer;

@@ -14,7 +14,7 @@
 mod apps;
 mod call;
 mod config;
-mod egress;
+pub mod egress;
 mod instance;
 mod job;
 mod journals;

@@ -5,7 +5,9 @@ use rouse_api::{DeployRequest, Deployment};
 use crate::cli::{
     app::App,
     args::{DeployArgs, Global},
-    client, out, ship,
+    client, out,
+    resolve::Resolver,
+    ship,
     style::Style,
     table::Table,
 };
@@ -15,9 +17,10 @@ pub(crate) async fn run(global: &Global, args: &DeployArgs) -> anyhow::Result<()
     let client = client(global)?;
     // Before a build of minutes: is anybody there, and do they know us?
     client.info().await?;
+    let resolver = Resolver::new(global, &args.resolve);
     let mut functions = Vec::new();
     for (name, function) in &app.manifest.functions {
-        let package = ship::package(&app, name, function).await?;
+        let package = ship::package(&app, name, function, &resolver).await?;
         ship::upload(&client, &package).await?;
         functions.push(package.function);
     }

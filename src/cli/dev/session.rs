@@ -14,6 +14,7 @@ use super::watch;
 use crate::cli::{
     app::App,
     build, out, report,
+    resolve::Resolver,
     runtimes::Support,
     ship::{self, Package},
     style::Style,
@@ -27,6 +28,7 @@ pub(super) struct Session {
     state: PathBuf,
     client: Client,
     tenant: TenantId,
+    resolver: Resolver,
     /// What each function was when it last went live: what did not change is not built again.
     live: BTreeMap<FunctionName, (Function, Package)>,
     /// What was edited and is not live yet: an edit that failed is not forgotten by the next.
@@ -34,8 +36,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(folder: PathBuf, state: PathBuf, client: Client, tenant: TenantId) -> Self {
-        Self { folder, state, client, tenant, live: BTreeMap::new(), pending: BTreeSet::new() }
+    pub(super) fn new(
+        folder: PathBuf,
+        state: PathBuf,
+        client: Client,
+        tenant: TenantId,
+        resolver: Resolver,
+    ) -> Self {
+        Self { folder, state, client, tenant, resolver, live: BTreeMap::new(), pending: BTreeSet::new() }
     }
 
     /// Puts everything live for the first time.
@@ -79,7 +87,7 @@ impl Session {
             let package = match known {
                 Some((_, package)) if !touches(&app, function, &self.pending) => package.clone(),
                 _ => {
-                    let package = ship::package(&app, name, function).await?;
+                    let package = ship::package(&app, name, function, &self.resolver).await?;
                     // Saved without a change, or a change of what is not packed: nothing to put live.
                     if known.is_none_or(|(_, before)| before.function != package.function) {
                         differs = true;
@@ -196,7 +204,9 @@ mod tests {
             let client = Client::new(&fake.url, Some(TOKEN.to_owned())).expect("a client");
             let root = folder.path().canonicalize().expect("a path");
             let state = root.join("state");
-            let session = Session::new(root, state, client, TenantId::new("default").expect("a name"));
+            let resolver = Resolver::in_folder(root.join("cache"), &state);
+            let session =
+                Session::new(root, state, client, TenantId::new("default").expect("a name"), resolver);
             let dev = Self { folder, fake, session };
             dev.write("rouse.toml", APP);
             dev.write("hello/index.mjs", "1");

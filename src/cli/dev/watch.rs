@@ -20,7 +20,7 @@ const EDIT_MAX: Duration = Duration::from_millis(500);
 const EVENTS_MAX: usize = 1_024;
 /// Folders that hold what tools made or keep, and never what a person edits.
 const SKIPPED: &[&str] =
-    &[".git", ".hg", ".svn", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".idea"];
+    &[".git", ".hg", ".svn", ".rouse", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache", ".idea"];
 /// Folders that builds write into, for builds that do not say what to watch.
 const OUTPUTS: &[&str] = &["target", "node_modules", "dist", "build", "out"];
 

@@ -3,23 +3,32 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use rouse_sandbox::{Driver, Error, Exit, Sandbox, Spec, Started, Stats, Stream};
-use rouse_types::FunctionVersion;
+use rouse_types::Egress;
 use tokio::task::JoinSet;
 
 use super::{Dialer, names::Names, plan::Plan, resolver, way::Way};
-use crate::instance::Around;
 
-/// Starts the sandboxes of one version.
-pub(crate) struct WithEgress<D> {
-    pub(crate) driver: Arc<D>,
-    pub(crate) dialer: Arc<Dialer>,
-    pub(crate) version: Arc<FunctionVersion>,
-    pub(crate) around: Around,
+/// Starts sandboxes that may reach the same.
+pub struct WithEgress<D> {
+    /// What starts them.
+    pub driver: Arc<D>,
+    /// What dials for them.
+    pub dialer: Arc<Dialer>,
+    /// What they may reach.
+    pub egress: Egress,
+    /// Takes a line about each thing that they could not reach, and why.
+    pub say: Arc<dyn Fn(String) + Send + Sync>,
+}
+
+impl<D> std::fmt::Debug for WithEgress<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WithEgress").field("egress", &self.egress).finish_non_exhaustive()
+    }
 }
 
 /// A sandbox with its way out, which ends with it.
 #[derive(Debug)]
-pub(crate) struct Attached<S> {
+pub struct Attached<S> {
     sandbox: S,
     /// Held for the sandbox' life.
     _way: JoinSet<()>,
@@ -29,14 +38,14 @@ impl<D: Driver> Driver for WithEgress<D> {
     type Sandbox = Attached<D::Sandbox>;
 
     async fn start(&self, mut spec: Spec) -> Result<Started<Self::Sandbox>, Error> {
-        let egress = &self.version.egress;
+        let egress = &self.egress;
         let others = spec.listeners.len();
         let plan = Plan::new(egress, &spec.listeners);
         plan.apply(egress, &mut spec);
         let mut started = self.driver.start(spec).await?;
         let say = {
-            let (around, version) = (self.around.clone(), Arc::clone(&self.version));
-            Box::new(move |line| around.say(&version, None, line))
+            let say = Arc::clone(&self.say);
+            Box::new(move |line| say(line))
         };
         for lost in &plan.lost {
             say(format!(

@@ -45,7 +45,7 @@ pub(crate) enum Error {
 
 /// Dials for all sandboxes of a node.
 #[derive(Debug)]
-pub(crate) struct Dialer {
+pub struct Dialer {
     hosts: PathBuf,
     names: Names,
 }
@@ -62,7 +62,8 @@ pub(super) enum Names {
 
 impl Dialer {
     /// A dialer with the operator's names of this state folder.
-    pub(crate) fn new(state: &std::path::Path) -> Self {
+    #[must_use]
+    pub fn new(state: &std::path::Path) -> Self {
         Self { hosts: state.join(HOSTS_FILE), names: Names::System }
     }
 

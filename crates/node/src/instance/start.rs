@@ -93,11 +93,15 @@ pub(super) async fn start<D: Driver>(
         ran: false,
         out_of_memory: false,
     })?;
+    let say = {
+        let (around, version) = (shared.around.clone(), Arc::clone(version));
+        Arc::new(move |line| around.say(&version, None, line))
+    };
     let driver = WithEgress {
         driver: Arc::clone(&shared.driver),
         dialer: Arc::clone(&shared.dialer),
-        version: Arc::clone(version),
-        around: shared.around.clone(),
+        egress: version.egress.clone(),
+        say,
     };
     let mut may_retry = true;
     loop {
@@ -108,9 +112,11 @@ pub(super) async fn start<D: Driver>(
         };
         let started = match &launch {
             Launch::Lambda(launch) => {
-                Box::pin(start_lambda(shared, &driver, launch.spec(version, &code, name))).await
+                Box::pin(start_lambda(shared, &driver, version, launch.spec(version, &code, name))).await
             }
-            Launch::Http(launch) => Box::pin(start_http(shared, &driver, launch.spec(version, name))).await,
+            Launch::Http(launch) => {
+                Box::pin(start_http(shared, &driver, version, launch.spec(version, name))).await
+            }
         };
         match started {
             Ok(ready) => return Ok((ready.worker, milestones(ready.start, ready.init))),
@@ -130,9 +136,9 @@ pub(super) async fn start<D: Driver>(
 async fn start_lambda<D: Driver>(
     shared: &Shared<D>,
     driver: &WithEgress<D>,
+    version: &Arc<FunctionVersion>,
     spec: rouse_sandbox::Spec,
 ) -> Result<Ready<Attached<D::Sandbox>>, Failed> {
-    let version = &driver.version;
     let options = lambda::Options {
         arn: lambda::environment::arn(version),
         init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
@@ -168,9 +174,9 @@ async fn start_lambda<D: Driver>(
 async fn start_http<D: Driver>(
     shared: &Shared<D>,
     driver: &WithEgress<D>,
+    version: &Arc<FunctionVersion>,
     spec: rouse_sandbox::Spec,
 ) -> Result<Ready<Attached<D::Sandbox>>, Failed> {
-    let version = &driver.version;
     let options = http::Options {
         settings: version.http.clone(),
         init_timeout: Duration::from_millis(version.limits.init_timeout_ms),
