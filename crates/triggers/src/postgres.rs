@@ -105,13 +105,12 @@ impl Decoder {
         match reader.u8()? {
             b'B' => {
                 let (_lsn, time, id) = (reader.u64()?, reader.i64()?, reader.u32()?);
-                let committed_ms = u64::try_from(time.saturating_add(EPOCH_US) / 1_000).unwrap_or_default();
-                self.transaction = Some((id, committed_ms));
+                self.begin(id, time);
                 Ok(Said::Nothing)
             }
             b'C' => {
                 let (_flags, _lsn, end) = (reader.u8()?, reader.u64()?, reader.u64()?);
-                self.transaction = None;
+                self.end();
                 Ok(Said::Committed(Lsn(end)))
             }
             b'R' => self.relation(&mut reader).map(|()| Said::Nothing),
@@ -164,6 +163,18 @@ impl Decoder {
             b'Y' | b'O' | b'M' => Ok(Said::Nothing),
             other => Err(Error::Kind(char::from(other))),
         }
+    }
+
+    /// A transaction begins, told by a client that reads the message itself: its id, and when it was committed, in
+    /// microseconds since 2000.
+    pub fn begin(&mut self, id: u32, time_us: i64) {
+        let committed_ms = u64::try_from(time_us.saturating_add(EPOCH_US) / 1_000).unwrap_or_default();
+        self.transaction = Some((id, committed_ms));
+    }
+
+    /// The transaction is whole, told likewise. After a new connection as well: what was left open comes again.
+    pub fn end(&mut self) {
+        self.transaction = None;
     }
 
     fn find(&self, id: u32) -> Result<&Relation, Error> {
@@ -261,9 +272,14 @@ mod tests {
         let mut decoder = Decoder::new("shop");
         let insert = [b"I\0\0\0\x07N\0\x01t\0\0\0\x015".as_slice()].concat();
         assert_eq!(decoder.read(Lsn(1), &insert), Err(Error::Order("its relation")));
+        decoder.begin(5, 0);
+        decoder.end();
         let relation = b"R\0\0\0\x07public\0t\0d\0\x01\x01id\0\0\0\0\x17\xff\xff\xff\xff";
         assert_eq!(decoder.read(Lsn(1), relation), Ok(Said::Nothing));
         assert_eq!(decoder.read(Lsn(1), &insert), Err(Error::Order("its transaction")));
+        decoder.begin(5, 848_587_110_641_748);
+        let Ok(Said::Changes(changes)) = decoder.read(Lsn(1), &insert) else { panic!("no change") };
+        assert_eq!((changes[0].source.transaction, changes[0].source.committed_ms), (5, 1_795_271_910_641));
         assert_eq!(decoder.read(Lsn(1), b"S\0"), Err(Error::Kind('S')));
         assert_eq!(decoder.read(Lsn(1), b""), Err(Error::Short));
     }
