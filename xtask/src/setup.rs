@@ -20,6 +20,11 @@ const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
 pub(crate) const FUNCTIONS_FRAMEWORK: &str = "functions-framework==3.10.2";
 const FUNCTIONS_FRAMEWORK_NODE: &str = "@google-cloud/functions-framework@5.0.5";
 
+/// Amazon's own clients for Python.
+const AWS_CLIENTS: [&str; 3] = ["botocore==1.44.5", "boto3==1.44.5", "awscli==1.46.3"];
+/// The variable that names the virtual environment with them.
+const AWS_CLIENTS_VARIABLE: &str = "ROUSE_AWS_CLIENTS_PYTHON";
+
 /// What was installed, as the environment of the programs that need it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tools {
@@ -97,6 +102,10 @@ pub(crate) fn run() -> Result<Tools> {
     if !Path::new("/usr/lib/postgresql").exists() {
         lacking.push("postgresql");
     }
+    // A client of the service of objects.
+    if !sh::works(Command::new("rclone").arg("version")) {
+        lacking.push("rclone");
+    }
     apt(&lacking)?;
 
     let node = npm("componentize-js", COMPONENTIZE_JS)?;
@@ -105,6 +114,8 @@ pub(crate) fn run() -> Result<Tools> {
     env.push(("ROUSE_FUNCTIONS_FRAMEWORK_PYTHON".to_owned(), packages(&python)?));
     let framework = npm("functions-framework-node", FUNCTIONS_FRAMEWORK_NODE)?;
     env.push(("ROUSE_FUNCTIONS_FRAMEWORK_NODE".to_owned(), framework.display().to_string()));
+    let clients = pip("aws-clients", &AWS_CLIENTS)?;
+    env.push((AWS_CLIENTS_VARIABLE.to_owned(), clients.display().to_string()));
     let tools = Tools { path: vec![node.join("node_modules/.bin")], env };
     tools.write()?;
     Ok(tools)

@@ -18,8 +18,8 @@ use crate::{Error, embedded::Db};
 
 /// A namespace's length, in bytes.
 pub const NAMESPACE_BYTES_MAX: usize = 64;
-/// A key's length, in bytes.
-pub const KEY_BYTES_MAX: usize = 512;
+/// A key's length, in bytes: the longest name of an object, encoded, with what it belongs to.
+pub const KEY_BYTES_MAX: usize = 2_304;
 /// A value's size, in bytes: records describe, blobs contain.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Writes of one transaction: a deploy of the largest app with its aliases.

@@ -163,7 +163,7 @@ fn a_watcher_that_is_too_far_behind_is_told_to_scan_again() {
 #[test]
 fn what_is_out_of_bounds_is_refused_and_says_what_is_allowed() {
     on_each_engine(|records| async move {
-        let long = "k".repeat(513);
+        let long = "k".repeat(rouse_store::records::KEY_BYTES_MAX + 1);
         for (namespace, key) in
             [("", "k"), ("a.b", "k"), ("apps", ""), ("apps", "ä"), ("apps", &long), ("apps", ".k")]
         {

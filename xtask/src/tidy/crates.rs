@@ -14,7 +14,7 @@ const TIERS: [&[&str]; 5] = [
         "rouse-wasm",
     ],
     &["rouse-contract"],
-    &["rouse-gateway", "rouse-triggers", "rouse-node", "rouse-metering", "rouse-control"],
+    &["rouse-gateway", "rouse-triggers", "rouse-node", "rouse-metering", "rouse-control", "rouse-services"],
     &["rouse"],
 ];
 

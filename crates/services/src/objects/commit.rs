@@ -1,0 +1,129 @@
+//! The one place that changes what an object is: reads what is there, asks what shall be, and commits that with its
+//! event in one transaction.
+
+use rouse_store::records::{Expect, Write};
+
+use super::{
+    Caller, Error, Inner, Object, Objects,
+    files::{FileId, blocking},
+    outbox::{EventKind, ObjectEvent},
+    record::{self, BUCKETS, Content, MANIFESTS, OBJECTS, Piece},
+};
+
+/// What shall become of an object.
+pub(super) struct Change {
+    pub(super) kind: EventKind,
+    /// What it shall be; none deletes it.
+    pub(super) object: Option<Object>,
+    /// What else belongs to the transaction.
+    pub(super) extra: Vec<Write>,
+}
+
+impl Objects {
+    /// Changes an object as `decide` says when told what is there; if that is nothing, nothing is done. `files` are
+    /// the new object's, removed if it comes to nothing. Goes on when the caller stops waiting.
+    pub(super) async fn change(
+        &self,
+        caller: &Caller,
+        bucket: &str,
+        key: &str,
+        files: Vec<FileId>,
+        decide: impl FnOnce(Option<&Object>) -> Result<Option<Change>, Error> + Send + 'static,
+    ) -> Result<Option<Object>, Error> {
+        let (objects, caller) = (self.clone(), caller.clone());
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        let task = self.0.tasks.spawn(async move {
+            let result = objects.0.apply(&caller, &bucket, &key, decide).await;
+            // When the store is closing, whether the transaction took place is unknown.
+            if result.is_err() && !matches!(result, Err(Error::Stopping)) {
+                objects.0.discard(files).await;
+            }
+            result
+        });
+        task.await.unwrap_or(Err(Error::Stopping))
+    }
+}
+
+impl Inner {
+    async fn apply(
+        &self,
+        caller: &Caller,
+        bucket: &str,
+        key: &str,
+        decide: impl FnOnce(Option<&Object>) -> Result<Option<Change>, Error>,
+    ) -> Result<Option<Object>, Error> {
+        let _buckets = self.buckets.read().await;
+        let name = record::object_key(&caller.tenant, bucket, key);
+        let _key = self.keys.lock(&name).await;
+        self.bucket(caller, bucket).await?;
+        let found = self.records.get(OBJECTS, &name).await?;
+        let current: Option<Object> = found.as_ref().map(record::read).transpose()?;
+        let Some(Change { kind, object, extra }) = decide(current.as_ref())? else { return Ok(None) };
+        let ticket = self.outbox.ticket()?;
+        let Some(about) = object.as_ref().or(current.as_ref()) else { return Ok(None) };
+        let event = ObjectEvent {
+            sequence: ticket.sequence,
+            tenant: caller.tenant.clone(),
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            kind,
+            size: about.size,
+            etag: about.etag.clone(),
+            version: about.version.to_string(),
+            time: self.clock.now(),
+            requester: caller.requester.clone(),
+        };
+        let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::At(found.revision));
+        let mut writes = vec![record::write(OBJECTS, name, expect, object.as_ref())?, ticket.write(&event)?];
+        writes.extend(extra);
+        let old = match &current {
+            Some(Object { content: Content::Parts { manifest, .. }, .. }) => {
+                writes.push(record::delete(MANIFESTS, manifest.to_string(), Expect::Any));
+                self.pieces(*manifest).await?.unwrap_or_default().into_iter().map(|(file, _)| file).collect()
+            }
+            Some(Object { content: Content::File(file), .. }) => vec![*file],
+            None => Vec::new(),
+        };
+        self.records.commit(writes).await?;
+        drop(ticket);
+        match current.as_ref().map(|current| current.content) {
+            Some(Content::Parts { manifest, .. }) if self.pins.later(manifest, &old) => {}
+            _ => self.discard(old).await,
+        }
+        Ok(object.or(current))
+    }
+
+    /// Removes files that nothing names.
+    pub(super) async fn discard(&self, ids: Vec<FileId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let files = self.files.clone();
+        // What is left when the runtime goes down is removed by the sweep.
+        let _ = blocking(move || {
+            files.remove(&ids);
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Fails unless the caller has this bucket.
+    pub(super) async fn bucket(&self, caller: &Caller, bucket: &str) -> Result<record::BucketRecord, Error> {
+        super::name::check_bucket(bucket)?;
+        let found = self.records.get(BUCKETS, &record::bucket_key(&caller.tenant, bucket)).await?;
+        record::read(&found.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?)
+    }
+
+    pub(super) async fn object(&self, caller: &Caller, bucket: &str, key: &str) -> Result<Object, Error> {
+        super::name::check_key(key)?;
+        self.bucket(caller, bucket).await?;
+        let found = self.records.get(OBJECTS, &record::object_key(&caller.tenant, bucket, key)).await?;
+        record::read(&found.ok_or_else(|| Error::NoSuchKey(key.to_owned()))?)
+    }
+
+    /// The files of a manifest, if it is there.
+    pub(super) async fn pieces(&self, manifest: FileId) -> Result<Option<Vec<Piece>>, Error> {
+        let found = self.records.get(MANIFESTS, &manifest.to_string()).await?;
+        found.as_ref().map(record::read).transpose()
+    }
+}
