@@ -10,3 +10,5 @@ pub mod retry;
 pub mod schedule;
 pub mod shape;
 pub mod signature;
+#[cfg(test)]
+mod tools;

@@ -1,12 +1,13 @@
 //! All modes there and back, what is refused, and the SDKs of others.
 
-use std::{env, io::Write as _, process};
+use std::{io::Write as _, process};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::tools;
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -212,11 +213,10 @@ json.dump(out, sys.stdout)
 "#;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skip is said")]
 fn the_sdk_for_python_understands_us_and_we_understand_it() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let Ok(packages) = env::var("ROUSE_FUNCTIONS_FRAMEWORK_PYTHON") else {
-        eprintln!("SKIPPED the_sdk_for_python_understands_us_and_we_understand_it: run `cargo xtask setup`");
+    let Some(packages) = tools::functions_framework("the_sdk_for_python_understands_us_and_we_understand_it")
+    else {
         return;
     };
     // This SDK neither writes nor resolves percent signs, so the text is plain here.

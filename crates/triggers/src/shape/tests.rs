@@ -1,6 +1,6 @@
 //! Shapes against the types that Lambda functions in Rust use, and against Google's framework itself.
 
-use std::{collections::BTreeMap, env, io::Write as _, process};
+use std::{collections::BTreeMap, io::Write as _, process};
 
 use aws_lambda_events::event;
 use rouse_types::Timestamp;
@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{Place, bus, database, destination, google, object, queue, topic};
-use crate::{cloud_event, retry::Reason};
+use crate::{cloud_event, retry::Reason, tools};
 
 const PLACE: Place<'_> = Place { region: "us-east-1", account: "000000000000" };
 const TIME: Timestamp = Timestamp(1_790_000_000_123_456);
@@ -236,11 +236,11 @@ with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
 "#;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a skip is said")]
 fn functions_under_googles_framework_understand_our_events() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let Ok(packages) = env::var("ROUSE_FUNCTIONS_FRAMEWORK_PYTHON") else {
-        eprintln!("SKIPPED functions_under_googles_framework_understand_our_events: run `cargo xtask setup`");
+    let Some(packages) =
+        tools::functions_framework("functions_under_googles_framework_understand_our_events")
+    else {
         return;
     };
     let message = google::Message {
