@@ -11,6 +11,7 @@ mod command;
 mod dev;
 mod ignore;
 mod image;
+mod oci;
 mod out;
 mod pack;
 mod progress;

@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Run the platform on this machine.
     Serve(ServeArgs),
-    /// Make the zip that a deployment would upload of each function, with its dependencies.
+    /// Make the zip that a deployment would upload of each function, with its dependencies; or an image.
     Build(BuildArgs),
     /// Build, upload and put an app live, all of its functions at once.
     Deploy(DeployArgs),
@@ -145,6 +145,12 @@ pub(crate) struct BuildArgs {
     /// The app's folder, with its rouse.toml.
     #[arg(long, default_value = ".", value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// Make OCI images instead, as layouts: this machine's interpreter, the dependencies and the code, a layer each.
+    #[arg(long, conflicts_with = "zip")]
+    pub(crate) image: bool,
+    /// Make a zip of each, which is the default.
+    #[arg(long)]
+    pub(crate) zip: bool,
     /// Where the results go [default: .rouse/build in the app's folder].
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,

@@ -87,7 +87,8 @@ pub(crate) struct Entry {
     pub(crate) path: PathBuf,
 }
 
-fn kind_of(metadata: &fs::Metadata) -> Kind {
+/// What a plain file is.
+pub(crate) fn kind_of(metadata: &fs::Metadata) -> Kind {
     Kind::File { executable: metadata.permissions().mode() & 0o111 != 0 }
 }
 

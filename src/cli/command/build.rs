@@ -7,16 +7,19 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rouse_manifest::Function;
-use rouse_types::{Digest, FunctionName, Runtime};
+use rouse_types::{Contract, Digest, FunctionName, Runtime};
 use serde::Serialize;
 
 use crate::cli::{
     app::App,
     args::{BuildArgs, Global},
-    out,
+    build, oci, out, pack,
+    progress::Progress,
     report::hinted,
     resolve::{Installed, Package, Resolver},
+    runtimes::Support,
     ship::{self, Payload},
+    state,
     style::Style,
     table::Table,
     units,
@@ -58,7 +61,10 @@ pub(crate) async fn run(global: &Global, args: &BuildArgs) -> anyhow::Result<()>
         if let (Some(minor), None | Some(Runtime::Python { .. })) = (args.python, &function.runtime) {
             function.runtime = Some(Runtime::Python { minor });
         }
-        all.push(one(&app, name, &function, &resolver, &folder).await?);
+        all.push(match args.image {
+            true => image(global, &app, name, &function, &resolver, &folder).await?,
+            false => one(&app, name, &function, &resolver, &folder).await?,
+        });
     }
     if global.json {
         return out::json(&all);
@@ -109,6 +115,75 @@ async fn one(
     let cached = dependencies.as_ref().is_some_and(|dependencies| dependencies.cached);
     let dependencies = dependencies.map(|dependencies| dependencies.packages).unwrap_or_default();
     let bytes = bytes.len() as u64;
+    Ok(Made { function: name.clone(), runtime, file, digest, bytes, dependencies, cached })
+}
+
+/// As an image's layout, in a folder of the function's name.
+async fn image(
+    global: &Global,
+    app: &App,
+    name: &FunctionName,
+    function: &Function,
+    resolver: &Resolver,
+    folder: &Path,
+) -> anyhow::Result<Made> {
+    let context = || format!("function '{name}'");
+    let built = build::build(app, name, function).await?;
+    let runtime = built.runtime.clone();
+    if function.contract == Some(Contract::Http) && function.command.is_empty() {
+        bail!(hinted(
+            format!("function '{name}' is run by the platform's Functions Framework, which is in no image"),
+            "say how its server is started: command = [\"/usr/bin/python3.11\", \"main.py\"]",
+        ));
+    }
+    let run = oci::base::run(&runtime, built.handler.as_deref(), &function.command).with_context(context)?;
+    if !built.artifact.is_dir() {
+        bail!(hinted(
+            format!("the code of function '{name}' is no folder"),
+            "leave --image out: it is packed already"
+        ));
+    }
+    let dependencies = match function.build {
+        None => resolver.dependencies(name, &built.artifact, &runtime, Installed::Anew).await?,
+        Some(_) => None,
+    };
+    let support = match runtime {
+        Runtime::Python { minor } => Some(Support::Python(minor).install(&state::folder(global)).await?),
+        _ => None,
+    };
+    let _progress = Progress::spinner(format!("writing the image of {name}"));
+    let place = folder.join(name.as_str());
+    let files = dependencies.as_ref().map(|dependencies| dependencies.folder.clone());
+    let (wanted, to) = (runtime.clone(), folder.to_owned());
+    let write = move || -> anyhow::Result<(Digest, u64)> {
+        // Whole or not at all.
+        let fresh = tempfile::Builder::new().prefix(".new-").tempdir_in(&to)?;
+        let (layout, scratch) = (fresh.path().join("layout"), fresh.path().join("scratch"));
+        std::fs::create_dir(&layout)?;
+        std::fs::create_dir(&scratch)?;
+        let mut layers = vec![oci::base::layer(&wanted, support.as_deref(), &scratch)?];
+        let task = oci::base::TASK.trim_start_matches('/');
+        let code = match files {
+            Some(files) => {
+                let entries = pack::dependency_entries(&files)?.into_values();
+                layers.push(oci::Layer::below("dependencies", task, entries));
+                pack::code_entries(&built.artifact)?
+            }
+            None => pack::entries(&built.artifact, &[])?,
+        };
+        layers.push(oci::Layer::below("code", task, code));
+        let made = oci::write(&layout, &layers, &run)?;
+        if place.exists() {
+            std::fs::remove_dir_all(&place).with_context(|| format!("replace {}", place.display()))?;
+        }
+        std::fs::rename(&layout, &place)?;
+        Ok(made)
+    };
+    let made = tokio::task::spawn_blocking(write).await.context("write an image")?;
+    let (digest, bytes) = made.with_context(|| format!("write the image of function '{name}'"))?;
+    let cached = dependencies.as_ref().is_some_and(|dependencies| dependencies.cached);
+    let dependencies = dependencies.map(|dependencies| dependencies.packages).unwrap_or_default();
+    let file = folder.join(name.as_str());
     Ok(Made { function: name.clone(), runtime, file, digest, bytes, dependencies, cached })
 }
 

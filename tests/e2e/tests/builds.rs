@@ -300,3 +300,69 @@ fn without_root_nothing_of_strangers_is_run_unless_that_is_asked_for() {
     assert!(wheels.status.success(), "{wheels:?}");
     assert!(String::from_utf8_lossy(&wheels.stdout).contains("six 1.17.0"), "{wheels:?}");
 }
+
+#[tokio::test]
+async fn an_image_is_built_to_the_same_digest_twice_read_by_others_and_runs() {
+    let test = "an_image_is_built_to_the_same_digest_twice_read_by_others_and_runs";
+    let platform = Platform::shared();
+    need!(platform, "an_image_is_built_to_the_same_digest_twice_read_by_others_and_runs", "python");
+    need!(platform, "an_image_is_built_to_the_same_digest_twice_read_by_others_and_runs", "node");
+    if !can(test, "pip") || !can(test, "npm") {
+        return;
+    }
+    let source = "import ms from 'ms';\nexport const handler = async (event) => ({ ms: ms(event.x) });\n";
+    let app = python("boxed-py")
+        .file("boxed-js/package.json", PACKAGE)
+        .file("boxed-js/index.mjs", source)
+        .function("boxed-js", "source = \"boxed-js\"");
+    let (folder, cache) = (app.path().display().to_string(), cache());
+    let state = platform.state().display().to_string();
+    let made = |to: &Path| -> Value {
+        let out = to.display().to_string();
+        let args = ["build", "--image", "--json", "--dir", &folder, "--state", &state, "--out", &out];
+        let built = rouse(&args, cache.path(), &[]);
+        assert!(built.ok, "{built:?}");
+        serde_json::from_str(&built.out).expect("json")
+    };
+    let images = App::new("boxes")
+        .function("boxed-py", "image = \"oci:./boxed-py\"\ncontract = \"lambda\"\nmemory = \"256MiB\"")
+        .function("boxed-js", "image = \"oci:./boxed-js\"\ncontract = \"lambda\"\nmemory = \"256MiB\"");
+    let other = tempfile::tempdir().expect("a folder");
+    let (first, second) = (made(images.path()), made(other.path()));
+    let digests = |built: &Value| [built[0]["digest"].clone(), built[1]["digest"].clone()];
+    assert_eq!(digests(&first), digests(&second));
+
+    platform.deploy(images.path()).await;
+    let invoked = platform.rouse(&["invoke", "boxed-py", r#"{"x":"b"}"#]).await;
+    assert!(invoked.ok && invoked.out.contains("&lt;b"), "{invoked:?}");
+    let invoked = platform.rouse(&["invoke", "boxed-js", r#"{"x":"2 days"}"#]).await;
+    assert!(invoked.ok && invoked.out.contains("172800000"), "{invoked:?}");
+
+    // An edit of the code is another layer of code, and nothing else.
+    let layers = |folder: &Path| -> Vec<Value> {
+        let read = |name: &str| -> Value {
+            serde_json::from_slice(&fs::read(folder.join("boxed-js").join(name)).expect("read"))
+                .expect("json")
+        };
+        let digest =
+            read("index.json")["manifests"][0]["digest"].as_str().expect("a digest").replace(':', "/");
+        read(&format!("blobs/{digest}"))["layers"].as_array().expect("layers").clone()
+    };
+    let before = layers(other.path());
+    fs::write(app.path().join("boxed-js/index.mjs"), source.replace("ms:", "milliseconds:")).expect("write");
+    made(other.path());
+    let after = layers(other.path());
+    assert_eq!((before.len(), &before[..2]), (3, &after[..2]));
+    assert_ne!(before[2], after[2]);
+
+    let mut skopeo = Command::new("skopeo");
+    let image = format!("oci:{}", images.path().join("boxed-py").display());
+    match skopeo.args(["inspect", "--config", &image]).output() {
+        Ok(told) if told.status.success() => {
+            let config: Value = serde_json::from_slice(&told.stdout).expect("json");
+            assert_eq!(config["config"]["Cmd"], serde_json::json!(["app.handler"]), "{config}");
+            assert_eq!(config["config"]["WorkingDir"], "/var/task", "{config}");
+        }
+        other => skipped(test, &format!("skopeo does not work, run `cargo xtask setup`: {other:?}")),
+    }
+}

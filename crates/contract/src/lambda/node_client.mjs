@@ -73,7 +73,7 @@ globalThis.awslambda = {
 };
 
 async function load() {
-  const name = process.env._HANDLER ?? '';
+  const name = process.argv[2] ?? process.env._HANDLER ?? '';
   const file = name.slice(name.lastIndexOf('/') + 1);
   const dot = file.indexOf('.');
   if (dot < 1) throw Object.assign(new Error(`'${name}' is no handler: write file.function`), { name: 'Runtime.MalformedHandlerName' });
