@@ -54,6 +54,8 @@ pub(crate) enum Role {
     Node { state: PathBuf, memory_budget_bytes: u64 },
     /// Deploys, and answers for what is there. See `rouse_control`.
     Control { state: PathBuf, public_url: String, domain: String, compile: Vec<OsString> },
+    /// Takes what AWS' clients send. See `rouse_aws`.
+    Aws { state: PathBuf, public_url: String, any_key: bool },
     /// Forks and confines. See `rouse_sandbox::container::spawner`.
     Spawner { state: PathBuf, user: Option<Unprivileged> },
     /// The same for one build of the command line's: its socket lies in `folder`, and sandboxes see `mount_roots`.
@@ -66,6 +68,7 @@ impl Role {
             Self::Gateway { .. } => "gateway",
             Self::Node { .. } => "node",
             Self::Control { .. } => "control",
+            Self::Aws { .. } => "aws",
             Self::Spawner { .. } => "spawner",
             Self::Builder { .. } => "builder",
         }
@@ -85,6 +88,8 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let listen = listeners[0].local_addr().context("ask for the gateways' address")?;
     let control = supervisor::control_listener(args.control)?;
     let control_address = control.local_addr().context("ask for control's address")?;
+    let aws = args.aws.0.map(supervisor::aws_listener).transpose()?;
+    let aws_address = aws.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     rouse_gateway::Counters::create(&state.run("counters"))?;
     state.give(&state.run("counters"))?;
 
@@ -99,26 +104,32 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let node = Role::Node { state: path.clone(), memory_budget_bytes };
     let compile = ["/proc/self/exe", "role", "compile"].map(OsString::from).to_vec();
     let public_url = format!("http://{listen}");
+    let face = Role::Aws { state: path.clone(), public_url: public_url.clone(), any_key: args.aws_any_key };
     let deploy = Role::Control { state: path.clone(), public_url, domain: args.domain.clone(), compile };
     let spawner = Role::Spawner { state: path.clone(), user: state.unprivileged };
     let unprivileged = |role, listener| vec![Process { role, listener, privileged: false }];
     let processes = vec![
         take_calls.collect(),
+        aws.map(|aws| unprivileged(face, Some(aws))).unwrap_or_default(),
         unprivileged(node, None),
         unprivileged(deploy, Some(control)),
         vec![Process { role: spawner, listener: None, privileged: true }],
     ];
     let mut sockets: Vec<PathBuf> = (0..gateways).map(|i| state.run(&format!("gateway-{i}.sock"))).collect();
     sockets.extend([state.run("node.sock"), state.run("control.sock")]);
+    sockets.extend(aws_address.map(|_| state.run("aws.sock")));
     // What a predecessor left would look like readiness.
     for socket in &sockets {
         let _ = std::fs::remove_file(socket);
     }
-    let addresses = serde_json::json!({ "functions": listen, "control": control_address });
+    let addresses =
+        serde_json::json!({ "functions": listen, "control": control_address, "aws": aws_address });
     std::fs::write(state.run("addresses.json"), addresses.to_string()).context("write the addresses")?;
+    let addresses =
+        Addresses { listen, control: control_address, aws: aws_address, any_key: args.aws_any_key };
     let with_stdin = args.stop_with_stdin;
     boot::run(|stop| async move {
-        let ready = announce(sockets, listen, control_address, path, stop.clone());
+        let ready = announce(sockets, addresses, path, stop.clone());
         let orphaned = async {
             if with_stdin && stop.run_until_cancelled(boot::stdin_ends()).await.is_some() {
                 stop.cancel();
@@ -130,11 +141,18 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     })
 }
 
+/// Where the platform answers.
+struct Addresses {
+    listen: SocketAddr,
+    control: SocketAddr,
+    aws: Option<SocketAddr>,
+    any_key: bool,
+}
+
 /// Says that the platform is ready, or stops it when it does not get so.
 async fn announce(
     sockets: Vec<PathBuf>,
-    listen: SocketAddr,
-    control: SocketAddr,
+    addresses: Addresses,
     state: PathBuf,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -147,9 +165,18 @@ async fn announce(
     }
     #[expect(clippy::print_stdout, reason = "what a person who starts the platform needs to know")]
     {
+        let Addresses { listen, control, aws, any_key } = addresses;
         println!("rouse {} is ready; Ctrl-C stops it", env!("CARGO_PKG_VERSION"));
         println!("  functions  http://{listen}/fn/<tenant>/<function>/");
         println!("  control    http://{control}  (token: {})", state.join("control/token").display());
+        if let Some(aws) = aws {
+            let keys = if any_key {
+                "any access key is taken from this machine"
+            } else {
+                "keys: `rouse keys create`"
+            };
+            println!("  aws        http://{aws}  ({keys})");
+        }
     }
     Ok(())
 }
@@ -179,6 +206,7 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
         Role::Control { state, public_url, domain, compile } => {
             control::run(state, public_url, domain, compile)
         }
+        Role::Aws { state, public_url, any_key } => aws(state, public_url, any_key),
         Role::Spawner { state, user } => spawner(&state, user),
         Role::Builder { folder, mount_roots } => builder(&folder, mount_roots),
     }
@@ -210,6 +238,12 @@ fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {
         state,
     };
     boot::run(|stop| async move { Ok(rouse_node::serve(config, stop.cancelled_owned()).await?) })
+}
+
+fn aws(state: PathBuf, public_url: String, any_key: bool) -> anyhow::Result<ExitCode> {
+    let listener = boot::listener()?;
+    let config = rouse_aws::Config { state, listener, public_url, any_key, clock: Arc::new(SystemClock) };
+    boot::run(|stop| async move { Ok(rouse_aws::serve(config, stop).await?) })
 }
 
 /// Runs without a runtime: the process that forks has one thread.

@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Name versions, and share calls among them.
     #[command(subcommand)]
     Alias(AliasCommand),
+    /// Access keys for AWS' clients.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Show what functions printed.
     Logs(LogsArgs),
     /// Show the instances that are there now.
@@ -108,6 +111,12 @@ pub(crate) struct ServeArgs {
     /// Where the control API answers. Its token is needed there.
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDR")]
     pub(crate) control: SocketAddr,
+    /// Where AWS' clients are answered, or `off`.
+    #[arg(long, default_value = "127.0.0.1:4566", value_name = "ADDR", value_parser = aws_address)]
+    pub(crate) aws: AwsAddress,
+    /// Take any access key there from this machine, as `rouse dev` does.
+    #[arg(long, hide = true)]
+    pub(crate) aws_any_key: bool,
     /// Gateway processes [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) gateways: Option<u32>,
@@ -164,6 +173,32 @@ pub(crate) struct BuildArgs {
 fn python_minor(text: &str) -> Result<u8, String> {
     let minor = text.strip_prefix("3.").and_then(|minor| minor.parse().ok());
     minor.ok_or_else(|| "a version of Python 3, such as 3.11".to_owned())
+}
+
+/// Where AWS' clients are answered, if they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AwsAddress(pub(crate) Option<SocketAddr>);
+
+fn aws_address(text: &str) -> Result<AwsAddress, String> {
+    if text == "off" {
+        return Ok(AwsAddress(None));
+    }
+    let address = text.parse().map_err(|_| "write an address, such as 127.0.0.1:4566, or `off`")?;
+    Ok(AwsAddress(Some(address)))
+}
+
+/// `rouse keys …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make an access key for AWS' clients. Its secret is shown this once.
+    Create,
+    /// List the access keys.
+    List,
+    /// Delete an access key: what it signs is refused at once.
+    Delete {
+        /// Its id.
+        id: String,
+    },
 }
 
 /// What `rouse deploy` takes.

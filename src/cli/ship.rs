@@ -115,6 +115,7 @@ pub(super) fn describe(
         egress: function.egress.clone(),
         triggers: function.triggers.clone(),
         events: function.events.clone(),
+        lambda: None,
         aliases: Vec::new(),
     }
 }

@@ -11,7 +11,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The folders below the state folder. All belong to the unprivileged user.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
+    "aws",
     "control",
     "code",
     "layers",

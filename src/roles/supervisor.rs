@@ -52,6 +52,11 @@ pub(crate) fn control_listener(address: SocketAddr) -> anyhow::Result<TcpListene
     TcpListener::bind(address).with_context(|| address_hint(address, "--control"))
 }
 
+/// The socket that the AWS-shaped face accepts from.
+pub(crate) fn aws_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| address_hint(address, "--aws (or `--aws off`)"))
+}
+
 fn address_hint(address: SocketAddr, flag: &str) -> String {
     format!("cannot listen on {address}; another program may have it: name another address with {flag}")
 }

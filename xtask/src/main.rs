@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod examples;
 mod fuzz;
+mod generate;
 mod http;
 mod paths;
 mod platform;
@@ -44,6 +45,11 @@ enum Command {
     },
     /// Check the house rules that a machine can check.
     Tidy,
+    /// Write the source files that are made from other people's models, such as Amazon's.
+    Generate {
+        /// What: `aws`.
+        what: generate::What,
+    },
     /// Measure, against peers from the registries.
     Bench(bench::Args),
     /// Fuzz one target of fuzz/.
@@ -62,6 +68,7 @@ fn main() -> std::process::ExitCode {
         Command::Examples => setup::run().and_then(|tools| examples::build(&tools)),
         Command::Demo { exit } => demo::run(exit),
         Command::Test { suites } => suites::run(&suites),
+        Command::Generate { what } => generate::run(what),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz { target, seconds } => fuzz::run(&target, seconds),

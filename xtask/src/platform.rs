@@ -69,6 +69,7 @@ impl Platform {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--state").arg(&state);
         command.arg("--listen").arg(gateway.to_string()).arg("--control").arg(control.to_string());
+        command.args(["--aws", "off"]);
         if let Some(gateways) = options.gateways {
             command.arg("--gateways").arg(gateways.to_string());
         }

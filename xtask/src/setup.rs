@@ -20,10 +20,12 @@ const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
 pub(crate) const FUNCTIONS_FRAMEWORK: &str = "functions-framework==3.10.2";
 const FUNCTIONS_FRAMEWORK_NODE: &str = "@google-cloud/functions-framework@5.0.5";
 
-/// Amazon's own clients for Python.
+/// Amazon's own clients for Python. They bring botocore's models, which `cargo xtask generate aws` reads.
 const AWS_CLIENTS: [&str; 3] = ["botocore==1.44.5", "boto3==1.44.5", "awscli==1.46.3"];
 /// The variable that names the virtual environment with them.
-const AWS_CLIENTS_VARIABLE: &str = "ROUSE_AWS_CLIENTS_PYTHON";
+pub(crate) const AWS_CLIENTS_VARIABLE: &str = "ROUSE_AWS_CLIENTS_PYTHON";
+/// Amazon's own client for JavaScript.
+const AWS_CLIENT_NODE: &str = "@aws-sdk/client-lambda@3.1162.0";
 
 /// What was installed, as the environment of the programs that need it.
 #[derive(Debug, Clone, Default)]
@@ -116,9 +118,20 @@ pub(crate) fn run() -> Result<Tools> {
     env.push(("ROUSE_FUNCTIONS_FRAMEWORK_NODE".to_owned(), framework.display().to_string()));
     let clients = pip("aws-clients", &AWS_CLIENTS)?;
     env.push((AWS_CLIENTS_VARIABLE.to_owned(), clients.display().to_string()));
+    let client = npm("aws-client-node", AWS_CLIENT_NODE)?;
+    env.push(("ROUSE_AWS_CLIENT_NODE".to_owned(), client.display().to_string()));
     let tools = Tools { path: vec![node.join("node_modules/.bin")], env };
     tools.write()?;
     Ok(tools)
+}
+
+/// The variables that an earlier run wrote down, if there was one that knew of all tools.
+#[cfg(test)]
+pub(crate) fn written() -> Option<Vec<(String, String)>> {
+    let text = fs::read_to_string(paths::tools().join("env")).ok()?;
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    let env: Vec<_> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    env.iter().any(|(key, _)| key == AWS_CLIENTS_VARIABLE).then_some(env)
 }
 
 /// Says what is being done.

@@ -18,8 +18,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::lines::Lines;
 use crate::{
     AliasAnswer, AppDetail, AppSummary, COST_HEADER, DeleteAnswer, DeployEvent, DeployRequest,
-    FunctionSummary, HEARTBEAT, Info, LogsQuery, OUTCOME_HEADER, RollbackAnswer, RollbackRequest, UsageQuery,
-    UsageReport, VersionInfo,
+    FunctionSummary, HEARTBEAT, Info, KeyInfo, LogsQuery, NewKey, OUTCOME_HEADER, RollbackAnswer,
+    RollbackRequest, UsageQuery, UsageReport, VersionInfo,
     operation::{Id, path},
     query::{self, InvokeQuery},
     wire::{self, Address, Answer, Timeouts},
@@ -275,6 +275,21 @@ impl Client {
             headers: head.headers,
             body,
         })
+    }
+
+    /// Makes an access key.
+    pub async fn create_key(&self, tenant: &TenantId) -> Result<NewKey, Refusal> {
+        self.ask(Method::POST, path(Id::CreateKey, &[tenant.as_str()]), empty()).await
+    }
+
+    /// Lists the access keys.
+    pub async fn keys(&self, tenant: &TenantId) -> Result<Vec<KeyInfo>, Refusal> {
+        self.get(path(Id::ListKeys, &[tenant.as_str()])).await
+    }
+
+    /// Deletes an access key.
+    pub async fn delete_key(&self, tenant: &TenantId, id: &str) -> Result<KeyInfo, Refusal> {
+        self.ask(Method::DELETE, path(Id::DeleteKey, &[tenant.as_str(), id]), empty()).await
     }
 
     /// What functions printed.

@@ -22,9 +22,9 @@ pub mod wire;
 pub use client::{Client, InvokeAnswer, Lines};
 pub use message::{
     AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployFunction, DeployImage,
-    DeployRequest, DeployedFunction, Deployment, FunctionSummary, Info, IsolationInfo, LogsQuery,
-    RegistryLogin, RollbackAnswer, RollbackRequest, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow,
-    UsageSums, VersionInfo,
+    DeployRequest, DeployedFunction, Deployment, FunctionSummary, Info, IsolationInfo, KeyInfo, LogsQuery,
+    NewKey, RegistryLogin, RollbackAnswer, RollbackRequest, RuntimeInfo, UsageBy, UsageQuery, UsageReport,
+    UsageRow, UsageSums, VersionInfo,
 };
 pub use operation::Operation;
 

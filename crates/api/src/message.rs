@@ -2,6 +2,7 @@
 
 mod app;
 mod deploy;
+mod key;
 mod observe;
 
 pub use app::{
@@ -11,6 +12,7 @@ pub use app::{
 pub use deploy::{
     DeployEvent, DeployFunction, DeployImage, DeployRequest, DeployedFunction, Deployment, RegistryLogin,
 };
+pub use key::{KeyInfo, NewKey};
 pub use observe::{
     Info, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums,
 };

@@ -86,6 +86,7 @@ fn call() -> Call {
         timeout: Duration::from_secs(20),
         trace: String::new(),
         client_context: None,
+        arn: None,
         cognito_identity: None,
         tenant_id: None,
         log_bytes: 0,

@@ -219,6 +219,7 @@ mod tests {
             egress: rouse_types::Egress::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
+            lambda: None,
             aliases: Vec::new(),
         }
     }

@@ -95,6 +95,9 @@ async fn act(
             .await
         }
         Id::Invoke => control.invoke(&tenant()?, &function()?, invoke::query(&text)?, request).await,
+        Id::CreateKey => body::json(&control.create_key(&tenant()?).await?),
+        Id::ListKeys => body::json(&control.list_keys(&tenant()?).await?),
+        Id::DeleteKey => body::json(&control.delete_key(&tenant()?, params.get("key")).await?),
         Id::Logs => {
             let filter = logs::Filter::new(tenant()?, query::read::<LogsQuery>(&text)?)?;
             let (lines, response) = body::lines();

@@ -19,6 +19,7 @@ mod deploy;
 mod handle;
 mod image;
 mod invoke;
+mod keys;
 mod locks;
 mod logs;
 mod metrics;
@@ -171,6 +172,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     let tcp = tokio::net::TcpListener::from_std(listener).map_err(Error::io("take the API's listener"))?;
     let control = Box::pin(control::Control::open(config)).await?;
     let unix = server::bind(&control.config.state).map_err(Error::io("make the API's unix socket"))?;
+    keys::write(&control.records, &control.config.state).await.map_err(Error::State)?;
     let tasks = control.tasks.clone();
     tasks.spawn(collect::reconcile(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::ingest(Arc::clone(&control), stop.clone()));

@@ -272,6 +272,7 @@ fn version_of(view: &View, function: &DeployFunction) -> FunctionVersion {
         egress: function.egress.clone(),
         triggers: function.triggers.clone(),
         events: function.events.clone(),
+        lambda: function.lambda.clone(),
     };
     // All fields in their order, maps sorted: equal versions have equal texts.
     let text = serde_json::to_vec(&version).unwrap_or_default();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use rouse_types::{
     InvocationId, OutcomeHead, Refusal, Timing,
-    invocation::{BILLED_HEADER, ERROR_HEADER, ID_HEADER, INVOCATION_HEADER, OUTCOME_HEADER},
+    invocation::{BILLED_HEADER, ERROR_HEADER, ID_HEADER, INVOCATION_HEADER, LAMBDA_HEADER, OUTCOME_HEADER},
 };
 
 use crate::body::Body;
@@ -17,7 +17,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Headers between two hops, not between ends (RFC 9110 §7.6.1), and those that only our own processes
 /// may say to each other.
-const NOT_FORWARDED: [HeaderName; 9] = [
+const NOT_FORWARDED: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -26,6 +26,7 @@ const NOT_FORWARDED: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static(INVOCATION_HEADER),
+    HeaderName::from_static(LAMBDA_HEADER),
     HeaderName::from_static(OUTCOME_HEADER),
 ];
 

@@ -89,6 +89,7 @@ impl Node {
             attempt: 1,
             caller: arrived.caller,
             peer: arrived.peer,
+            lambda: arrived.lambda.clone(),
         };
         // The host is what the caller asked for: a function may look at it. Over HTTP/2 it stands in the URI.
         let host = request.uri().authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok());

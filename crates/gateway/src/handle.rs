@@ -13,7 +13,10 @@ use std::{
 
 use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
 use hyper::body::Incoming;
-use rouse_types::{Code, Contract, InvocationId, Refusal, Source, TraceContext, invocation::AFFINITY_HEADER};
+use rouse_types::{
+    Code, Contract, InvocationId, LambdaCall, Refusal, Source, TraceContext,
+    invocation::{AFFINITY_HEADER, LAMBDA_HEADER},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -135,6 +138,7 @@ impl Gateway {
             started,
             peer,
             caller: caller(request.headers()),
+            lambda: (source == Source::Invoke).then(|| lambda(request.headers())).flatten(),
             path: path_and_query(target.path, request.uri().query()),
         };
         let (parts, body) = request.into_parts();
@@ -213,6 +217,11 @@ fn said_length(headers: &HeaderMap) -> Option<u64> {
 /// The caller's span. One that is malformed is as none: the specification says to begin anew then.
 fn caller(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get("traceparent")?.to_str().ok()?.parse().ok()
+}
+
+/// What one of our own processes says of a call by AWS' Lambda API.
+fn lambda(headers: &HeaderMap) -> Option<LambdaCall> {
+    serde_json::from_slice(headers.get(LAMBDA_HEADER)?.as_bytes()).ok()
 }
 
 fn path_and_query(path: &str, query: Option<&str>) -> PathAndQuery {

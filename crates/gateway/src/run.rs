@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::BodyExt;
 use rouse_types::{
-    Code, InvocationId, Outcome, OutcomeHead, Refusal, Timestamp, Timing, TraceContext, Usage,
+    Code, InvocationId, LambdaCall, Outcome, OutcomeHead, Refusal, Timestamp, Timing, TraceContext, Usage,
     function::SharedVersion,
 };
 use rouse_wasm::{Answer, BodyError, Call, Failure, Running, Stream};
@@ -32,6 +32,8 @@ pub(crate) struct Arrived {
     pub(crate) started: Instant,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) caller: Option<TraceContext>,
+    /// What came with a call by AWS' Lambda API.
+    pub(crate) lambda: Option<LambdaCall>,
     /// The path and query that the function sees.
     pub(crate) path: PathAndQuery,
 }

@@ -255,6 +255,21 @@ pub struct FunctionVersion {
     /// What becomes of its events.
     #[serde(default)]
     pub events: EventSettings,
+    /// What the code is told of itself, if it was made by AWS' Lambda API, which names more freely than we do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<LambdaName>,
+}
+
+/// What AWS' Lambda API calls a version of a function.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LambdaName {
+    /// The function's name.
+    pub function: String,
+    /// `$LATEST`, or the number that it was published under.
+    pub version: String,
+    /// Where its logs are found.
+    pub log_group: String,
 }
 
 impl FunctionVersion {

@@ -35,6 +35,20 @@ pub struct Invocation {
     pub caller: Option<TraceContext>,
     /// The caller's address, for HTTP.
     pub peer: Option<std::net::IpAddr>,
+    /// What came with a call by AWS' Lambda API. Its errors are told in the words of that API then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<LambdaCall>,
+}
+
+/// What comes with a call by AWS' Lambda API besides its payload.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LambdaCall {
+    /// The name that the function was called by.
+    pub arn: String,
+    /// The client's context, in base64 as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_context: Option<String>,
 }
 
 impl Invocation {
@@ -64,6 +78,10 @@ pub struct OutcomeHead {
 pub const INVOCATION_HEADER: &str = "x-rouse-invocation";
 /// Carries an [`OutcomeHead`] as JSON, between our own processes only.
 pub const OUTCOME_HEADER: &str = "x-rouse-outcome";
+/// Carries a [`LambdaCall`] as JSON to a gateway's own socket, between our own processes only.
+pub const LAMBDA_HEADER: &str = "x-rouse-lambda";
+/// On answers to a call with a [`LambdaCall`] whose handler raised: the body is what the runtime posted.
+pub const FUNCTION_ERROR_HEADER: &str = "x-amz-function-error";
 /// The invocation's id, on every answer.
 pub const ID_HEADER: &str = "x-rouse-invocation-id";
 /// Billed milliseconds, on every answer that ran code; a trailer when the answer was streamed.

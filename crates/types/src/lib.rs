@@ -3,6 +3,7 @@
 //! Invariant: no I/O, no async, no global state. Everything else in the workspace depends on this
 //! crate; it depends on none of ours.
 
+pub mod access_key;
 pub mod app;
 pub mod clock;
 pub mod egress;
@@ -21,17 +22,18 @@ pub mod trace;
 pub mod trigger;
 pub mod usage;
 
+pub use access_key::{AccessKey, AccessKeys};
 pub use app::{Alias, AliasWeight, AppSnapshot, FunctionRoute, LIVE};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use egress::{Destination, Egress};
 pub use error::{Code, Refusal};
 pub use function::{
-    Contract, FunctionVersion, HttpSettings, Isolation, Protocol, Runtime, Scaling, Signature,
+    Contract, FunctionVersion, HttpSettings, Isolation, LambdaName, Protocol, Runtime, Scaling, Signature,
 };
 pub use id::{Digest, InvocationId};
 pub use image::Image;
 pub use instance::{InstanceInfo, InstanceState};
-pub use invocation::{Invocation, OutcomeHead, Source};
+pub use invocation::{Invocation, LambdaCall, OutcomeHead, Source};
 pub use limits::Limits;
 pub use log::LogLine;
 pub use name::{AliasName, AppName, FunctionName, TenantId};

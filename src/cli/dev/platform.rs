@@ -38,6 +38,7 @@ impl Platform {
             None => usual_or_free(8080)?,
         };
         let control = usual_or_free(8081)?;
+        let aws = usual_or_free(4566)?;
         let program = std::env::current_exe().context("find this program")?;
         let mut command = Command::new(program);
         command
@@ -45,6 +46,7 @@ impl Platform {
             .arg("--state")
             .arg(state)
             .args(["--listen", &listen.to_string(), "--control", &control.to_string()])
+            .args(["--aws", &aws.to_string(), "--aws-any-key"])
             .args(["--gateways", &args.gateways.to_string(), "--stop-with-stdin"])
             // The terminal's Ctrl-C goes to us; we stop it in order.
             .process_group(0)

@@ -113,6 +113,8 @@ impl Platform {
                 &gateway.to_string(),
                 "--control",
                 &control.to_string(),
+                "--aws",
+                "127.0.0.1:0",
                 "--gateways",
                 "2",
             ])
@@ -153,6 +155,17 @@ impl Platform {
         let text = fs::read_to_string(self.state.join("serve.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Where AWS' clients are answered.
+    ///
+    /// # Panics
+    /// When it was not said.
+    #[must_use]
+    pub fn aws(&self) -> String {
+        let text = fs::read_to_string(self.state.join("run/addresses.json")).expect("the addresses");
+        let addresses: serde_json::Value = serde_json::from_str(&text).expect("json");
+        format!("http://{}", addresses["aws"].as_str().expect("an address"))
     }
 
     /// Its state folder.

@@ -14,7 +14,15 @@ const TIERS: [&[&str]; 5] = [
         "rouse-wasm",
     ],
     &["rouse-contract"],
-    &["rouse-gateway", "rouse-triggers", "rouse-node", "rouse-metering", "rouse-control", "rouse-services"],
+    &[
+        "rouse-gateway",
+        "rouse-triggers",
+        "rouse-node",
+        "rouse-metering",
+        "rouse-control",
+        "rouse-services",
+        "rouse-aws",
+    ],
     &["rouse"],
 ];
 
@@ -25,7 +33,7 @@ const WANTED: [(&str, &str); 1] = [
 ];
 
 /// Crates for development only. No crate of the product may use them; they may use what they like.
-const TOOLS: [&str; 4] = ["xtask", "rouse-e2e", "rouse-escape", "rouse-bench"];
+const TOOLS: [&str; 5] = ["xtask", "rouse-e2e", "rouse-clients", "rouse-escape", "rouse-bench"];
 
 /// Who uses whom, of our own crates, not counting what only tests use.
 pub(super) fn edges(metadata: &serde_json::Value) -> Vec<(String, Vec<String>)> {

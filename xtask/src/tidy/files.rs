@@ -3,6 +3,9 @@
 /// Past this many lines a file has a second subject, which wants a file of its own.
 const LINES_MAX: usize = 500;
 
+/// Tables that `cargo xtask generate` writes: nobody reads them from top to bottom.
+const GENERATED: &str = "/generated.rs";
+
 /// Text that may stand in no file, and what to do instead. Written in two parts, so that this file holds none.
 const BANNED: [((&str, &str), &str); 6] = [
     (("todo", "!("), "do it, or make it an error that says so"),
@@ -41,7 +44,7 @@ pub(super) fn breaches(path: &str, text: &str) -> Vec<String> {
         breaches.push(format!("{path}: name it `{}.rs`", path.trim_end_matches("/mod.rs")));
     }
     let lines = text.lines().count();
-    if lines > LINES_MAX {
+    if lines > LINES_MAX && !path.ends_with(GENERATED) {
         breaches
             .push(format!("{path}: {lines} lines, of {LINES_MAX} at most: give the second subject a file"));
     }
@@ -80,6 +83,7 @@ mod tests {
         assert_eq!(check("src/a.rs", "fn a() {}\n"), 1);
         assert_eq!(check("src/a/mod.rs", "//! A.\n"), 1);
         assert_eq!(check("src/a.rs", &"//! A.\n".repeat(501)), 1);
+        assert_eq!(check("crates/aws/src/model/generated.rs", &"//! A.\n".repeat(501)), 0);
     }
 
     #[test]

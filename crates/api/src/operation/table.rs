@@ -7,7 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
     AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployRequest, FunctionSummary, Info,
-    LogsQuery, RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
+    KeyInfo, LogsQuery, NewKey, RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
+    query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -133,6 +134,22 @@ pub static ALL: &[Operation] = &[
     .query(of::<InvokeQuery>)
     .request(Body::Bytes)
     .response(Body::Bytes),
+    operation(
+        Id::CreateKey,
+        Method::POST,
+        "/v1/tenants/{tenant}/keys",
+        "Makes an access key for AWS' clients. Its secret is told this once.",
+    )
+    .response(Body::Json(of::<NewKey>)),
+    operation(Id::ListKeys, Method::GET, "/v1/tenants/{tenant}/keys", "Lists the access keys.")
+        .response(Body::Json(of::<Vec<KeyInfo>>)),
+    operation(
+        Id::DeleteKey,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/keys/{key}",
+        "Deletes an access key: what it signs is refused at once.",
+    )
+    .response(Body::Json(of::<KeyInfo>)),
     operation(
         Id::Logs,
         Method::GET,

@@ -118,7 +118,7 @@ fn next(exchange: &Exchange, call: Call) -> Reply {
         .header(header::CONTENT_TYPE, "application/json")
         .header("lambda-runtime-aws-request-id", call.id.to_string())
         .header("lambda-runtime-deadline-ms", call.deadline.as_millis())
-        .header("lambda-runtime-invoked-function-arn", &exchange.arn)
+        .header("lambda-runtime-invoked-function-arn", call.arn.as_ref().unwrap_or(&exchange.arn))
         .header("lambda-runtime-trace-id", &call.trace);
     let header = |value: &String| HeaderValue::from_bytes(value.as_bytes()).ok();
     for (name, value) in [

@@ -66,17 +66,21 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
     let mut env = common(runtime);
     let own = version.env.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str()));
     env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-    let function = &version.function;
+    let number = version.number.to_string();
+    let own = version.lambda.as_ref();
+    let function = own.map_or(version.function.as_str(), |own| &own.function);
+    let called = own.map_or(&number, |own| &own.version);
+    let log_group = own.map_or_else(|| format!("/aws/lambda/{function}"), |own| own.log_group.clone());
     let contract = [
         ("_HANDLER", version.handler.clone().unwrap_or_default()),
         ("LAMBDA_TASK_ROOT", TASK_ROOT.into()),
         ("LAMBDA_RUNTIME_DIR", RUNTIME_DIR.into()),
         ("AWS_LAMBDA_RUNTIME_API", RUNTIME_API.into()),
         ("AWS_LAMBDA_FUNCTION_NAME", function.to_string()),
-        ("AWS_LAMBDA_FUNCTION_VERSION", version.number.to_string()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", called.clone()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", version.limits.memory_mib.to_string()),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{function}")),
-        ("AWS_LAMBDA_LOG_STREAM_NAME", format!("[{}]{instance}", version.number)),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", log_group),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", format!("[{called}]{instance}")),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
     ];
     env.extend(contract.map(|(name, value)| (name.to_owned(), value)));

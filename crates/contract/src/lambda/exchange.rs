@@ -38,6 +38,8 @@ pub struct Call {
     pub trace: String,
     /// What a mobile client says about itself, as JSON: `X-Amz-Client-Context`, decoded.
     pub client_context: Option<String>,
+    /// The name that it was called by; the version's own when there is none.
+    pub arn: Option<String>,
     /// Who called through Amazon Cognito, as JSON.
     pub cognito_identity: Option<String>,
     /// For which of the function's own tenants it is: `X-Amz-Tenant-Id`.
@@ -53,12 +55,14 @@ pub struct RuntimeError {
     pub error_type: String,
     /// `errorMessage`.
     pub message: String,
+    /// What was posted, as it came.
+    pub posted: Bytes,
 }
 
 impl RuntimeError {
     /// Reads the body of `/error` (`errorMessage`, `errorType`, `stackTrace`); the header's type stands in
     /// for a body that is none. Both texts are cut to a length fit for a message.
-    pub(crate) fn read(header: Option<&str>, body: &[u8]) -> Self {
+    pub(crate) fn read(header: Option<&str>, posted: &[u8]) -> Self {
         #[derive(serde::Deserialize, Default)]
         #[serde(rename_all = "camelCase", default)]
         struct Body {
@@ -67,15 +71,16 @@ impl RuntimeError {
         }
         const CHARS_MAX: usize = 1_000;
         // What is no JSON is the message itself.
-        let body: Body = serde_json::from_slice(body).unwrap_or_else(|_| Body {
+        let body: Body = serde_json::from_slice(posted).unwrap_or_else(|_| Body {
             error_type: None,
-            error_message: String::from_utf8(body.to_vec()).ok(),
+            error_message: String::from_utf8(posted.to_vec()).ok(),
         });
         let cut = |text: String| text.chars().take(CHARS_MAX).collect();
         let error_type = body.error_type.or_else(|| header.map(str::to_owned));
         Self {
             error_type: cut(error_type.unwrap_or_else(|| "Error".into())),
             message: cut(body.error_message.unwrap_or_default()),
+            posted: Bytes::copy_from_slice(posted),
         }
     }
 }

@@ -190,7 +190,7 @@ impl Extensions {
             if std::mem::replace(&mut extension.gone, true) {
                 return Err(Denied::not_now(STATE, "this extension has said that it failed"));
             }
-            let (name, RuntimeError { error_type, message }) = (&extension.name, &error);
+            let (name, RuntimeError { error_type, message, .. }) = (&extension.name, &error);
             let text = format!("the extension {name} failed: {error_type}: {message}");
             state.failed.get_or_insert(error);
             text

@@ -264,6 +264,7 @@ pub(crate) mod tests {
             egress: rouse_types::Egress::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
+            lambda: None,
         }
     }
 

@@ -73,6 +73,7 @@ impl Function {
             egress: rouse_types::Egress::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
+            lambda: None,
         };
         let init_timeout = Duration::from_secs(30);
         Self { launch, version, code, init_timeout, lines: Arc::default(), _folders: folders }
@@ -202,6 +203,7 @@ pub(crate) fn call(payload: &str) -> Call {
         timeout,
         trace: "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1".into(),
         client_context: None,
+        arn: None,
         cognito_identity: None,
         tenant_id: None,
         log_bytes: 1 << 20,

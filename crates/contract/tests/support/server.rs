@@ -58,6 +58,7 @@ impl Function {
             egress: rouse_types::Egress::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
+            lambda: None,
         };
         Self { version, lines: Arc::default(), state: host.code(), driver: host.driver() }
     }

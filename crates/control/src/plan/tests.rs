@@ -100,6 +100,7 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
         egress: rouse_types::Egress::default(),
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
+        lambda: None,
         aliases: Vec::new(),
     });
     DeployRequest { functions: functions.collect(), message: None }

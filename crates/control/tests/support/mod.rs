@@ -71,6 +71,7 @@ pub(crate) fn wanted(name: &str, code: Digest, runtime: Runtime) -> DeployFuncti
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
         aliases: Vec::new(),
+        lambda: None,
     }
 }
 

@@ -137,6 +137,7 @@ impl Gateway {
             egress: rouse_types::Egress::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
+            lambda: None,
         };
         change(&mut version);
         let snapshot = AppSnapshot {

@@ -1,5 +1,6 @@
 //! A call to code that asks the Runtime API for it: the event that it gets, the answer that it posts.
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::HeaderValue;
 use rouse_contract::lambda::{
@@ -8,7 +9,7 @@ use rouse_contract::lambda::{
     http_event,
 };
 use rouse_sandbox::Sandbox;
-use rouse_types::{FunctionVersion, Outcome, Source};
+use rouse_types::{FunctionVersion, Outcome, Source, invocation::FUNCTION_ERROR_HEADER};
 
 use super::{
     Ended, Fate, Place,
@@ -28,6 +29,7 @@ pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &Worker<S>, job: J
     let call = call(&job, version, around);
     let Job { invocation, mut reply, .. } = job;
     let source = invocation.source;
+    let by_lambda = invocation.lambda.is_some();
     let answered = tokio::select! {
         biased;
         answered = worker.invoke(call) => answered,
@@ -46,6 +48,15 @@ pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &Worker<S>, job: J
         Ok(Answer::Streamed { content_type, body }) => {
             return stream::answer(account, source, (content_type, body), reply).await;
         }
+        Ok(Answer::Error(error)) if by_lambda => {
+            account.usage.bytes_out = error.posted.len() as u64;
+            let closed = account.close(Outcome::FunctionError);
+            let mut head = Head::plain(HeaderValue::from_static("application/json"));
+            let unhandled = HeaderValue::from_static("Unhandled");
+            head.headers.insert(FUNCTION_ERROR_HEADER, unhandled);
+            drop(reply.send(Reply::Whole(head, error.posted, closed.head.clone())));
+            return closed.ended(Fate::Reusable);
+        }
         Ok(Answer::Error(error)) => raised(version, source, &error),
         Ok(Answer::TooLarge(max)) => too_large(version, max),
         Err(failure) => failed(place, failure),
@@ -60,6 +71,7 @@ pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &Worker<S>, job: J
 /// The call as the code is to see it.
 fn call(job: &Job, version: &FunctionVersion, around: &Around) -> Call {
     let invocation = &job.invocation;
+    let lambda = invocation.lambda.as_ref();
     let trace = environment::xray(&invocation.traceparent());
     let request = &job.request;
     // Whoever took the request has read its body.
@@ -88,11 +100,17 @@ fn call(job: &Job, version: &FunctionVersion, around: &Around) -> Call {
         deadline: around.clock.now() + version.limits.timeout(),
         timeout: version.limits.timeout(),
         trace,
-        client_context: None,
+        client_context: lambda.and_then(|lambda| client_context(lambda.client_context.as_deref()?)),
+        arn: lambda.map(|lambda| lambda.arn.clone()),
         cognito_identity: None,
         tenant_id: None,
         log_bytes: version.limits.log_bytes,
     }
+}
+
+/// The client's context as the Runtime API tells it: decoded. What is no base64 of a text is left out.
+fn client_context(encoded: &str) -> Option<String> {
+    String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded).ok()?).ok()
 }
 
 fn whole(source: Source, payload: Bytes) -> Result<(Head, Bytes), Invalid> {

@@ -104,6 +104,7 @@ pub(crate) fn version(function: &str, number: u64) -> FunctionVersion {
         egress: rouse_types::Egress::default(),
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
+        lambda: None,
     }
 }
 
@@ -253,6 +254,7 @@ pub(crate) fn request(function: &str, number: u64, source: Source, payload: Stri
         attempt: 1,
         caller: None,
         peer: "192.0.2.7".parse().ok(),
+        lambda: None,
     };
     Request::post("/some/path?x=1")
         .header(INVOCATION_HEADER, serde_json::to_string(&invocation).expect("json"))

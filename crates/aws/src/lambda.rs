@@ -1,0 +1,163 @@
+//! The Lambda API: reads a request by the model, checks it, does it, writes the answer by the model.
+
+pub(crate) mod activate;
+mod aliases;
+mod code;
+mod concurrency;
+mod config;
+mod event_invoke;
+mod functions;
+pub(crate) mod invoke;
+mod layers;
+mod mappings;
+#[cfg(test)]
+mod offered;
+pub(crate) mod op;
+mod permissions;
+mod runtimes;
+mod settings;
+mod signing;
+mod stream;
+mod tags;
+mod update;
+mod urls;
+mod versions;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, request::Parts};
+use serde_json::Value;
+
+use crate::{
+    Body,
+    error::AwsError,
+    face::{Around, Face},
+    protocol, validate,
+};
+use op::Op;
+
+/// The largest payload of a call that waits for its answer.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 6_291_456;
+/// The largest payload of one that does not.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+fn is_invoke(path: &str) -> bool {
+    path.ends_with("/invocations") || path.ends_with("/response-streaming-invocations")
+}
+
+/// What a request to this path may hold.
+pub(crate) fn body_bytes_max(path: &str, most: usize) -> usize {
+    if is_invoke(path) { PAYLOAD_BYTES_MAX } else { most }
+}
+
+/// What is said of a call's payload that is too large.
+pub(crate) fn too_large(path: &str) -> Option<AwsError> {
+    is_invoke(path).then(|| invoke::too_large(PAYLOAD_BYTES_MAX))
+}
+
+/// Answers one request.
+pub(crate) async fn answer(
+    face: &Arc<Face>,
+    around: &Around,
+    parts: &Parts,
+    payload: Bytes,
+) -> Result<Response<Body>, AwsError> {
+    let uri = &parts.uri;
+    let call =
+        protocol::read(&parts.method, uri.path(), uri.query().unwrap_or_default(), &parts.headers, payload)?;
+    if let Some(runtime) = call.input.get("Runtime").and_then(Value::as_str) {
+        runtimes::known(runtime)?;
+    }
+    validate::input(call.operation.input, &call.input)?;
+    let op = Op { face, around, input: &call.input };
+    match call.operation.name {
+        "Invoke" => return op.invoke(call.payload).await,
+        "InvokeAsync" => return op.invoke_async(call.payload).await,
+        "InvokeWithResponseStream" => return op.invoke_with_response_stream(call.payload).await,
+        _ => {}
+    }
+    let output = Box::pin(run(&op, call.operation.name)).await?;
+    let mut response = protocol::answer(call.operation, output);
+    // A setting that is not there is an answer without a body.
+    if call.operation.name == "GetFunctionRecursionConfig" {
+        *response.status_mut() = http::StatusCode::OK;
+    }
+    Ok(response)
+}
+
+async fn run(op: &Op<'_>, name: &str) -> Result<Value, AwsError> {
+    match name {
+        "CreateFunction" => op.create_function().await,
+        "GetFunction" => op.get_function().await,
+        "GetFunctionConfiguration" => op.get_function_configuration().await,
+        "ListFunctions" => op.list_functions().await,
+        "DeleteFunction" => op.delete_function().await,
+        "UpdateFunctionCode" => op.update_function_code().await,
+        "UpdateFunctionConfiguration" => op.update_function_configuration().await,
+        "PublishVersion" => op.publish_version().await,
+        "ListVersionsByFunction" => op.list_versions().await,
+        "CreateAlias" => op.create_alias().await,
+        "GetAlias" => op.get_alias().await,
+        "UpdateAlias" => op.update_alias().await,
+        "DeleteAlias" => op.delete_alias().await,
+        "ListAliases" => op.list_aliases().await,
+        "AddPermission" => op.add_permission().await,
+        "RemovePermission" => op.remove_permission().await,
+        "GetPolicy" => op.get_policy().await,
+        "PutFunctionConcurrency" => op.put_concurrency().await,
+        "GetFunctionConcurrency" => op.get_concurrency().await,
+        "DeleteFunctionConcurrency" => op.delete_concurrency().await,
+        "PutProvisionedConcurrencyConfig" => op.put_provisioned().await,
+        "GetProvisionedConcurrencyConfig" => op.get_provisioned().await,
+        "DeleteProvisionedConcurrencyConfig" => op.delete_provisioned().await,
+        "ListProvisionedConcurrencyConfigs" => op.list_provisioned().await,
+        "CreateFunctionUrlConfig" => op.create_url().await,
+        "GetFunctionUrlConfig" => op.get_url().await,
+        "UpdateFunctionUrlConfig" => op.update_url().await,
+        "DeleteFunctionUrlConfig" => op.delete_url().await,
+        "ListFunctionUrlConfigs" => op.list_urls().await,
+        "PutFunctionEventInvokeConfig" => op.put_event_invoke(true).await,
+        "UpdateFunctionEventInvokeConfig" => op.put_event_invoke(false).await,
+        "GetFunctionEventInvokeConfig" => op.get_event_invoke().await,
+        "DeleteFunctionEventInvokeConfig" => op.delete_event_invoke().await,
+        "ListFunctionEventInvokeConfigs" => op.list_event_invoke().await,
+        "CreateEventSourceMapping" => op.create_mapping().await,
+        "GetEventSourceMapping" => op.get_mapping().await,
+        "UpdateEventSourceMapping" => op.update_mapping().await,
+        "DeleteEventSourceMapping" => op.delete_mapping().await,
+        "ListEventSourceMappings" => op.list_mappings().await,
+        "TagResource" => op.tag().await,
+        "UntagResource" => op.untag().await,
+        "ListTags" => op.list_tags().await,
+        "GetAccountSettings" => op.account_settings().await,
+        "PutRuntimeManagementConfig" => op.put_runtime_management().await,
+        "GetRuntimeManagementConfig" => op.get_runtime_management().await,
+        "PutFunctionRecursionConfig" => op.put_recursion().await,
+        "GetFunctionRecursionConfig" => op.get_recursion().await,
+        "PutFunctionScalingConfig" => op.put_scaling().await,
+        "GetFunctionScalingConfig" => op.get_scaling().await,
+        "CreateCodeSigningConfig" => op.create_signing().await,
+        "GetCodeSigningConfig" => op.get_signing().await,
+        "UpdateCodeSigningConfig" => op.update_signing().await,
+        "DeleteCodeSigningConfig" => op.delete_signing().await,
+        "ListCodeSigningConfigs" => op.list_signing().await,
+        "ListFunctionsByCodeSigningConfig" => op.list_functions_by_signing().await,
+        "PutFunctionCodeSigningConfig" => op.put_function_signing().await,
+        "GetFunctionCodeSigningConfig" => op.get_function_signing().await,
+        "DeleteFunctionCodeSigningConfig" => op.delete_function_signing().await,
+        "PublishLayerVersion" => op.publish_layer().await,
+        "GetLayerVersion" => op.get_layer().await,
+        "GetLayerVersionByArn" => op.get_layer_by_arn().await,
+        "ListLayers" => op.list_layers().await,
+        "ListLayerVersions" => op.list_layer_versions().await,
+        "DeleteLayerVersion" => op.delete_layer().await,
+        "AddLayerVersionPermission" => op.add_layer_permission().await,
+        "RemoveLayerVersionPermission" => op.remove_layer_permission().await,
+        "GetLayerVersionPolicy" => op.get_layer_policy().await,
+        other => Err(AwsError::new(
+            "UnknownOperationException",
+            format!("Rouse does not offer {other}; docs/guides/aws.md lists what it does"),
+        )),
+    }
+}

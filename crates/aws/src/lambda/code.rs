@@ -1,0 +1,86 @@
+//! The code that a request brings: an archive, or the name of an image.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use rouse_types::Digest;
+use serde_json::Value;
+use sha2::Digest as _;
+
+use super::op::Op;
+use crate::error::AwsError;
+
+/// What AWS takes in a request.
+const ZIP_BYTES_MAX: usize = 52_428_800;
+
+/// Code that is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Code {
+    pub(crate) digest: Option<Digest>,
+    pub(crate) image: Option<String>,
+    pub(crate) size: usize,
+    /// As `CodeSha256` has it.
+    pub(crate) sha256: String,
+}
+
+impl Op<'_> {
+    /// Reads and keeps the code of `of`: the request itself, or its `Code` or `Content`.
+    pub(crate) async fn code(&self, of: &Value) -> Result<Code, AwsError> {
+        let text = |member: &str| of.get(member).and_then(Value::as_str);
+        if let Some(image) = text("ImageUri") {
+            let sha256 = hex::encode(sha2::Sha256::digest(image));
+            return Ok(Code { digest: None, image: Some(image.to_owned()), size: 0, sha256 });
+        }
+        if text("S3Bucket").is_some() || text("S3Key").is_some() {
+            return Err(AwsError::unsupported(
+                "Error occurred while GetObject. S3 Error Code: NoSuchBucket. S3 Error Message: code from S3 is not offered \
+                 yet; send it as ZipFile",
+            ));
+        }
+        let Some(zip) = text("ZipFile") else {
+            return Err(AwsError::invalid("Please provide a source for function code."));
+        };
+        let bytes = STANDARD
+            .decode(zip)
+            .map_err(|_| AwsError::new("SerializationException", "ZipFile is not in base64"))?;
+        let bytes = Bytes::from(bytes);
+        check(&bytes)?;
+        let sha256 = STANDARD.encode(sha2::Sha256::digest(&bytes));
+        let size = bytes.len();
+        let digest = self.face.keep(bytes).await?;
+        Ok(Code { digest: Some(digest), image: None, size, sha256 })
+    }
+}
+
+/// Whether bytes are an archive that can be unpacked.
+fn check(bytes: &Bytes) -> Result<(), AwsError> {
+    if bytes.len() > ZIP_BYTES_MAX {
+        return Err(AwsError::new(
+            "RequestEntityTooLargeException",
+            format!("Request must be smaller than {ZIP_BYTES_MAX} bytes for the CreateFunction operation"),
+        ));
+    }
+    let archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(|_| {
+        AwsError::invalid("Could not unzip uploaded file. Please check your file, then try to upload again.")
+    })?;
+    if archive.is_empty() {
+        return Err(AwsError::invalid("Uploaded file must be a non-empty zip"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_archive_is_refused_in_the_words_of_aws() {
+        assert!(
+            check(&Bytes::from_static(b"no zip")).expect_err("no zip").message.starts_with("Could not unzip")
+        );
+        // An archive without files: the end record alone.
+        let mut empty = b"PK\x05\x06".to_vec();
+        empty.extend([0; 18]);
+        let error = check(&Bytes::from(empty)).expect_err("empty").message;
+        assert_eq!(error, "Uploaded file must be a non-empty zip");
+    }
+}

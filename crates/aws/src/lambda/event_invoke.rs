@@ -1,0 +1,97 @@
+//! What becomes of the events of a function: attempts, age, destinations.
+
+use serde_json::{Map, Value, json};
+
+use super::op::{Named, Op};
+use crate::{error::AwsError, face, names::LATEST};
+
+impl Op<'_> {
+    fn event_shown(&self, name: &str, qualifier: &str, config: &Value) -> Value {
+        let mut shown = config.clone();
+        shown["FunctionArn"] = self.arn(name, Some(qualifier)).into();
+        shown
+    }
+
+    fn no_event_config(&self, name: &str, qualifier: &str) -> AwsError {
+        AwsError::not_found(format!(
+            "The function {} doesn't have an EventInvokeConfig",
+            self.arn(name, Some(qualifier))
+        ))
+    }
+
+    async fn event_of(&self) -> Result<(Named, String), AwsError> {
+        let named = self.function().await?;
+        let qualifier = named.qualifier.clone().unwrap_or_else(|| LATEST.to_owned());
+        if named.at.value.version(&qualifier).is_none() && !named.at.value.aliases.contains_key(&qualifier) {
+            return Err(AwsError::not_found("The function doesn't exist."));
+        }
+        Ok((named, qualifier))
+    }
+
+    /// Sets the settings: all of them, or those that are named.
+    pub(crate) async fn put_event_invoke(&self, all: bool) -> Result<Value, AwsError> {
+        let members = ["MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig"];
+        if all && members.iter().all(|member| self.input.get(*member).is_none()) {
+            return Err(AwsError::invalid(
+                "You must specify at least one of error handling or destination setting.",
+            ));
+        }
+        let _lock = self.face.store.lock().await;
+        let (Named { name, mut at, .. }, qualifier) = self.event_of().await?;
+        let known = at.value.event_invoke.get(&qualifier);
+        if !all && known.is_none() {
+            return Err(self.no_event_config(&name, &qualifier));
+        }
+        let mut config = match known.filter(|_| !all) {
+            Some(Value::Object(config)) => config.clone(),
+            _ => Map::new(),
+        };
+        config.insert("LastModified".to_owned(), face::epoch(self.around.now));
+        for member in members {
+            if let Some(value) = self.input.get(member) {
+                config.insert(member.to_owned(), value.clone());
+            }
+        }
+        let destinations = config.entry("DestinationConfig").or_insert_with(|| json!({}));
+        for side in ["OnSuccess", "OnFailure"] {
+            if destinations.get(side).is_none() {
+                destinations[side] = json!({});
+            }
+        }
+        let config = Value::Object(config);
+        let shown = self.event_shown(&name, &qualifier, &config);
+        at.value.event_invoke.insert(qualifier, config);
+        self.put(&name, &at).await?;
+        Ok(shown)
+    }
+
+    pub(crate) async fn get_event_invoke(&self) -> Result<Value, AwsError> {
+        let (Named { name, at, .. }, qualifier) = self.event_of().await?;
+        match at.value.event_invoke.get(&qualifier) {
+            Some(config) => Ok(self.event_shown(&name, &qualifier, config)),
+            None => Err(self.no_event_config(&name, &qualifier)),
+        }
+    }
+
+    pub(crate) async fn delete_event_invoke(&self) -> Result<Value, AwsError> {
+        let _lock = self.face.store.lock().await;
+        let (Named { name, mut at, .. }, qualifier) = self.event_of().await?;
+        if at.value.event_invoke.remove(&qualifier).is_none() {
+            return Err(self.no_event_config(&name, &qualifier));
+        }
+        self.put(&name, &at).await?;
+        Ok(Value::Null)
+    }
+
+    pub(crate) async fn list_event_invoke(&self) -> Result<Value, AwsError> {
+        let named = self.function().await.map_err(|error| match error.name {
+            "ResourceNotFoundException" => AwsError::not_found("The function doesn't exist."),
+            _ => error,
+        })?;
+        let configs = named.at.value.event_invoke.iter();
+        let items = configs
+            .map(|(qualifier, config)| (qualifier.clone(), self.event_shown(&named.name, qualifier, config)));
+        let (page, next) = self.page(items.collect())?;
+        Ok(json!({ "FunctionEventInvokeConfigs": page, "NextMarker": next }))
+    }
+}

@@ -1,0 +1,144 @@
+//! The platform behind the face: control, which deploys, and the gateways, which run calls. Calls go on while control
+//! is away.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt as _, Full};
+use rouse_api::{
+    Client, DeployEvent, DeployRequest,
+    wire::{self, Address, Answer, Timeouts},
+};
+use rouse_types::{
+    AliasName, AppName, Code, Digest, FunctionName, LambdaCall, Refusal, TenantId, invocation::LAMBDA_HEADER,
+};
+
+/// For an invocation: the longest time-out of a function, and the wait for its turn and its start.
+const INVOKE_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(1),
+    head: Duration::from_secs(1_020),
+    idle: Duration::from_secs(1_020),
+};
+
+/// The way to the platform's other processes.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    state: PathBuf,
+    turn: AtomicUsize,
+}
+
+impl Platform {
+    pub(crate) fn new(state: &Path) -> Self {
+        Self { state: state.to_owned(), turn: AtomicUsize::new(0) }
+    }
+
+    fn client(&self) -> Result<Client, Refusal> {
+        let token = std::fs::read_to_string(self.state.join("control/token")).map_err(|error| {
+            Refusal::new(Code::ControlUnavailable, format!("the control token cannot be read: {error}"))
+        })?;
+        let socket = self.state.join("run/control.sock");
+        Client::new(&format!("unix:{}", socket.display()), Some(token))
+    }
+
+    /// Uploads code that the platform does not have.
+    pub(crate) async fn upload(&self, digest: &Digest, bytes: Bytes) -> Result<(), Refusal> {
+        let client = self.client()?;
+        if !client.has_blob(digest).await? {
+            client.put_blob_bytes(bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Deploys an app, and waits until it is live.
+    pub(crate) async fn deploy(
+        &self,
+        tenant: &TenantId,
+        app: &AppName,
+        request: &DeployRequest,
+    ) -> Result<(), Refusal> {
+        let mut events = self.client()?.deploy(tenant, app, request).await?;
+        while let Some(event) = events.next().await {
+            match event? {
+                DeployEvent::Live { .. } => return Ok(()),
+                DeployEvent::Failed { refusal } => return Err(refusal),
+                _ => {}
+            }
+        }
+        Err(Refusal::new(Code::ControlUnavailable, "the deployment was cut off"))
+    }
+
+    /// Deletes an app; one that is not there is gone already.
+    pub(crate) async fn delete(&self, tenant: &TenantId, app: &AppName) -> Result<(), Refusal> {
+        match self.client()?.delete_app(tenant, app).await {
+            Err(refusal) if refusal.code != Code::AppNotFound => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes an alias of a function; one that is not there is gone already.
+    pub(crate) async fn delete_alias(
+        &self,
+        tenant: &TenantId,
+        function: &FunctionName,
+        alias: &AliasName,
+    ) -> Result<(), Refusal> {
+        match self.client()?.delete_alias(tenant, function, alias).await {
+            Err(refusal) if !matches!(refusal.code, Code::AliasNotFound | Code::FunctionNotFound) => {
+                Err(refusal)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a function: the gateway's answer, whose body may still be coming.
+    pub(crate) async fn invoke(
+        &self,
+        tenant: &TenantId,
+        function: &FunctionName,
+        alias: &str,
+        call: &LambdaCall,
+        payload: Bytes,
+    ) -> Result<Response<Answer>, Refusal> {
+        let gateway = self.gateway()?;
+        let call = serde_json::to_string(call).unwrap_or_default();
+        let length = payload.len();
+        let request = Request::post(format!("/invoke/{tenant}/{function}?alias={alias}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, length)
+            // Without it the outcome of a streamed answer is not sent.
+            .header(header::TE, "trailers")
+            .header(LAMBDA_HEADER, call)
+            .body(Full::new(payload).map_err(|never| match never {}).boxed_unsync())
+            .map_err(|_: http::Error| Refusal::new(Code::BadRequest, "the client's context is no header"))?;
+        let request: Request<crate::Body> = request;
+        Box::pin(wire::exchange(&Address::Unix(gateway), request, INVOKE_TIMEOUTS)).await.map_err(|error| {
+            tracing::warn!(%error, "a gateway did not answer an invocation");
+            Refusal::new(Code::NodeUnavailable, "the process that runs the function broke off")
+        })
+    }
+
+    /// The gateways in turn, as far as they listen.
+    fn gateway(&self) -> Result<PathBuf, Refusal> {
+        let run = self.state.join("run");
+        let entries = std::fs::read_dir(run).into_iter().flatten().filter_map(Result::ok);
+        let mut found: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                name.starts_with("gateway-") && name.ends_with(".sock")
+            })
+            .collect();
+        found.sort();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count = found.len().max(1);
+        found.into_iter().nth(turn % count).ok_or_else(|| {
+            Refusal::new(Code::NodeUnavailable, "no gateway is there at the moment")
+                .retry_after(Duration::from_secs(1))
+        })
+    }
+}

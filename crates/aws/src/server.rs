@@ -1,0 +1,232 @@
+//! Listens and serves HTTP/1.1: finds out who asks, reads the body within bounds, and hands the request to the
+//! service that it is for.
+
+use std::{convert::Infallible, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rouse_types::limits;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Body,
+    auth::Auth,
+    error::AwsError,
+    face::{self, Around, Face},
+    iam,
+    keys::Ring,
+    lambda, logs,
+    names::{self, Scope},
+    query,
+    sigv4::Signed,
+    sts,
+};
+
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 1_024;
+/// What is waited after an error of accepting, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A request's body: the largest archive that AWS takes in a request (50 MB), in base64, and its settings.
+const BODY_BYTES_MAX: usize = 72 << 20;
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long requests under way may go on after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Bodies larger than this are read one at a time: bounds the memory of all together.
+const LARGE_BYTES: u64 = 7 << 20;
+
+/// Listens on a unix socket that says to the supervisor that we are ready, and nothing else.
+pub(crate) fn ready(state: &Path) -> io::Result<UnixListener> {
+    let path = state.join("run").join("aws.sock");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(&path)
+}
+
+struct Server {
+    face: Arc<Face>,
+    auth: Auth,
+    large: Semaphore,
+}
+
+/// Serves until told to stop.
+pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, ready: UnixListener, stop: CancellationToken) {
+    let auth = Auth::new(Ring::new(&face.config.state), face.config.any_key);
+    let server = Arc::new(Server { face: Arc::clone(face), auth, large: Semaphore::new(2) });
+    let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = stop.cancelled() => break,
+        };
+        let Ok(place) = place else { break };
+        let accepted = tokio::select! {
+            accepted = tcp.accept() => accepted,
+            // Whoever connects there has learned what there is to learn.
+            _ = ready.accept() => continue,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let _ = stream.set_nodelay(true);
+                let (server, stop) = (Arc::clone(&server), stop.clone());
+                connections.spawn(async move {
+                    let service = service_fn(move |request| {
+                        let server = Arc::clone(&server);
+                        async move { Ok::<_, Infallible>(server.answer(request, peer.ip()).await) }
+                    });
+                    let connection = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(limits::HEADER_TIMEOUT * 6)
+                        .max_headers(limits::HEADERS_MAX)
+                        .max_buf_size(limits::HEADER_BYTES_MAX)
+                        // As AWS writes them; some clients look.
+                        .title_case_headers(true)
+                        .serve_connection(TokioIo::new(stream), service);
+                    let mut connection = std::pin::pin!(connection);
+                    tokio::select! {
+                        _ = connection.as_mut() => {}
+                        () = stop.cancelled() => {
+                            connection.as_mut().graceful_shutdown();
+                            let _ = connection.await;
+                        }
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    connections.close();
+    let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
+}
+
+impl Server {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let mut response = match Box::pin(self.route(request, peer)).await {
+            Ok(response) => response,
+            Err(error) => error.rest_json(),
+        };
+        let id = HeaderValue::try_from(face::uuid()).unwrap_or(HeaderValue::from_static("-"));
+        response.headers_mut().entry(HeaderName::from_static("x-amzn-requestid")).or_insert(id);
+        response
+    }
+
+    async fn route(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, AwsError> {
+        let (parts, body) = request.into_parts();
+        if parts.method == Method::GET
+            && let Some(hex) = parts.uri.path().strip_prefix("/_rouse/code/")
+        {
+            return self.code(hex, parts.uri.query().unwrap_or_default()).await;
+        }
+        let signed = Signed {
+            method: &parts.method,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+        };
+        let claimed = self.auth.claimed(&signed, peer)?;
+        let payload = self.body(&parts, body).await?;
+        let now = self.face.config.clock.now();
+        let seconds = i64::try_from(now.as_millis() / 1_000).unwrap_or(i64::MAX);
+        self.auth.prove(&claimed, &signed, &payload, seconds)?;
+        let account = names::account(&claimed.tenant);
+        let scope = Scope { tenant: claimed.tenant, account, region: claimed.claim.region };
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let around = Around { scope, url: format!("http://{}", host.unwrap_or("127.0.0.1:4566")), now };
+        let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+        let target = target.map(str::to_owned);
+        match (target.as_deref().and_then(|target| target.split_once('.')), claimed.claim.service.as_str()) {
+            (Some((service, operation)), _) if service.starts_with("Logs_") => {
+                Ok(logs::answer(&self.face, &around, operation, &payload).await)
+            }
+            (None, "sts") => Ok(sts::answer(&around, &claimed.claim.key, &form(&parts, &payload))),
+            (None, "iam") => Ok(iam::answer(&self.face, &around, &form(&parts, &payload)).await),
+            (None, "lambda") => Box::pin(lambda::answer(&self.face, &around, &parts, payload)).await,
+            (_, other) => Err(AwsError::new(
+                "UnknownOperationException",
+                format!("Rouse does not offer the service '{other}' here: it has lambda, sts, iam and logs"),
+            )),
+        }
+    }
+
+    async fn body(&self, parts: &Parts, body: Incoming) -> Result<Bytes, AwsError> {
+        let too_large = || {
+            AwsError::new(
+                "RequestEntityTooLargeException",
+                format!(
+                    "Request must be smaller than {} bytes",
+                    lambda::body_bytes_max(parts.uri.path(), BODY_BYTES_MAX)
+                ),
+            )
+        };
+        let most = lambda::body_bytes_max(parts.uri.path(), BODY_BYTES_MAX);
+        let said = http_body::Body::size_hint(&body).exact();
+        if said.is_some_and(|bytes| bytes > most as u64) {
+            return Err(lambda::too_large(parts.uri.path()).unwrap_or_else(too_large));
+        }
+        let _large = match said {
+            Some(bytes) if bytes <= LARGE_BYTES => None,
+            _ => self.large.acquire().await.ok(),
+        };
+        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await;
+        match read {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(lambda::too_large(parts.uri.path()).unwrap_or_else(too_large))
+            }
+            _ => Err(AwsError::new("RequestTimeoutException", "The request's body did not come in time")),
+        }
+    }
+
+    /// Code that was uploaded, to whoever was given its address.
+    async fn code(&self, hex: &str, query: &str) -> Result<Response<Body>, AwsError> {
+        let pairs = query::pairs(query);
+        let get = |name: &str| {
+            pairs.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value.as_str())
+        };
+        if !self.face.code_url_is_good(hex, get("expires"), get("signature")) {
+            return Err(AwsError::new("AccessDeniedException", "This address of code is not good any more"));
+        }
+        let digest = format!("sha256:{hex}").parse().or_else(|_| hex.parse());
+        let digest = digest.map_err(|_| AwsError::not_found("There is no such code"))?;
+        let bytes =
+            self.face.kept(digest).await?.ok_or_else(|| AwsError::not_found("There is no such code"))?;
+        let mut response = Response::new(body_of(bytes));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+        Ok(response)
+    }
+}
+
+/// The members of a request in form encoding: its query and its body.
+fn form(parts: &Parts, payload: &[u8]) -> Vec<(String, String)> {
+    let mut pairs = query::pairs(parts.uri.query().unwrap_or_default());
+    pairs.extend(query::pairs(&String::from_utf8_lossy(payload)));
+    pairs
+}
+
+/// A whole body.
+pub(crate) fn body_of(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer of a status with a body of a type.
+pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(body_of(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,32 @@
+//! Access keys, with which AWS' clients sign what they ask for, and the file in which control hands them over to the
+//! process that checks signatures: replaced whole at each change, so that requests are checked while control is away.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{TenantId, Timestamp};
+
+/// The file, below the state folder. It holds secrets: its mode is 0600.
+pub const FILE: &str = "aws/keys.json";
+
+/// All keys, by their ids.
+pub type AccessKeys = BTreeMap<String, AccessKey>;
+
+/// One key. Signatures are made with the secret itself, so it has to be kept as it is.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessKey {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What requests are signed with.
+    pub secret: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl std::fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessKey").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}

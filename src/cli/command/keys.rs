@@ -1,0 +1,43 @@
+//! `rouse keys`: access keys, with which AWS' clients sign what they ask for.
+
+use rouse_types::Timestamp;
+
+use crate::cli::{
+    args::{Global, KeysCommand},
+    client, out,
+    style::Style,
+    table::Table,
+};
+
+pub(crate) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result<()> {
+    match command {
+        KeysCommand::Create => {
+            let key = client(global)?.create_key(&global.tenant).await?;
+            if global.json {
+                return out::json(&key);
+            }
+            out::note("the secret is not shown again:");
+            out::text(&format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", key.id, key.secret))
+        }
+        KeysCommand::List => {
+            let keys = client(global)?.keys(&global.tenant).await?;
+            if global.json {
+                return out::json(&keys);
+            }
+            let mut table = Table::new(&["ID", "CREATED"]);
+            for key in keys {
+                table.row([key.id, time(key.created)]);
+            }
+            out::text(&table.render(Style::stdout()))
+        }
+        KeysCommand::Delete { id } => {
+            client(global)?.delete_key(&global.tenant, &id).await?;
+            out::text(&format!("the key {id} is gone\n"))
+        }
+    }
+}
+
+fn time(at: Timestamp) -> String {
+    let ms = i64::try_from(at.as_millis()).unwrap_or_default();
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |time| time.to_string())
+}

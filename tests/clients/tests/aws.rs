@@ -1,0 +1,67 @@
+//! Amazon's own clients against the whole platform: boto3, the aws command line, the JavaScript SDK.
+
+use std::process::Command;
+
+use rouse_clients::{environment, run, script, tool};
+use rouse_e2e::{Platform, need, skipped};
+
+/// Runs one test of the script for boto3, unless the machine lacks what it needs.
+macro_rules! boto3 {
+    ($($name:ident)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let platform = Platform::shared();
+            need!(platform, "boto3", "python");
+            let Some(python) = tool("ROUSE_AWS_CLIENTS_PYTHON") else {
+                skipped(stringify!($name), "boto3 is not there: run `cargo xtask setup`");
+                return;
+            };
+            let mut command = Command::new(python.join("bin/python"));
+            command.arg(script("boto.py")).arg(stringify!($name));
+            run(command, environment(&platform).await).await;
+        }
+    )*};
+}
+
+boto3! {
+    a_function_is_created_awaited_called_and_deleted
+    a_function_is_updated_and_published_and_aliases_share_its_calls
+    an_error_a_timeout_and_an_exit_are_told_as_aws_tells_them
+    the_tail_of_the_log_and_the_context_are_there
+    an_answer_streams_as_events
+    an_event_is_accepted_and_runs_and_a_failed_one_again
+    what_is_wrong_gets_the_errors_of_aws
+    lists_are_paged
+    settings_are_kept_and_given_back
+    layers_tags_and_policies_are_kept
+    roles_identity_and_logs_are_there
+    a_wrong_key_or_secret_is_refused
+}
+
+#[tokio::test]
+async fn the_aws_command_line_creates_and_calls_a_function() {
+    let platform = Platform::shared();
+    need!(platform, "the_aws_command_line_creates_and_calls_a_function", "python");
+    let Some(python) = tool("ROUSE_AWS_CLIENTS_PYTHON") else {
+        skipped("the_aws_command_line_creates_and_calls_a_function", "no awscli: run `cargo xtask setup`");
+        return;
+    };
+    let mut command = Command::new("sh");
+    command.arg(script("cli.sh")).arg(python.join("bin"));
+    let out = run(command, environment(&platform).await).await;
+    assert!(out.contains("\"hello\": \"cli\""), "{out}");
+}
+
+#[tokio::test]
+async fn the_javascript_sdk_creates_and_calls_a_function() {
+    let platform = Platform::shared();
+    need!(platform, "the_javascript_sdk_creates_and_calls_a_function", "node");
+    let Some(node) = tool("ROUSE_AWS_CLIENT_NODE") else {
+        skipped("the_javascript_sdk_creates_and_calls_a_function", "no SDK: run `cargo xtask setup`");
+        return;
+    };
+    let mut command = Command::new("node");
+    command.arg(script("sdk.mjs")).arg(node.join("node_modules"));
+    let out = run(command, environment(&platform).await).await;
+    assert!(out.contains("hello sdk"), "{out}");
+}
