@@ -33,6 +33,14 @@ pub enum Error {
     /// No space is left, or less than the reserve.
     #[error("no space is left for {0}")]
     Full(String),
+    /// A queue holds as much as it may.
+    #[error("the queue {queue} is full with {messages} messages")]
+    TooDeep {
+        /// The queue.
+        queue: String,
+        /// How many there are.
+        messages: u64,
+    },
     /// The content is not what its digest says.
     #[error("the content is {found}, not {expected}")]
     Digest {

@@ -9,8 +9,13 @@
 //! ```
 //!
 //! A message that was accepted ends acknowledged or dead, never nowhere. It may run more than once: a lease
-//! that runs out is given again. A lease is fenced by its attempt, so who lost it can acknowledge nothing.
+//! that runs out is given again. A lease is fenced by its number, so who lost it can acknowledge nothing.
+//!
+//! Messages of one group are given out one at a time, in their order: the next is blocked until the one before is
+//! gone or dead.
 
+mod look;
+mod message;
 mod sql;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -18,6 +23,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 use rouse_types::{Clock, Timestamp};
 use tokio::sync::watch;
 
+pub use self::message::{
+    Dead, Depth, End, Enqueued, Lease, Leased, Listed, MessageId, NewMessage, QueueInfo, State,
+};
 use crate::{Error, embedded::Db};
 
 /// A queue's name, in bytes.
@@ -25,7 +33,7 @@ pub const QUEUE_BYTES_MAX: usize = 256;
 /// A message's size: the largest request that a function may take, with room for its envelope.
 pub const PAYLOAD_BYTES_MAX: usize = 8 << 20;
 /// An id for deduplication, in bytes.
-pub const DEDUPLICATION_BYTES_MAX: usize = 128;
+pub const DEDUPLICATION_BYTES_MAX: usize = 256;
 /// Messages of one call.
 pub const BATCH_MAX: usize = 1_000;
 /// Payload bytes that one call sends: bounds memory, and how long others wait for it.
@@ -35,91 +43,18 @@ const LEASE_BYTES_MAX: usize = 64 << 20;
 /// How long an id is remembered: what Amazon SQS takes.
 pub const DEDUPLICATION_WINDOW_DEFAULT: Duration = Duration::from_secs(300);
 
-/// A message to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewMessage {
-    /// Its bytes.
-    pub payload: Vec<u8>,
-    /// A second message with this id, within the window, is taken for the same. None: never.
-    pub deduplication: Option<String>,
-    /// How long before it may be leased.
-    pub delay: Duration,
-    /// How often it is given out before it is dead; at least 1.
-    pub attempts_max: u32,
-}
-
-impl NewMessage {
-    /// A message for now, with three attempts: what AWS Lambda makes for asynchronous calls.
-    #[must_use]
-    pub fn new(payload: Vec<u8>) -> Self {
-        Self { payload, deduplication: None, delay: Duration::ZERO, attempts_max: 3 }
-    }
-}
-
-/// A message's number, unique in its store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MessageId(pub u64);
-
-/// What came of sending a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Enqueued {
-    /// Its number, or that of the one it repeats.
-    pub id: MessageId,
-    /// Whether it repeats one, so that nothing was stored.
-    pub duplicate: bool,
-}
-
-/// The right to finish one attempt of one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lease {
-    /// The message.
-    pub id: MessageId,
-    /// Which attempt this is: 1 for the first.
-    pub attempt: u32,
-}
-
-/// A message that was leased.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leased {
-    /// What acknowledges it.
-    pub lease: Lease,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-    /// When it was sent.
-    pub enqueued: Timestamp,
-    /// Whether this attempt is the last.
-    pub last: bool,
-}
-
-/// A message that was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dead {
-    /// Its number.
-    pub id: MessageId,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it was sent.
-    pub enqueued: Timestamp,
-    /// When it was given up.
-    pub died: Timestamp,
-    /// Why the last attempt failed.
-    pub reason: String,
-}
-
-/// How many messages a queue has, by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Depth {
-    /// May be leased now.
-    pub ready: u64,
-    /// Will be ready later.
-    pub delayed: u64,
-    /// Are being worked on.
-    pub leased: u64,
-    /// Were given up.
-    pub dead: u64,
-}
+/// Messages of one queue that are not dead: bounds the disk that a consumer which stands still can take.
+pub const DEPTH_MAX: u64 = 1_000_000;
+/// Their bytes.
+pub const DEPTH_BYTES_MAX: u64 = 8 << 30;
+/// How long dead messages are kept at least: what Amazon SQS keeps at most.
+pub const DEAD_AGE: Duration = Duration::from_secs(14 * 24 * 3_600);
+/// How many of one queue are kept: of more, the oldest are dropped.
+pub const DEAD_MAX: u64 = 100_000;
+/// A message's name, and that of its group, in bytes.
+pub const NAME_BYTES_MAX: usize = 256;
+/// What is said of a message: an HTTP request's head and more.
+pub const HEAD_BYTES_MAX: usize = 256 << 10;
 
 /// A store of queues. Cheap to clone. A queue exists when it has messages.
 #[derive(Debug, Clone)]
@@ -142,33 +77,19 @@ impl Queues {
     /// Sends messages, all or none. When this returns, they are on the disk.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what is out of bounds, [`Error::Full`].
+    /// [`Error::Invalid`] for what is out of bounds, [`Error::TooDeep`], [`Error::Full`].
     pub async fn enqueue(&self, queue: &str, messages: Vec<NewMessage>) -> Result<Vec<Enqueued>, Error> {
-        check(queue)?;
-        check_count(messages.len())?;
-        let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
-        if bytes > BATCH_BYTES_MAX {
-            return Err(Error::Invalid(format!(
-                "messages of {bytes} bytes in one call for {queue}: at most {BATCH_BYTES_MAX} are allowed"
-            )));
-        }
-        for message in &messages {
-            let bytes = message.payload.len();
-            if bytes > PAYLOAD_BYTES_MAX {
-                return Err(Error::Invalid(format!(
-                    "a message of {bytes} bytes for {queue}: at most {PAYLOAD_BYTES_MAX} are allowed"
-                )));
-            }
-            let id = message.deduplication.as_deref().unwrap_or("-");
-            if !(1..=DEDUPLICATION_BYTES_MAX).contains(&id.len()) || message.attempts_max == 0 {
-                return Err(Error::Invalid(format!(
-                    "a message for {queue}: its id must have 1 to {DEDUPLICATION_BYTES_MAX} bytes, its attempts \
-                     must be at least 1"
-                )));
-            }
-        }
-        let (queue, now, window) = (queue.to_owned(), self.clock.now(), self.window);
-        self.db.write(move |db| sql::enqueue(db, &queue, &messages, now, window)).await
+        self.send(messages.into_iter().map(|message| (queue.to_owned(), message)).collect()).await
+    }
+
+    /// Sends messages, each to its queue; all or none.
+    ///
+    /// # Errors
+    /// As [`Queues::enqueue`].
+    pub async fn send(&self, messages: Vec<(String, NewMessage)>) -> Result<Vec<Enqueued>, Error> {
+        check_messages(&messages)?;
+        let (now, window) = (self.clock.now(), self.window);
+        self.db.write(move |db| sql::enqueue(db, &messages, now, window)).await
     }
 
     /// Takes up to `count` ready messages, the oldest first. Each is ready again after `visibility`,
@@ -190,7 +111,10 @@ impl Queues {
     /// Only what the database says.
     pub async fn ack(&self, leases: Vec<Lease>) -> Result<Vec<bool>, Error> {
         check_count(leases.len())?;
-        self.db.write(move |db| leases.iter().map(|&lease| sql::ack(db, lease)).collect()).await
+        let now = self.clock.now();
+        self.db
+            .write(move |db| leases.iter().map(|&lease| sql::end(db, lease, &End::Done, now)).collect())
+            .await
     }
 
     /// Gives a message back, to be ready after `delay`; after its last attempt it is dead, for `reason`.
@@ -199,9 +123,81 @@ impl Queues {
     /// # Errors
     /// Only what the database says.
     pub async fn nack(&self, lease: Lease, delay: Duration, reason: &str) -> Result<bool, Error> {
-        let now = self.clock.now();
-        let reason = reason.chars().take(sql::REASON_CHARS_MAX).collect::<String>();
-        self.db.write(move |db| sql::nack(db, lease, now, delay, &reason)).await
+        self.end(lease, End::Failed { delay, reason: reason.to_owned() }, Vec::new()).await
+    }
+
+    /// Ends a lease and, if it still held, sends messages; both or neither. Tells whether it held.
+    ///
+    /// # Errors
+    /// As [`Queues::enqueue`]; the lease holds on then.
+    pub async fn end(&self, lease: Lease, how: End, then: Vec<(String, NewMessage)>) -> Result<bool, Error> {
+        check_messages(&then)?;
+        let (now, window) = (self.clock.now(), self.window);
+        self.db
+            .write(move |db| {
+                let held = sql::end(db, lease, &how, now)?;
+                if held {
+                    sql::enqueue(db, &then, now, window)?;
+                }
+                Ok(held)
+            })
+            .await
+    }
+
+    /// Makes all that is leased of the queues with this prefix ready at once, its attempt not counted. For the
+    /// start of their only consumer: whoever held them before is dead.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn reclaim(&self, prefix: &str) -> Result<usize, Error> {
+        let (prefix, now) = (prefix.to_owned(), self.clock.now());
+        self.db.write(move |db| sql::reclaim(db, &prefix, now)).await
+    }
+
+    /// Removes a message that is not dead, whoever holds it. Tells whether it was there.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn cancel(&self, id: MessageId) -> Result<bool, Error> {
+        self.db
+            .write(move |db| {
+                let id = sql::stored(id.0);
+                let there = db.prepare_cached("SELECT 1 FROM messages WHERE id = ?1")?.exists([id])?;
+                if there {
+                    sql::remove(db, id)?;
+                }
+                Ok(there)
+            })
+            .await
+    }
+
+    /// Removes messages of a queue that wait. Gives how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name.
+    pub async fn purge(&self, queue: &str) -> Result<usize, Error> {
+        check(queue)?;
+        let mut purged = 0;
+        loop {
+            let name = queue.to_owned();
+            let some = self.db.write(move |db| sql::purge(db, &name, BATCH_MAX)).await?;
+            purged += some;
+            // Bit by bit, so that others get their turn.
+            if some < BATCH_MAX {
+                return Ok(purged);
+            }
+        }
+    }
+
+    /// Sets where messages of a queue go that have used up their attempts: to its own dead ones, or to a queue.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name.
+    pub async fn dead_to(&self, queue: &str, to: Option<&str>) -> Result<(), Error> {
+        check(queue)?;
+        to.map_or(Ok(()), check)?;
+        let (queue, to) = (queue.to_owned(), to.map(str::to_owned));
+        self.db.write(move |db| sql::dead_to(db, &queue, to.as_deref())).await
     }
 
     /// Holds on to a message for `visibility` from now on. Tells whether the lease still held.
@@ -220,7 +216,7 @@ impl Queues {
     pub async fn depth(&self, queue: &str) -> Result<Depth, Error> {
         check(queue)?;
         let (queue, now) = (queue.to_owned(), self.clock.now());
-        self.db.read(move |db| sql::depth(db, &queue, now)).await
+        self.db.read(move |db| look::depth(db, &queue, now)).await
     }
 
     /// When the next message becomes ready, which may be past; none if there is no message. With
@@ -231,7 +227,7 @@ impl Queues {
     pub async fn next_ready(&self, queue: &str) -> Result<Option<Timestamp>, Error> {
         check(queue)?;
         let queue = queue.to_owned();
-        self.db.read(move |db| sql::next_ready(db, &queue)).await
+        self.db.read(move |db| look::next_ready(db, &queue)).await
     }
 
     /// Changes whenever something was written to any queue of this store.
@@ -252,7 +248,47 @@ impl Queues {
     ) -> Result<Vec<Dead>, Error> {
         check(queue)?;
         let (queue, limit) = (queue.to_owned(), limit.clamp(1, BATCH_MAX));
-        self.db.read(move |db| sql::dead(db, &queue, after, limit)).await
+        self.db.read(move |db| look::dead(db, &queue, after, limit)).await
+    }
+
+    /// Messages of a queue in the order in which they were sent, after `after`: the dead ones, or all others.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name.
+    pub async fn list(
+        &self,
+        queue: &str,
+        dead: bool,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Error> {
+        check(queue)?;
+        let (queue, limit) = (queue.to_owned(), limit.clamp(1, BATCH_MAX));
+        self.db.read(move |db| look::list(db, &queue, dead, after, limit)).await
+    }
+
+    /// The message of this name, dead or not, with its bytes.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn find(&self, name: &str) -> Result<Option<(Listed, Vec<u8>)>, Error> {
+        let name = name.to_owned();
+        self.db.read(move |db| look::find(db, &name)).await
+    }
+
+    /// Queues whose names begin with `prefix`, by name, after `after`.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn queues(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<QueueInfo>, Error> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let limit = limit.clamp(1, BATCH_MAX);
+        self.db.read(move |db| look::queues(db, &prefix, after.as_deref(), limit)).await
     }
 
     /// Makes dead messages ready again, with all their attempts. Gives how many there were.
@@ -287,6 +323,39 @@ fn check(queue: &str) -> Result<(), Error> {
     Err(Error::Invalid(format!(
         "'{shown}' is not a queue's name: use 1 to {QUEUE_BYTES_MAX} letters, digits, '-', '_', '/' and '.'"
     )))
+}
+
+fn check_messages(messages: &[(String, NewMessage)]) -> Result<(), Error> {
+    check_count(messages.len())?;
+    let bytes: usize = messages.iter().map(|(_, message)| message.payload.len()).sum();
+    if bytes > BATCH_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "messages of {bytes} bytes in one call: at most {BATCH_BYTES_MAX} are allowed"
+        )));
+    }
+    for (queue, message) in messages {
+        check(queue)?;
+        let bytes = message.payload.len();
+        if bytes > PAYLOAD_BYTES_MAX || message.head.len() > HEAD_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "a message of {bytes} bytes for {queue}: at most {PAYLOAD_BYTES_MAX} are allowed, and \
+                 {HEAD_BYTES_MAX} for what is said of it"
+            )));
+        }
+        let id = message.deduplication.as_deref().unwrap_or("-");
+        let group = message.group.as_deref().unwrap_or("-");
+        if !(1..=DEDUPLICATION_BYTES_MAX).contains(&id.len())
+            || !(1..=NAME_BYTES_MAX).contains(&group.len())
+            || message.name.len() > NAME_BYTES_MAX
+            || message.attempts_max == 0
+        {
+            return Err(Error::Invalid(format!(
+                "a message for {queue}: its id and its group must have 1 to {DEDUPLICATION_BYTES_MAX} bytes, its \
+                 attempts must be at least 1"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_count(count: usize) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use std::{
 use proptest::prelude::*;
 use rouse_store::{
     Error, Queues,
-    queues::{Depth, Lease, NewMessage},
+    queues::{Depth, End, Lease, NewMessage, State},
 };
 use rouse_types::{ManualClock, Timestamp};
 
@@ -33,8 +33,8 @@ fn message(text: &str) -> NewMessage {
 }
 
 async fn depth(queues: &Queues) -> [u64; 4] {
-    let Depth { ready, delayed, leased, dead } = queues.depth("q").await.unwrap();
-    [ready, delayed, leased, dead]
+    let Depth { ready, delayed, blocked, leased, dead } = queues.depth("q").await.unwrap();
+    [ready, delayed + blocked, leased, dead]
 }
 
 #[test]
@@ -168,56 +168,195 @@ fn what_is_out_of_bounds_is_refused_and_an_unknown_lease_is_no_error() {
                 .await,
         ];
         assert!(refused.iter().all(|result| matches!(result, Err(Error::Invalid(_)))));
-        let unknown = Lease { id: rouse_store::queues::MessageId(99), attempt: 1 };
+        let unknown = Lease { id: rouse_store::queues::MessageId(99), number: 1, attempt: 1 };
         assert_eq!(queues.ack(vec![unknown]).await.unwrap(), [false]);
         assert!(!queues.nack(unknown, Duration::ZERO, "").await.unwrap());
     });
 }
 
+fn grouped(text: &str, group: &str) -> NewMessage {
+    NewMessage { group: Some(group.to_owned()), name: text.to_owned(), ..message(text) }
+}
+
+async fn names(queues: &Queues, count: usize) -> Vec<(Lease, String)> {
+    let leased = queues.lease("q", count, VISIBILITY).await.unwrap();
+    leased.into_iter().map(|leased| (leased.lease, leased.name)).collect()
+}
+
+#[test]
+fn of_a_group_one_is_given_at_a_time_in_order_and_other_groups_go_on() {
+    on_each_engine(|queues, clock| async move {
+        let sent = vec![grouped("a1", "a"), grouped("a2", "a"), grouped("b1", "b"), grouped("a3", "a")];
+        queues.enqueue("q", sent).await.unwrap();
+        let first = names(&queues, 9).await;
+        assert_eq!(first.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["a1", "b1"]);
+        assert!(names(&queues, 9).await.is_empty());
+        // One that failed holds up its group until its time has come.
+        queues.nack(first[0].0, Duration::from_secs(5), "not now").await.unwrap();
+        assert!(names(&queues, 9).await.is_empty());
+        clock.advance(Duration::from_secs(5));
+        let again = names(&queues, 9).await;
+        assert_eq!(again[0].1, "a1");
+        // One that is given up does not.
+        queues.end(again[0].0, End::Dead { reason: "no".to_owned() }, Vec::new()).await.unwrap();
+        let second = names(&queues, 9).await;
+        assert_eq!(second[0].1, "a2");
+        // Redriven, it takes its old place: before what has not begun.
+        let dead = queues.dead("q", None, 9).await.unwrap()[0].id;
+        queues.redrive("q", vec![dead]).await.unwrap();
+        assert!(names(&queues, 9).await.is_empty());
+        queues.ack(vec![second[0].0]).await.unwrap();
+        assert_eq!(names(&queues, 9).await[0].1, "a1");
+    });
+}
+
+#[test]
+fn what_is_released_has_not_been_tried_and_what_a_dead_consumer_held_is_ready_at_once() {
+    on_each_engine(|queues, _| async move {
+        queues.enqueue("q", vec![NewMessage { attempts_max: 1, ..message("1") }]).await.unwrap();
+        for _ in 0..3 {
+            let leased = queues.lease("q", 1, VISIBILITY).await.unwrap().remove(0);
+            assert_eq!((leased.lease.attempt, leased.last), (1, true));
+            let end = End::Released { delay: Duration::ZERO };
+            assert!(queues.end(leased.lease, end.clone(), Vec::new()).await.unwrap());
+            assert!(!queues.end(leased.lease, end, Vec::new()).await.unwrap(), "it is over");
+        }
+        let lost = queues.lease("q", 1, VISIBILITY).await.unwrap()[0].lease;
+        queues.enqueue("other", vec![message("x")]).await.unwrap();
+        queues.lease("other", 1, VISIBILITY).await.unwrap();
+        assert_eq!(queues.reclaim("q").await.unwrap(), 1);
+        assert_eq!(queues.depth("other").await.unwrap().leased, 1, "another's is left");
+        assert_eq!(queues.ack(vec![lost]).await.unwrap(), [false]);
+        let again = queues.lease("q", 1, VISIBILITY).await.unwrap()[0].lease;
+        assert_eq!(again.attempt, 1);
+    });
+}
+
+#[test]
+fn what_follows_from_an_end_is_sent_with_it_and_only_once() {
+    on_each_engine(|queues, _| async move {
+        queues.enqueue("q", vec![message("1")]).await.unwrap();
+        let lease = queues.lease("q", 1, VISIBILITY).await.unwrap()[0].lease;
+        let then = || vec![("next".to_owned(), message("2"))];
+        assert!(queues.end(lease, End::Done, then()).await.unwrap());
+        assert!(!queues.end(lease, End::Done, then()).await.unwrap());
+        assert_eq!(queues.depth("next").await.unwrap().ready, 1);
+    });
+}
+
+#[test]
+fn messages_are_listed_page_by_page_found_by_name_cancelled_and_purged() {
+    on_each_engine(|queues, _| async move {
+        let sent = (0..5).map(|n| NewMessage { name: format!("m{n}"), head: vec![n], ..message("body") });
+        queues.enqueue("t/q", sent.collect()).await.unwrap();
+        queues.enqueue("u/q", vec![message("x")]).await.unwrap();
+        let lease = queues.lease("t/q", 1, VISIBILITY).await.unwrap()[0].lease;
+        let first = queues.list("t/q", false, None, 3).await.unwrap();
+        let states: Vec<_> = first.iter().map(|listed| (listed.name.as_str(), listed.state)).collect();
+        assert_eq!(states, [("m0", State::Leased), ("m1", State::Waiting), ("m2", State::Waiting)]);
+        let rest = queues.list("t/q", false, Some(first[2].id), 9).await.unwrap();
+        assert_eq!(rest.iter().map(|listed| listed.head[0]).collect::<Vec<_>>(), [3, 4]);
+        queues.end(lease, End::Dead { reason: "poison".to_owned() }, Vec::new()).await.unwrap();
+        let (dead, payload) = queues.find("m0").await.unwrap().unwrap();
+        assert_eq!(
+            (dead.state, dead.reason.as_str(), payload.as_slice()),
+            (State::Dead, "poison", &b"body"[..])
+        );
+        assert_eq!(queues.list("t/q", true, None, 9).await.unwrap(), [dead]);
+        let (waiting, _) = queues.find("m1").await.unwrap().unwrap();
+        assert!(queues.cancel(waiting.id).await.unwrap() && !queues.cancel(waiting.id).await.unwrap());
+        assert_eq!(queues.find("m1").await.unwrap(), None);
+        let info = queues.queues("t/", None, 9).await.unwrap();
+        assert_eq!((info.len(), info[0].messages, info[0].dead, info[0].bytes), (1, 3, 1, 12));
+        assert_eq!(queues.purge("t/q").await.unwrap(), 3);
+        assert_eq!(queues.queues("", None, 9).await.unwrap().len(), 2);
+        queues.bury("t/q", vec![queues.dead("t/q", None, 1).await.unwrap()[0].id]).await.unwrap();
+        assert_eq!(queues.queues("", None, 9).await.unwrap().len(), 1, "an empty queue is none");
+    });
+}
+
+#[test]
+fn a_queue_for_dead_messages_takes_what_has_used_up_its_attempts() {
+    on_each_engine(|queues, clock| async move {
+        queues.dead_to("q", Some("failed")).await.unwrap();
+        queues
+            .enqueue("q", vec![NewMessage { name: "n".to_owned(), attempts_max: 1, ..message("1") }])
+            .await
+            .unwrap();
+        queues.lease("q", 1, VISIBILITY).await.unwrap();
+        clock.advance(VISIBILITY);
+        assert!(queues.lease("q", 1, VISIBILITY).await.unwrap().is_empty());
+        assert_eq!(depth(&queues).await, [0; 4]);
+        let moved = &queues.lease("failed", 1, VISIBILITY).await.unwrap()[0];
+        assert_eq!((moved.name.as_str(), moved.lease.attempt), ("n", 1));
+    });
+}
+
 #[derive(Debug, Clone)]
 enum Step {
-    Enqueue { attempts_max: u32, delay_s: u64 },
+    Enqueue { attempts_max: u32, delay_s: u64, group: u8 },
     Lease { count: usize },
     Ack { nth: usize },
     Nack { nth: usize, delay_s: u64 },
+    Release { nth: usize },
+    Reclaim,
     Wait { seconds: u64 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        (1..4_u32, 0..40_u64).prop_map(|(attempts_max, delay_s)| Step::Enqueue { attempts_max, delay_s }),
+        (1..4_u32, 0..40_u64, 0..4_u8).prop_map(|(attempts_max, delay_s, group)| Step::Enqueue {
+            attempts_max,
+            delay_s,
+            group
+        }),
         (1..4_usize).prop_map(|count| Step::Lease { count }),
         (0..20_usize).prop_map(|nth| Step::Ack { nth }),
         (0..20_usize, 0..40_u64).prop_map(|(nth, delay_s)| Step::Nack { nth, delay_s }),
+        (0..20_usize).prop_map(|nth| Step::Release { nth }),
+        Just(Step::Reclaim),
         (1..40_u64).prop_map(|seconds| Step::Wait { seconds }),
     ];
     prop::collection::vec(step, 1..80)
 }
 
-/// What must hold of a queue after each step: every message is in exactly one place, no attempt is given
-/// twice or beyond the bound, no message is held by two, and finished ones never come back.
+/// What must hold of a queue after each step: every message is in exactly one place, no lease is given twice, no
+/// attempt beyond the bound, no message is held by two, of a group only the oldest is given, and finished ones never
+/// come back.
 async fn conserves(queues: Queues, clock: Arc<ManualClock>, steps: Vec<Step>) {
-    let mut attempts_max = BTreeMap::new();
+    let mut bounds = BTreeMap::new();
+    let mut groups = BTreeMap::new();
     let mut finished = BTreeSet::new();
     let mut leases: Vec<(Lease, Timestamp)> = Vec::new();
-    let mut attempts = BTreeSet::new();
+    let mut numbers = BTreeSet::new();
     for step in steps {
         let now = rouse_types::Clock::now(&*clock);
         match step {
-            Step::Enqueue { attempts_max: bound, delay_s } => {
+            Step::Enqueue { attempts_max: bound, delay_s, group } => {
                 let delay = Duration::from_secs(delay_s);
-                let sent = NewMessage { attempts_max: bound, delay, ..message("m") };
+                // Zero is none.
+                let group = (group > 0).then(|| group.to_string());
+                let sent = NewMessage { attempts_max: bound, delay, group: group.clone(), ..message("m") };
                 let id = queues.enqueue("q", vec![sent]).await.unwrap()[0].id;
-                assert!(attempts_max.insert(id, bound).is_none());
+                assert!(bounds.insert(id, bound).is_none());
+                groups.extend(group.map(|group| (id, group)));
             }
             Step::Lease { count } => {
-                for leased in queues.lease("q", count, VISIBILITY).await.unwrap() {
+                let leased = queues.lease("q", count, VISIBILITY).await.unwrap();
+                let dead: BTreeSet<_> =
+                    queues.dead("q", None, 1_000).await.unwrap().into_iter().map(|dead| dead.id).collect();
+                for leased in leased {
                     let lease = leased.lease;
-                    assert!(attempts.insert((lease.id, lease.attempt)), "{lease:?} was given twice");
-                    assert!(lease.attempt <= attempts_max[&lease.id] && !finished.contains(&lease.id));
-                    assert_eq!(leased.last, lease.attempt == attempts_max[&lease.id]);
+                    assert!(numbers.insert((lease.id, lease.number)), "{lease:?} was given twice");
+                    assert!(lease.attempt <= bounds[&lease.id] && !finished.contains(&lease.id));
+                    assert_eq!(leased.last, lease.attempt == bounds[&lease.id]);
                     let held = leases.iter().any(|(other, until)| other.id == lease.id && *until > now);
                     assert!(!held, "{lease:?} is held already");
+                    let gone = |id| finished.contains(id) || dead.contains(id);
+                    let before = groups.iter().find(|(id, group)| {
+                        **id < lease.id && groups.get(&lease.id) == Some(*group) && !gone(*id)
+                    });
+                    assert_eq!(before, None, "{lease:?} is not the oldest of its group");
                     leases.push((lease, now + VISIBILITY));
                 }
             }
@@ -234,13 +373,32 @@ async fn conserves(queues: Queues, clock: Arc<ManualClock>, steps: Vec<Step>) {
                 let held = queues.nack(lease, Duration::from_secs(delay_s), "no").await.unwrap();
                 assert!(held || until <= now);
             }
+            Step::Release { nth } if nth < leases.len() => {
+                let (lease, until) = leases.remove(nth);
+                let end = End::Released { delay: Duration::ZERO };
+                assert!(queues.end(lease, end, Vec::new()).await.unwrap() || until <= now);
+            }
+            Step::Reclaim => {
+                queues.reclaim("q").await.unwrap();
+                leases.clear();
+            }
             Step::Wait { seconds } => clock.advance(Duration::from_secs(seconds)),
-            Step::Ack { .. } | Step::Nack { .. } => {}
+            Step::Ack { .. } | Step::Nack { .. } | Step::Release { .. } => {}
         }
         let [ready, delayed, leased, dead] = depth(&queues).await;
-        let present = ready + delayed + leased + dead;
-        assert_eq!(present + finished.len() as u64, attempts_max.len() as u64);
+        assert_eq!(ready + delayed + leased + dead + finished.len() as u64, bounds.len() as u64);
+        let info = queues.queues("q", None, 9).await.unwrap();
+        let counted = info.first().map_or([0; 2], |info| [info.messages, info.dead]);
+        assert_eq!(counted, [ready + delayed + leased, dead], "the counts are kept with the messages");
     }
+    // Whatever happened, each message can still come to its end.
+    for _ in 0..200 {
+        clock.advance(VISIBILITY * 2);
+        for leased in queues.lease("q", 100, VISIBILITY).await.unwrap() {
+            queues.ack(vec![leased.lease]).await.unwrap();
+        }
+    }
+    assert_eq!(depth(&queues).await[..3], [0; 3], "a message is stuck");
 }
 
 proptest! {

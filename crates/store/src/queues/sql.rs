@@ -1,54 +1,93 @@
-//! Queues in SQLite. Each function runs inside the writer's transaction, or reads.
+//! Queues in SQLite: sending, leasing and finishing. Each function runs inside the writer's transaction.
+//!
+//! Of each group the oldest message alone can be leased: the others are blocked until it is gone, and whatever
+//! removes a message makes the next of its group ready. So a lease never searches past messages it may not give.
 
 use std::time::Duration;
 
 use rouse_types::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Dead, Depth, Enqueued, Lease, Leased, MessageId, NewMessage};
+use super::{
+    DEAD_AGE, DEAD_MAX, DEPTH_BYTES_MAX, DEPTH_MAX, End, Enqueued, Lease, Leased, MessageId, NewMessage,
+};
 use crate::Error;
 
 /// Why a message died is for people to read.
-pub(super) const REASON_CHARS_MAX: usize = 500;
-/// Ids forgotten by one call: bounds its time.
+const REASON_CHARS_MAX: usize = 500;
+/// Ids forgotten, and old dead messages dropped, by one call: bounds its time.
 const FORGET_MAX: i64 = 1_000;
 
-// `visible` is when a message may be leased, in microseconds since the epoch.
+/// May be leased from `visible` on.
+pub(super) const WAITING: u8 = 0;
+/// Is leased until `visible`.
+pub(super) const LEASED: u8 = 1;
+/// Waits for an earlier one of its group.
+pub(super) const BLOCKED: u8 = 2;
+
+// `visible` is when a message may be leased, in microseconds since the epoch; `due` is the same for a blocked one,
+// once it is its turn. `leases` counts how often a message was given out, `attempts` how often that counted.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE messages (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, visible INTEGER NOT NULL,
-  leased INTEGER NOT NULL, attempts INTEGER NOT NULL, attempts_max INTEGER NOT NULL,
-  enqueued INTEGER NOT NULL, payload BLOB NOT NULL
+  id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, name TEXT NOT NULL, grp TEXT,
+  state INTEGER NOT NULL, visible INTEGER NOT NULL, due INTEGER NOT NULL,
+  leases INTEGER NOT NULL, attempts INTEGER NOT NULL, attempts_max INTEGER NOT NULL,
+  enqueued INTEGER NOT NULL, reason TEXT NOT NULL, head BLOB NOT NULL, payload BLOB NOT NULL
 ) STRICT;
 CREATE INDEX messages_by_visibility ON messages (queue, visible, id);
+CREATE INDEX messages_by_group ON messages (queue, grp, id) WHERE grp IS NOT NULL;
+CREATE INDEX messages_by_name ON messages (name) WHERE name <> '';
 CREATE TABLE deduplication (
-  queue TEXT NOT NULL, id TEXT NOT NULL, message INTEGER NOT NULL, expires INTEGER NOT NULL,
+  queue TEXT NOT NULL, id TEXT NOT NULL, message INTEGER NOT NULL, name TEXT NOT NULL, expires INTEGER NOT NULL,
   PRIMARY KEY (queue, id)
 ) STRICT;
 CREATE INDEX deduplication_by_expiry ON deduplication (expires);
 CREATE TABLE dead (
-  id INTEGER PRIMARY KEY, queue TEXT NOT NULL, attempts INTEGER NOT NULL, attempts_max INTEGER NOT NULL,
-  enqueued INTEGER NOT NULL, died INTEGER NOT NULL, reason TEXT NOT NULL, payload BLOB NOT NULL
+  id INTEGER PRIMARY KEY, queue TEXT NOT NULL, name TEXT NOT NULL, grp TEXT,
+  leases INTEGER NOT NULL, attempts INTEGER NOT NULL, attempts_max INTEGER NOT NULL,
+  enqueued INTEGER NOT NULL, died INTEGER NOT NULL, reason TEXT NOT NULL,
+  head BLOB NOT NULL, payload BLOB NOT NULL
 ) STRICT;
 CREATE INDEX dead_by_queue ON dead (queue, id);
+CREATE INDEX dead_by_name ON dead (name) WHERE name <> '';
+CREATE TABLE queues (
+  queue TEXT PRIMARY KEY, messages INTEGER NOT NULL, bytes INTEGER NOT NULL, dead INTEGER NOT NULL,
+  dead_to TEXT
+) STRICT, WITHOUT ROWID;
 ";
 
-fn stored(number: u64) -> i64 {
+pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     row.get::<_, i64>(column).map(|time| Timestamp(time.unsigned_abs()))
 }
 
-fn message_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MessageId> {
+pub(super) fn message_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MessageId> {
     row.get::<_, i64>(column).map(|id| MessageId(id.unsigned_abs()))
+}
+
+/// Counts what came into a queue or left it.
+pub(super) fn count(db: &Connection, queue: &str, messages: i64, bytes: i64, dead: i64) -> Result<(), Error> {
+    let mut count = db.prepare_cached(
+        "INSERT INTO queues (queue, messages, bytes, dead) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET messages = messages + ?2, bytes = bytes + ?3, dead = dead + ?4",
+    )?;
+    count.execute(params![queue, messages, bytes, dead])?;
+    // What is empty and has no settings is no queue any more.
+    if messages < 0 || dead < 0 {
+        let mut forget = db.prepare_cached(
+            "DELETE FROM queues WHERE queue = ?1 AND messages <= 0 AND dead <= 0 AND dead_to IS NULL",
+        )?;
+        forget.execute([queue])?;
+    }
+    Ok(())
 }
 
 pub(super) fn enqueue(
     db: &Connection,
-    queue: &str,
-    messages: &[NewMessage],
+    messages: &[(String, NewMessage)],
     now: Timestamp,
     window: Duration,
 ) -> Result<Vec<Enqueued>, Error> {
@@ -57,60 +96,111 @@ pub(super) fn enqueue(
          (SELECT rowid FROM deduplication WHERE expires <= ?1 LIMIT ?2)",
     )?;
     forget.execute(params![stored(now.0), FORGET_MAX])?;
-    let mut known =
-        db.prepare_cached("SELECT message FROM deduplication WHERE queue = ?1 AND id = ?2 AND expires > ?3")?;
-    let mut remember = db.prepare_cached(
-        "INSERT OR REPLACE INTO deduplication (queue, id, message, expires) VALUES (?1, ?2, ?3, ?4)",
+    let mut known = db.prepare_cached(
+        "SELECT message, name FROM deduplication WHERE queue = ?1 AND id = ?2 AND expires > ?3",
     )?;
-    let mut insert = db.prepare_cached(
-        "INSERT INTO messages (queue, visible, leased, attempts, attempts_max, enqueued, payload)
-         VALUES (?1, ?2, 0, 0, ?3, ?4, ?5)",
+    let mut remember = db.prepare_cached(
+        "INSERT OR REPLACE INTO deduplication (queue, id, message, name, expires) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     let mut sent = Vec::with_capacity(messages.len());
-    for message in messages {
+    for (queue, message) in messages {
         if let Some(id) = &message.deduplication {
-            let first =
-                known.query_row(params![queue, id, stored(now.0)], |row| message_id(row, 0)).optional()?;
-            if let Some(id) = first {
-                sent.push(Enqueued { id, duplicate: true });
+            let first = known.query_row(params![queue, id, stored(now.0)], |row| {
+                Ok(Enqueued { id: message_id(row, 0)?, name: row.get(1)?, duplicate: true })
+            });
+            if let Some(first) = first.optional()? {
+                sent.push(first);
                 continue;
             }
         }
-        let visible = stored((now + message.delay).0);
-        insert.execute(params![queue, visible, message.attempts_max, stored(now.0), message.payload])?;
-        let id = db.last_insert_rowid();
+        let id = insert(db, queue, message, now)?;
         if let Some(deduplication) = &message.deduplication {
-            remember.execute(params![queue, deduplication, id, stored((now + window).0)])?;
+            let expires = stored((now + message.window.unwrap_or(window)).0);
+            remember.execute(params![queue, deduplication, id, message.name, expires])?;
         }
-        sent.push(Enqueued { id: MessageId(id.unsigned_abs()), duplicate: false });
+        let id = MessageId(id.unsigned_abs());
+        sent.push(Enqueued { id, name: message.name.clone(), duplicate: false });
     }
     Ok(sent)
+}
+
+fn insert(db: &Connection, queue: &str, message: &NewMessage, now: Timestamp) -> Result<i64, Error> {
+    let bytes = message.payload.len() as u64;
+    let mut depth = db.prepare_cached("SELECT messages, bytes FROM queues WHERE queue = ?1")?;
+    let depth = depth.query_row([queue], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+    if let Some((messages, held)) = depth.optional()?
+        && (messages >= stored(DEPTH_MAX) || held.saturating_add(stored(bytes)) > stored(DEPTH_BYTES_MAX))
+    {
+        return Err(Error::TooDeep { queue: queue.to_owned(), messages: messages.unsigned_abs() });
+    }
+    let due = stored((now + message.delay).0);
+    let blocked = match &message.group {
+        Some(group) => group_has(db, queue, group)?,
+        None => false,
+    };
+    let (state, visible) = if blocked { (BLOCKED, i64::MAX) } else { (WAITING, due) };
+    let mut insert = db.prepare_cached(
+        "INSERT INTO messages (queue, name, grp, state, visible, due, leases, attempts, attempts_max, enqueued,
+                               reason, head, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7, ?8, '', ?9, ?10)",
+    )?;
+    let NewMessage { name, group, attempts_max, head, payload, .. } = message;
+    insert.execute(params![
+        queue,
+        name,
+        group,
+        state,
+        visible,
+        due,
+        attempts_max,
+        stored(now.0),
+        head,
+        payload
+    ])?;
+    let id = db.last_insert_rowid();
+    count(db, queue, 1, stored(bytes), 0)?;
+    Ok(id)
+}
+
+fn group_has(db: &Connection, queue: &str, group: &str) -> Result<bool, Error> {
+    let mut any = db.prepare_cached("SELECT 1 FROM messages WHERE queue = ?1 AND grp = ?2 LIMIT 1")?;
+    Ok(any.exists(params![queue, group])?)
+}
+
+/// Makes the oldest of a group ready: whoever was before it is gone.
+fn promote(db: &Connection, queue: &str, group: &str) -> Result<(), Error> {
+    let mut promote = db.prepare_cached(
+        "UPDATE messages SET state = 0, visible = due
+         WHERE id = (SELECT id FROM messages WHERE queue = ?1 AND grp = ?2 ORDER BY id LIMIT 1) AND state = 2",
+    )?;
+    promote.execute(params![queue, group])?;
+    Ok(())
 }
 
 pub(super) fn lease(
     db: &Connection,
     queue: &str,
-    count: usize,
+    most: usize,
     now: Timestamp,
     visibility: Duration,
     bytes_max: usize,
 ) -> Result<Vec<Leased>, Error> {
     let mut ready = db.prepare_cached(
-        "SELECT id, attempts, attempts_max, enqueued, length(payload) FROM messages
+        "SELECT id, attempts, attempts_max, length(payload) FROM messages
          WHERE queue = ?1 AND visible <= ?2 ORDER BY visible, id LIMIT ?3",
     )?;
-    type Found = (i64, u32, u32, Timestamp, usize);
-    let found = ready.query_map(params![queue, stored(now.0), stored(count as u64)], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, time(row, 3)?, row.get::<_, isize>(4)?.unsigned_abs()))
+    type Found = (i64, u32, u32, usize);
+    let found = ready.query_map(params![queue, stored(now.0), stored(most as u64)], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, isize>(3)?.unsigned_abs()))
     })?;
     let found: Vec<Found> = found.collect::<Result<_, _>>()?;
     let mut take = db.prepare_cached(
-        "UPDATE messages SET leased = 1, attempts = attempts + 1, visible = ?2 WHERE id = ?1
-         RETURNING payload",
+        "UPDATE messages SET state = 1, leases = leases + 1, attempts = attempts + 1, visible = ?2 WHERE id = ?1
+         RETURNING leases, enqueued, name, grp, head, payload",
     )?;
     let mut bytes = 0;
     let mut leased: Vec<Leased> = Vec::new();
-    for (id, attempts, attempts_max, enqueued, size) in found {
+    for (id, attempts, attempts_max, size) in found {
         if attempts >= attempts_max {
             // Its last attempt neither finished nor failed in time.
             die(db, id, now, "the last attempt did not finish in time")?;
@@ -121,99 +211,145 @@ pub(super) fn lease(
             break;
         }
         let attempt = attempts + 1;
-        let payload = take.query_row(params![id, stored((now + visibility).0)], |row| row.get(0))?;
-        let lease = Lease { id: MessageId(id.unsigned_abs()), attempt };
-        leased.push(Leased { lease, payload, enqueued, last: attempt >= attempts_max });
+        leased.push(take.query_row(params![id, stored((now + visibility).0)], |row| {
+            let number = row.get::<_, i64>(0)?.unsigned_abs();
+            Ok(Leased {
+                lease: Lease { id: MessageId(id.unsigned_abs()), number, attempt },
+                enqueued: time(row, 1)?,
+                name: row.get(2)?,
+                group: row.get(3)?,
+                head: row.get(4)?,
+                payload: row.get(5)?,
+                last: attempt >= attempts_max,
+            })
+        })?);
     }
     Ok(leased)
 }
 
-pub(super) fn ack(db: &Connection, lease: Lease) -> Result<bool, Error> {
-    let mut delete =
-        db.prepare_cached("DELETE FROM messages WHERE id = ?1 AND attempts = ?2 AND leased = 1")?;
-    Ok(delete.execute(params![stored(lease.id.0), lease.attempt])? == 1)
+const HELD: &str = "id = ?1 AND leases = ?2 AND state = 1";
+
+/// Ends a lease. Tells whether it still held.
+pub(super) fn end(db: &Connection, lease: Lease, how: &End, now: Timestamp) -> Result<bool, Error> {
+    let (id, number) = (stored(lease.id.0), stored(lease.number));
+    match how {
+        End::Done => {
+            let mut held = db.prepare_cached(&format!("SELECT 1 FROM messages WHERE {HELD}"))?;
+            if !held.exists(params![id, number])? {
+                return Ok(false);
+            }
+            remove(db, id)?;
+            Ok(true)
+        }
+        End::Failed { delay, reason } => {
+            let mut back = db.prepare_cached(&format!(
+                "UPDATE messages SET state = 0, visible = ?3, reason = ?4 WHERE {HELD} RETURNING attempts >= attempts_max"
+            ))?;
+            let reason = shortened(reason);
+            let due = stored((now + *delay).0);
+            let over: Option<bool> =
+                back.query_row(params![id, number, due, reason], |row| row.get(0)).optional()?;
+            if over == Some(true) {
+                die(db, id, now, &reason)?;
+            }
+            Ok(over.is_some())
+        }
+        End::Released { delay } => {
+            let mut back = db.prepare_cached(&format!(
+                "UPDATE messages SET state = 0, visible = ?3, attempts = attempts - 1 WHERE {HELD}"
+            ))?;
+            Ok(back.execute(params![id, number, stored((now + *delay).0)])? == 1)
+        }
+        End::Dead { reason } => {
+            let mut held = db.prepare_cached(&format!("SELECT 1 FROM messages WHERE {HELD}"))?;
+            let held = held.exists(params![id, number])?;
+            if held {
+                die(db, id, now, &shortened(reason))?;
+            }
+            Ok(held)
+        }
+    }
 }
 
-pub(super) fn nack(
-    db: &Connection,
-    lease: Lease,
-    now: Timestamp,
-    delay: Duration,
-    reason: &str,
-) -> Result<bool, Error> {
-    let mut give_back = db.prepare_cached(
-        "UPDATE messages SET leased = 0, visible = ?3 WHERE id = ?1 AND attempts = ?2 AND leased = 1
-         RETURNING attempts >= attempts_max",
-    )?;
-    let id = stored(lease.id.0);
-    let over: Option<bool> = give_back
-        .query_row(params![id, lease.attempt, stored((now + delay).0)], |row| row.get(0))
-        .optional()?;
-    if over == Some(true) {
-        die(db, id, now, reason)?;
-    }
-    Ok(over.is_some())
+fn shortened(reason: &str) -> String {
+    reason.chars().take(REASON_CHARS_MAX).collect()
 }
 
 pub(super) fn extend(db: &Connection, lease: Lease, until: Timestamp) -> Result<bool, Error> {
-    let mut extend =
-        db.prepare_cached("UPDATE messages SET visible = ?3 WHERE id = ?1 AND attempts = ?2 AND leased = 1")?;
-    Ok(extend.execute(params![stored(lease.id.0), lease.attempt, stored(until.0)])? == 1)
+    let mut extend = db.prepare_cached(&format!("UPDATE messages SET visible = ?3 WHERE {HELD}"))?;
+    Ok(extend.execute(params![stored(lease.id.0), stored(lease.number), stored(until.0)])? == 1)
 }
 
-fn die(db: &Connection, id: i64, now: Timestamp, reason: &str) -> Result<(), Error> {
-    let mut keep = db.prepare_cached(
-        "INSERT INTO dead (id, queue, attempts, attempts_max, enqueued, died, reason, payload)
-         SELECT id, queue, attempts, attempts_max, enqueued, ?2, ?3, payload FROM messages WHERE id = ?1",
-    )?;
-    keep.execute(params![id, stored(now.0), reason])?;
-    db.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id])?;
+/// Removes a message that is there, and lets the next of its group go on.
+pub(super) fn remove(db: &Connection, id: i64) -> Result<(), Error> {
+    let mut delete =
+        db.prepare_cached("DELETE FROM messages WHERE id = ?1 RETURNING queue, grp, length(payload)")?;
+    let (queue, group, bytes) = delete.query_row([id], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, i64>(2)?))
+    })?;
+    count(db, &queue, -1, -bytes, 0)?;
+    if let Some(group) = group {
+        promote(db, &queue, &group)?;
+    }
     Ok(())
 }
 
-pub(super) fn depth(db: &Connection, queue: &str, now: Timestamp) -> Result<Depth, Error> {
-    let mut count = db.prepare_cached(
-        "SELECT count(*) FILTER (WHERE visible <= ?2),
-                count(*) FILTER (WHERE visible > ?2 AND leased = 0),
-                count(*) FILTER (WHERE visible > ?2 AND leased = 1),
-                (SELECT count(*) FROM dead WHERE queue = ?1)
-         FROM messages WHERE queue = ?1",
+/// Gives a message up: it goes to the queue's dead ones, or to the queue that is named for them.
+fn die(db: &Connection, id: i64, now: Timestamp, reason: &str) -> Result<(), Error> {
+    let mut of = db.prepare_cached(
+        "SELECT queue, (SELECT dead_to FROM queues WHERE queues.queue = messages.queue) FROM messages WHERE id = ?1",
     )?;
-    let number = |row: &Row<'_>, column| row.get::<_, i64>(column).map(i64::unsigned_abs);
-    Ok(count.query_row(params![queue, stored(now.0)], |row| {
-        let (ready, delayed) = (number(row, 0)?, number(row, 1)?);
-        Ok(Depth { ready, delayed, leased: number(row, 2)?, dead: number(row, 3)? })
-    })?)
+    let (queue, to) =
+        of.query_row([id], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
+    if let Some(to) = to {
+        let mut read =
+            db.prepare_cached("SELECT name, grp, head, payload, attempts_max FROM messages WHERE id = ?1")?;
+        let moved = read.query_row([id], |row| {
+            Ok(NewMessage {
+                name: row.get(0)?,
+                group: row.get(1)?,
+                head: row.get(2)?,
+                payload: row.get(3)?,
+                attempts_max: row.get(4)?,
+                ..NewMessage::new(Vec::new())
+            })
+        })?;
+        match insert(db, &to, &moved, now) {
+            Ok(_) => return remove(db, id),
+            // A full queue takes no more: it is kept here instead.
+            Err(Error::TooDeep { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut keep = db.prepare_cached(
+        "INSERT INTO dead (id, queue, name, grp, leases, attempts, attempts_max, enqueued, died, reason, head, payload)
+         SELECT id, queue, name, grp, leases, attempts, attempts_max, enqueued, ?2, ?3, head, payload
+         FROM messages WHERE id = ?1",
+    )?;
+    keep.execute(params![id, stored(now.0), reason])?;
+    remove(db, id)?;
+    count(db, &queue, 0, 0, 1)?;
+    retain(db, &queue, now)
 }
 
-pub(super) fn next_ready(db: &Connection, queue: &str) -> Result<Option<Timestamp>, Error> {
-    let mut next =
-        db.prepare_cached("SELECT visible FROM messages WHERE queue = ?1 ORDER BY visible, id LIMIT 1")?;
-    Ok(next.query_row([queue], |row| time(row, 0)).optional()?)
-}
-
-pub(super) fn dead(
-    db: &Connection,
-    queue: &str,
-    after: Option<MessageId>,
-    limit: usize,
-) -> Result<Vec<Dead>, Error> {
-    let mut query = db.prepare_cached(
-        "SELECT id, attempts, enqueued, died, reason, payload FROM dead
-         WHERE queue = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+/// Drops what was dead for long, and the oldest of too many.
+fn retain(db: &Connection, queue: &str, now: Timestamp) -> Result<(), Error> {
+    let before = now.0.saturating_sub(u64::try_from(DEAD_AGE.as_micros()).unwrap_or(u64::MAX));
+    let mut old = db.prepare_cached(
+        "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE queue = ?1 ORDER BY id LIMIT ?3) AND died < ?2",
     )?;
-    let after = after.map_or(0, |MessageId(id)| stored(id));
-    let rows = query.query_map(params![queue, after, stored(limit as u64)], |row| {
-        Ok(Dead {
-            id: message_id(row, 0)?,
-            attempts: row.get(1)?,
-            enqueued: time(row, 2)?,
-            died: time(row, 3)?,
-            reason: row.get(4)?,
-            payload: row.get(5)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut dropped = old.execute(params![queue, stored(before), FORGET_MAX])?;
+    let mut over = db.prepare_cached(
+        "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE queue = ?1 ORDER BY id LIMIT
+           max(0, min(?3, (SELECT dead FROM queues WHERE queue = ?1) - ?2)))",
+    )?;
+    let most = stored(DEAD_MAX) + stored(dropped as u64);
+    dropped += over.execute(params![queue, most, FORGET_MAX])?;
+    if dropped > 0 {
+        tracing::warn!(queue, dropped, "old dead messages were dropped");
+        count(db, queue, 0, 0, -stored(dropped as u64))?;
+    }
+    Ok(())
 }
 
 pub(super) fn redrive(
@@ -222,12 +358,28 @@ pub(super) fn redrive(
     ids: &[MessageId],
     now: Timestamp,
 ) -> Result<usize, Error> {
+    let mut group =
+        db.prepare_cached("SELECT grp, length(payload) FROM dead WHERE id = ?1 AND queue = ?2")?;
     let mut revive = db.prepare_cached(
-        "INSERT INTO messages (id, queue, visible, leased, attempts, attempts_max, enqueued, payload)
-         SELECT id, queue, ?3, 0, 0, attempts_max, enqueued, payload FROM dead WHERE id = ?1 AND queue = ?2",
+        "INSERT INTO messages (id, queue, name, grp, state, visible, due, leases, attempts, attempts_max, enqueued,
+                               reason, head, payload)
+         SELECT id, queue, name, grp, ?3, ?4, ?5, leases, 0, attempts_max, ?5, reason, head, payload
+         FROM dead WHERE id = ?1 AND queue = ?2",
     )?;
     for id in ids {
-        revive.execute(params![stored(id.0), queue, stored(now.0)])?;
+        let found = group
+            .query_row(params![stored(id.0), queue], |row| {
+                Ok((row.get::<_, Option<String>>(0)?, row.get::<_, i64>(1)?))
+            })
+            .optional()?;
+        let Some((group, bytes)) = found else { continue };
+        let blocked = match &group {
+            Some(group) => group_has(db, queue, group)?,
+            None => false,
+        };
+        let (state, visible) = if blocked { (BLOCKED, i64::MAX) } else { (WAITING, stored(now.0)) };
+        revive.execute(params![stored(id.0), queue, state, visible, stored(now.0)])?;
+        count(db, queue, 1, bytes, 0)?;
     }
     bury(db, queue, ids)
 }
@@ -238,5 +390,43 @@ pub(super) fn bury(db: &Connection, queue: &str, ids: &[MessageId]) -> Result<us
     for id in ids {
         buried += delete.execute(params![stored(id.0), queue])?;
     }
+    if buried > 0 {
+        count(db, queue, 0, 0, -stored(buried as u64))?;
+    }
     Ok(buried)
+}
+
+/// Makes what is leased ready at once, its attempt not counted: for when the only consumer of these queues died.
+pub(super) fn reclaim(db: &Connection, prefix: &str, now: Timestamp) -> Result<usize, Error> {
+    let mut back = db.prepare_cached(
+        "UPDATE messages SET state = 0, visible = ?3, attempts = attempts - 1
+         WHERE queue >= ?1 AND queue < ?2 AND state = 1",
+    )?;
+    Ok(back.execute(params![prefix, after(prefix), stored(now.0)])?)
+}
+
+/// The least text that follows all with this prefix: names of queues are of ASCII.
+pub(super) fn after(prefix: &str) -> String {
+    format!("{prefix}\u{7f}")
+}
+
+/// Removes messages that wait; those that are being worked on are left.
+pub(super) fn purge(db: &Connection, queue: &str, most: usize) -> Result<usize, Error> {
+    let mut find = db.prepare_cached("SELECT id FROM messages WHERE queue = ?1 AND state <> 1 LIMIT ?2")?;
+    let found = find.query_map(params![queue, stored(most as u64)], |row| row.get(0))?;
+    let found: Vec<i64> = found.collect::<Result<_, _>>()?;
+    for id in &found {
+        remove(db, *id)?;
+    }
+    Ok(found.len())
+}
+
+/// Where a queue's dead messages go.
+pub(super) fn dead_to(db: &Connection, queue: &str, to: Option<&str>) -> Result<(), Error> {
+    let mut set = db.prepare_cached(
+        "INSERT INTO queues (queue, messages, bytes, dead, dead_to) VALUES (?1, 0, 0, 0, ?2)
+         ON CONFLICT DO UPDATE SET dead_to = ?2",
+    )?;
+    set.execute(params![queue, to])?;
+    count(db, queue, 0, 0, 0)
 }
