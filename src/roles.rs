@@ -34,6 +34,8 @@ use supervisor::Process;
 const SPAWNER_SOCKET: &str = "spawner.sock";
 /// How long the node's calls may go on after the order to stop: less than the supervisor's patience.
 const NODE_DRAIN: Duration = Duration::from_secs(30);
+/// How long deliveries of events may: what is cut off is delivered again.
+const EVENTS_DRAIN: Duration = Duration::from_secs(10);
 /// The first user id of sandboxes: beyond those of people, services and the usual ranges of subordinate ids.
 const SANDBOX_UID_FIRST: u32 = 1_900_000_000;
 /// Sandboxes of one machine at once: some thousands fit a large one, and each takes a user id.
@@ -50,6 +52,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) enum Role {
     /// Takes calls. See `rouse_gateway`.
     Gateway { state: PathBuf, index: usize, gateways: usize, domain: String },
+    /// Keeps events and delivers them. See `rouse_events`.
+    Events { state: PathBuf, gateways: usize },
     /// Owns the instances that are not components. See `rouse_node`.
     Node { state: PathBuf, memory_budget_bytes: u64 },
     /// Deploys, and answers for what is there. See `rouse_control`.
@@ -66,6 +70,7 @@ impl Role {
     fn name(&self) -> &'static str {
         match self {
             Self::Gateway { .. } => "gateway",
+            Self::Events { .. } => "events",
             Self::Node { .. } => "node",
             Self::Control { .. } => "control",
             Self::Aws { .. } => "aws",
@@ -111,12 +116,14 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let processes = vec![
         take_calls.collect(),
         aws.map(|aws| unprivileged(face, Some(aws))).unwrap_or_default(),
+        // After the gateways: deliveries under way end while it still can note that.
+        unprivileged(Role::Events { state: path.clone(), gateways }, None),
         unprivileged(node, None),
         unprivileged(deploy, Some(control)),
         vec![Process { role: spawner, listener: None, privileged: true }],
     ];
     let mut sockets: Vec<PathBuf> = (0..gateways).map(|i| state.run(&format!("gateway-{i}.sock"))).collect();
-    sockets.extend([state.run("node.sock"), state.run("control.sock")]);
+    sockets.extend(["events.sock", "node.sock", "control.sock"].map(|name| state.run(name)));
     sockets.extend(aws_address.map(|_| state.run("aws.sock")));
     // What a predecessor left would look like readiness.
     for socket in &sockets {
@@ -202,6 +209,7 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
     boot::end_with_supervisor(text(2).parse().context("the supervisor's process id")?, signal)?;
     match role {
         Role::Gateway { state, index, gateways, domain } => gateway(state, index, gateways, domain),
+        Role::Events { state, gateways } => events(state, gateways),
         Role::Node { state, memory_budget_bytes } => node(state, memory_budget_bytes),
         Role::Control { state, public_url, domain, compile } => {
             control::run(state, public_url, domain, compile)
@@ -225,6 +233,11 @@ fn gateway(state: PathBuf, index: usize, gateways: usize, domain: String) -> any
     };
     let listener = boot::listener()?;
     boot::run(|stop| async move { Ok(rouse_gateway::serve(config, listener, stop).await?) })
+}
+
+fn events(state: PathBuf, gateways: usize) -> anyhow::Result<ExitCode> {
+    let config = rouse_events::Config { state, gateways, drain: EVENTS_DRAIN, clock: Arc::new(SystemClock) };
+    boot::run(|stop| async move { Ok(rouse_events::serve(config, stop).await?) })
 }
 
 fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {

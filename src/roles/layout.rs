@@ -11,9 +11,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The folders below the state folder. All belong to the unprivileged user.
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 13] = [
     "aws",
     "control",
+    "events",
     "code",
     "layers",
     "compiled",

@@ -10,9 +10,11 @@ use crate::{examples, paths, setup, sh, tidy};
 use tally::Tally;
 
 /// The suites, in the order in which all of them run: what fails soonest comes first.
-const SUITES: [&str; 8] = ["fmt", "tidy", "clippy", "unit", "doc", "escape", "e2e", "clients"];
+const SUITES: [&str; 9] = ["fmt", "tidy", "clippy", "unit", "doc", "escape", "e2e", "crash", "clients"];
 /// Suites of the design that have no tests yet.
-const LATER: [&str; 3] = ["crash", "tenants", "cluster"];
+const LATER: [&str; 2] = ["tenants", "cluster"];
+/// How often the crash suite kills something, unless `ROUSE_CRASH_KILLS` says so.
+const CRASH_KILLS: &str = "24";
 /// A suite that takes longer hangs.
 const SUITE_MAX: Duration = Duration::from_secs(40 * 60);
 /// Packages whose tests need more than themselves.
@@ -75,17 +77,36 @@ fn one(suite: &str, named: bool) -> Result<Tally> {
             Ok(tally)
         }
         "e2e" | "clients" => {
-            setup::run()?;
-            // Just as `unit` builds it: alone it would have fewer features, and be built again with all below it.
-            let mut build = sh::cargo("test");
-            build.args(["--workspace"]).args(&NOT_UNITS[..4]).args(["--all-targets", "--no-run"]);
-            if !sh::watched(&mut build, &log("build"), SUITE_MAX, |_| {})? {
-                bail!("the build failed:\n{}", last_lines(&log("build")));
-            }
+            built()?;
             tests(suite, &["--package", &format!("rouse-{suite}"), "--all-targets"])
+        }
+        "crash" => {
+            built()?;
+            let mut command = sh::cargo("test");
+            command.args(["--package", "rouse-e2e", "--test", "crash"]);
+            if std::env::var_os("ROUSE_CRASH_KILLS").is_none() {
+                command.env("ROUSE_CRASH_KILLS", CRASH_KILLS);
+            }
+            let tally = watched("crash", command, &[])?;
+            let text = std::fs::read_to_string(log("crash")).unwrap_or_default();
+            let sum = text.lines().rfind(|line| line.starts_with("crash: ")).unwrap_or_default();
+            println!("   {sum}");
+            Ok(tally)
         }
         _ => bail!("no suite is called {suite}"),
     }
+}
+
+/// Builds the binary that end-to-end tests start.
+fn built() -> Result<()> {
+    setup::run()?;
+    // Just as `unit` builds it: alone it would have fewer features, and be built again with all below it.
+    let mut build = sh::cargo("test");
+    build.args(["--workspace"]).args(&NOT_UNITS[..4]).args(["--all-targets", "--no-run"]);
+    if !sh::watched(&mut build, &log("build"), SUITE_MAX, |_| {})? {
+        bail!("the build failed:\n{}", last_lines(&log("build")));
+    }
+    Ok(())
 }
 
 fn log(suite: &str) -> std::path::PathBuf {
@@ -105,8 +126,11 @@ fn check(suite: &str, command: &mut Command) -> Result<Tally> {
 /// Tests, by cargo's own runner: it is there on every machine, and runs the tests of a file in one process, which may
 /// share a platform.
 fn tests(suite: &str, args: &[&str]) -> Result<Tally> {
+    watched(suite, sh::cargo("test"), args)
+}
+
+fn watched(suite: &str, mut command: Command, args: &[&str]) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut command = sh::cargo("test");
     // A test says that it was skipped on its standard error, which the runner shows only when told to.
     command.args(["--no-fail-fast"]).args(args);
     if !args.contains(&"--doc") {

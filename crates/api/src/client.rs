@@ -1,6 +1,7 @@
 //! The API's client: one method for each operation. What goes wrong, here or there, is a
 //! [`Refusal`] that can be shown as it is.
 
+mod events;
 mod lines;
 mod upload;
 
@@ -241,7 +242,7 @@ impl Client {
         payload: Bytes,
     ) -> Result<InvokeAnswer, Refusal> {
         let mut path = path(Id::Invoke, &[tenant.as_str(), function.as_str()]);
-        let query = query::write(&InvokeQuery { alias: alias.map(str::to_owned) });
+        let query = query::write(&InvokeQuery { alias: alias.map(str::to_owned), mode: None });
         if !query.is_empty() {
             path = format!("{path}?{query}");
         }

@@ -2,8 +2,10 @@
 
 mod app;
 mod deploy;
+mod event;
 mod key;
 mod observe;
+mod queue;
 
 pub use app::{
     AliasAnswer, AppDetail, AppSummary, DeleteAnswer, FunctionSummary, RollbackAnswer, RollbackRequest,
@@ -12,7 +14,11 @@ pub use app::{
 pub use deploy::{
     DeployEvent, DeployFunction, DeployImage, DeployRequest, DeployedFunction, Deployment, RegistryLogin,
 };
+pub use event::{
+    EventCount, EventDetail, EventFilter, EventInfo, EventPage, EventState, EventStates, EventsQuery,
+};
 pub use key::{KeyInfo, NewKey};
 pub use observe::{
     Info, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums,
 };
+pub use queue::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};

@@ -17,6 +17,20 @@ pub struct InvokeQuery {
     /// An alias, a version's number, or `$LATEST`; `live` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
+    /// When it is answered: with the function's answer when left out, or, as `event`, with 202 once the call is on the
+    /// disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<InvokeMode>,
+}
+
+/// When an invocation is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InvokeMode {
+    /// With what the function answers.
+    Call,
+    /// Once it is on the disk, with its id; it runs later, and again if it fails.
+    Event,
 }
 
 /// The longest query that is read.
@@ -139,7 +153,7 @@ mod tests {
         assert_eq!(read::<LogsQuery>(""), Ok(LogsQuery::default()));
         let usage = UsageQuery { by: UsageBy::Hour, since: None, until: Some(Timestamp(9)) };
         assert_eq!(read::<UsageQuery>(&write(&usage)), Ok(usage));
-        let invoke = InvokeQuery { alias: Some("$LATEST".to_owned()) };
+        let invoke = InvokeQuery { alias: Some("$LATEST".to_owned()), mode: None };
         assert_eq!(write(&invoke), "alias=%24LATEST");
         assert_eq!(read::<InvokeQuery>("alias=$LATEST"), Ok(invoke));
     }

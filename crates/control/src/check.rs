@@ -1,5 +1,7 @@
 //! Whether a deployment may be made at all: everything that can be said from the request alone. Pure.
 
+mod triggers;
+
 use std::collections::BTreeSet;
 
 use rouse_api::{DeployFunction, DeployRequest};
@@ -120,12 +122,7 @@ fn function(function: &DeployFunction) -> Result<(), String> {
         EGRESS_MAX as u64,
     )?;
     within("the number of aliases", function.aliases.len() as u64, 0, ALIASES_MAX as u64)?;
-    if let Some(trigger) = function.triggers.first() {
-        return Err(format!(
-            "its trigger '{}' waits for what this platform does not offer yet",
-            trigger.name
-        ));
-    }
+    triggers::check(function)?;
     if let Some(alias) = function.aliases.iter().find(|alias| !alias_allowed(alias.as_str())) {
         return Err(format!("'{alias}' is a version's number, not an alias"));
     }

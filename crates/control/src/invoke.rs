@@ -6,16 +6,18 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use rouse_api::{
     COST_HEADER, OUTCOME_HEADER,
-    query::{self, InvokeQuery},
+    query::{self, InvokeMode, InvokeQuery},
     wire,
 };
 use rouse_types::{
     Code, FunctionName, LIVE, Outcome, Refusal, TenantId,
+    chain::CHAIN_HEADER,
+    event::{ASYNC_HEADER, IDEMPOTENCY_HEADER, ORDERING_HEADER},
     invocation::{BILLED_HEADER, ERROR_HEADER, ID_HEADER},
 };
 
@@ -72,7 +74,13 @@ impl Control {
         *onward.uri_mut() = path
             .parse()
             .map_err(|_| Refusal::new(Code::BadRequest, "the function or alias is not a name"))?;
-        for name in [header::CONTENT_TYPE, HeaderName::from_static("traceparent")] {
+        let later = asked.mode == Some(InvokeMode::Event);
+        if later {
+            onward.headers_mut().insert(ASYNC_HEADER, HeaderValue::from_static("true"));
+        }
+        for name in ["content-type", "traceparent", CHAIN_HEADER, IDEMPOTENCY_HEADER, ORDERING_HEADER]
+            .map(HeaderName::from_static)
+        {
             if let Some(value) = parts.headers.get(&name) {
                 onward.headers_mut().insert(name, value.clone());
             }
@@ -104,6 +112,14 @@ impl Control {
             told.extend(trailers.clone());
         }
         let bytes = collected.to_bytes();
+        if later && head.status == StatusCode::ACCEPTED {
+            let mut response = body::bytes("application/json", bytes);
+            *response.status_mut() = StatusCode::ACCEPTED;
+            if let Some(id) = told.get(ID_HEADER) {
+                response.headers_mut().insert(ID_HEADER, id.clone());
+            }
+            return Ok(response);
+        }
         let Some(outcome) = outcome(&told) else {
             return Err(refusal(&bytes, head.status));
         };

@@ -16,6 +16,7 @@ mod code;
 mod collect;
 mod control;
 mod deploy;
+mod events;
 mod handle;
 mod image;
 mod invoke;

@@ -19,6 +19,8 @@ use rouse_types::{AppName, InstanceInfo, TenantId};
 /// take longer, and a stuck one must not stop a deployment.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(1), head: Duration::from_secs(5), idle: Duration::from_secs(5) };
+/// For what may go through many events.
+const EVENTS_TIMEOUTS: Timeouts = Timeouts { head: Duration::from_secs(60), ..TIMEOUTS };
 /// For an invocation: the longest time-out of a function, and the wait for its turn and its start.
 const INVOKE_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(3_600 + 120), idle: Duration::from_secs(3_600 + 120), ..TIMEOUTS };
@@ -62,8 +64,12 @@ impl Peers {
 
     fn all(&self) -> Vec<(String, PathBuf)> {
         let mut found = self.gateways();
-        found.push(self.node());
+        found.extend([self.events(), self.node()]);
         found
+    }
+
+    fn events(&self) -> (String, PathBuf) {
+        ("events".to_owned(), self.run.join("events.sock"))
     }
 
     fn node(&self) -> (String, PathBuf) {
@@ -87,7 +93,12 @@ impl Peers {
         // The node first: a gateway that knows a version sends calls for it at once. What is gone the node knows
         // for a while longer, for calls that are on their way.
         let mut warnings: Vec<String> = tell(self.node()).await.into_iter().collect();
-        warnings.extend(join_all(self.gateways().into_iter().map(tell)).await.into_iter().flatten());
+        warnings.extend(
+            join_all(self.gateways().into_iter().chain([self.events()]).map(tell))
+                .await
+                .into_iter()
+                .flatten(),
+        );
         for warning in &warnings {
             tracing::warn!(%tenant, %app, warning, "a process may still answer with what was live before");
         }
@@ -161,6 +172,15 @@ impl Peers {
             }
         }
         None
+    }
+
+    /// Asks the process of events.
+    pub(crate) async fn ask_events<B>(&self, request: Request<B>) -> Result<Response<Answer>, wire::Error>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Box::pin(wire::exchange(&Address::Unix(self.events().1), request, EVENTS_TIMEOUTS)).await
     }
 
     /// Has a gateway run a function.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use rouse_types::{
     InvocationId, OutcomeHead, Refusal, Timing,
+    event::DELIVERY_HEADER,
     invocation::{BILLED_HEADER, ERROR_HEADER, ID_HEADER, INVOCATION_HEADER, LAMBDA_HEADER, OUTCOME_HEADER},
 };
 
@@ -17,7 +18,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Headers between two hops, not between ends (RFC 9110 §7.6.1), and those that only our own processes
 /// may say to each other.
-const NOT_FORWARDED: [HeaderName; 10] = [
+const NOT_FORWARDED: [HeaderName; 11] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -28,6 +29,7 @@ const NOT_FORWARDED: [HeaderName; 10] = [
     HeaderName::from_static(INVOCATION_HEADER),
     HeaderName::from_static(LAMBDA_HEADER),
     HeaderName::from_static(OUTCOME_HEADER),
+    HeaderName::from_static(DELIVERY_HEADER),
 ];
 
 /// Removes what must not go beyond this hop, also what `connection` names.

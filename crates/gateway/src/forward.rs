@@ -64,7 +64,7 @@ impl Node {
                 .pool_idle_timeout(Duration::from_secs(30))
                 // Only a request that never left is sent again: see `CONNECT_TIMEOUT`.
                 .retry_canceled_requests(false)
-                .build(Connector { socket: socket.clone() })
+                .build(Connector::new(socket.clone()))
         };
         Self { http1: client(false), http2: client(true), executor, connections }
     }
@@ -86,7 +86,7 @@ impl Node {
             version: version.number,
             source,
             received: arrived.at,
-            attempt: 1,
+            attempt: arrived.attempt,
             caller: arrived.caller,
             peer: arrived.peer,
             lambda: arrived.lambda.clone(),
@@ -224,11 +224,17 @@ impl HttpBody for NodeBody {
 
 /// Connects to the node's socket, whatever the URI says.
 #[derive(Debug, Clone)]
-struct Connector {
+pub(crate) struct Connector {
     socket: PathBuf,
 }
 
-struct Connected_(TokioIo<UnixStream>);
+impl Connector {
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+}
+
+pub(crate) struct Connected_(TokioIo<UnixStream>);
 
 impl Connection for Connected_ {
     fn connected(&self) -> Connected {

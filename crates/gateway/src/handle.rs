@@ -23,6 +23,7 @@ use crate::{
     Config, Error,
     admit::Admission,
     answer,
+    asynchronous::{self, Events},
     body::{Body, RequestBody},
     components::Components,
     counters::Counters,
@@ -44,6 +45,7 @@ pub(crate) struct Gateway {
     pub(crate) admission: Admission,
     pub(crate) components: Components,
     pub(crate) node: Node,
+    pub(crate) events: Events,
     pub(crate) journals: Arc<Journals>,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: TaskTracker,
@@ -65,6 +67,26 @@ where
     }
 }
 
+/// Where a call comes from, as far as it is not told by its request.
+pub(crate) struct Origin {
+    pub(crate) id: InvocationId,
+    pub(crate) attempt: u32,
+    pub(crate) source: Source,
+    pub(crate) peer: Option<IpAddr>,
+    /// The span of whoever sent the event that the call delivers.
+    pub(crate) caller: Option<TraceContext>,
+    /// Whether it may be put off to later, as its caller may ask.
+    pub(crate) defers: bool,
+    pub(crate) started: Instant,
+}
+
+impl Origin {
+    /// A call that someone waits for.
+    pub(crate) fn call(source: Source, peer: Option<IpAddr>, started: Instant) -> Self {
+        Self { id: InvocationId::new(), attempt: 1, source, peer, caller: None, defers: true, started }
+    }
+}
+
 impl Gateway {
     pub(crate) fn new(config: Config, stop: CancellationToken) -> Result<Arc<Self>, Error> {
         let engine =
@@ -79,6 +101,7 @@ impl Gateway {
             components: Components::new(engine, &config.state),
             // Connections to the node idle for a while; the end of the gateway does not wait for that.
             node: Node::new(run.join("node.sock"), Executor(TaskTracker::new()), metrics.connections.clone()),
+            events: Events::new(run.join("events.sock"), Executor(TaskTracker::new())),
             journals: Journals::open(&config.state, &writer, config.metering)?,
             metrics,
             tasks,
@@ -104,7 +127,7 @@ impl Gateway {
             self.metrics.refused(refusal.code);
             return answer::refuse(InvocationId::new(), &refusal, None);
         };
-        self.invoke(request, &target, Source::Http, Some(peer), started).await
+        self.invoke(request, &target, Origin::call(Source::Http, Some(peer), started)).await
     }
 
     /// Answers a request to a known target. Every step that refuses says why; nothing before `run` costs.
@@ -112,11 +135,9 @@ impl Gateway {
         self: &Arc<Self>,
         request: Request<Incoming>,
         target: &Target<'_>,
-        source: Source,
-        peer: Option<IpAddr>,
-        started: Instant,
+        origin: Origin,
     ) -> Response<Body> {
-        let id = InvocationId::new();
+        let Origin { id, attempt, source, peer, caller: sender, defers, started } = origin;
         let refuse = |refusal: Refusal| {
             self.metrics.refused(refusal.code);
             answer::refuse(id, &refusal, None)
@@ -134,15 +155,20 @@ impl Gateway {
         }
         let arrived = Arrived {
             id,
+            attempt,
             at: self.config.clock.now(),
             started,
             peer,
-            caller: caller(request.headers()),
+            caller: sender.or_else(|| caller(request.headers())),
             lambda: (source == Source::Invoke).then(|| lambda(request.headers())).flatten(),
             path: path_and_query(target.path, request.uri().query()),
         };
         let (parts, body) = request.into_parts();
         let (body, bytes_in) = RequestBody::new(body, bytes_max);
+        if defers && asynchronous::asked(&parts.headers) {
+            let request = Request::from_parts(parts, body);
+            return self.events.accept(&picked, target.alias, &arrived, source, request, &bytes_in).await;
+        }
         match picked.version.contract {
             Contract::Component => {
                 run::run(self, picked, arrived, Request::from_parts(parts, body), bytes_in).await

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
 //! | `POST /invoke/<tenant>/<function>?alias=…` | the function's answer to the payload |
+//! | any, with the header `x-rouse-delivery` | the function's answer to the request, which delivers an event |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: component instances live for a call only |
 
@@ -12,10 +13,15 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
-use rouse_types::{AppName, Code, InvocationId, Refusal, Source, TenantId};
+use rouse_types::{AppName, Code, Delivery, InvocationId, Refusal, Source, TenantId, event::DELIVERY_HEADER};
 use tokio::net::UnixListener;
 
-use crate::{Config, Error, answer, body::Body, handle::Gateway, route::Target};
+use crate::{
+    Config, Error, answer,
+    body::Body,
+    handle::{Gateway, Origin},
+    route::Target,
+};
 
 /// Makes the gateway's socket. One that a killed predecessor left is replaced.
 pub(crate) fn bind(config: &Config) -> Result<UnixListener, Error> {
@@ -32,6 +38,10 @@ pub(crate) fn bind(config: &Config) -> Result<UnixListener, Error> {
 /// Answers one request of another of our processes.
 pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>) -> Response<Body> {
     let started = Instant::now();
+    if let Some(delivery) = request.headers().get(DELIVERY_HEADER) {
+        let delivery = serde_json::from_slice::<Delivery>(delivery.as_bytes());
+        return deliver(&gateway, delivery, request, started).await;
+    }
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match (request.method(), parts.as_slice()) {
@@ -40,7 +50,7 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
             let alias = alias(request.uri()).map(str::to_owned);
             *request.uri_mut() = Uri::from_static("/");
             let target = Target { tenant, function, alias: alias.as_deref(), path: "/" };
-            gateway.invoke(request, &target, Source::Invoke, None, started).await
+            gateway.invoke(request, &target, Origin::call(Source::Invoke, None, started)).await
         }
         (&Method::GET, ["metrics"]) => {
             let text = gateway.metrics.text(gateway.table.len(), gateway.journals.lost());
@@ -53,6 +63,29 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
             None,
         ),
     }
+}
+
+/// Has a function handle an event: the request is what the code sees, the target stands in the header.
+async fn deliver(
+    gateway: &Arc<Gateway>,
+    delivery: Result<Delivery, serde_json::Error>,
+    request: Request<Incoming>,
+    started: Instant,
+) -> Response<Body> {
+    let delivery = match delivery {
+        Ok(delivery) => delivery,
+        Err(error) => {
+            let refusal = Refusal::new(Code::BadRequest, format!("the header {DELIVERY_HEADER}: {error}"));
+            return answer::refuse(InvocationId::new(), &refusal, None);
+        }
+    };
+    let Delivery { id, tenant, function, alias, attempt, source, caller, peer } = delivery;
+    let path = request.uri().path().to_owned();
+    let (tenant, function) = (tenant.as_str(), function.as_str());
+    let target = Target { tenant, function, alias: alias.as_deref(), path: &path };
+    gateway
+        .invoke(request, &target, Origin { id, attempt, source, peer, caller, defers: false, started })
+        .await
 }
 
 fn alias(uri: &Uri) -> Option<&str> {

@@ -13,6 +13,7 @@
 
 mod admit;
 mod answer;
+mod asynchronous;
 mod body;
 mod components;
 mod counters;

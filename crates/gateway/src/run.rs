@@ -28,6 +28,8 @@ use crate::{
 /// One invocation as far as the gateway knows it before it runs.
 pub(crate) struct Arrived {
     pub(crate) id: InvocationId,
+    /// 1 for the first.
+    pub(crate) attempt: u32,
     pub(crate) at: Timestamp,
     pub(crate) started: Instant,
     pub(crate) peer: Option<IpAddr>,

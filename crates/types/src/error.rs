@@ -62,6 +62,11 @@ codes! {
     StartFailed = "start-failed", 502;
     /// The process that runs this kind of function is not there at the moment.
     NodeUnavailable = "node-unavailable", 503;
+    // Events.
+    /// The process that keeps events is not there at the moment: the event was not accepted.
+    EventsUnavailable = "events-unavailable", 503;
+    /// There is no such event, or it has ended well.
+    EventNotFound = "event-not-found", 404;
     // Control.
     /// The manifest has errors.
     ManifestInvalid = "manifest-invalid", 400;

@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// One attempt to run a function. A UUID of version 7 (RFC 9562), so ids sort by the time they were
-/// made, and AWS clients, which expect a UUID, take them as request ids.
+/// One call of a function; the attempts of an event share it. A UUID of version 7 (RFC 9562), so ids sort by the
+/// time they were made, and AWS clients, which expect a UUID, take them as request ids.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct InvocationId(uuid::Uuid);

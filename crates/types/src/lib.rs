@@ -5,9 +5,11 @@
 
 pub mod access_key;
 pub mod app;
+pub mod chain;
 pub mod clock;
 pub mod egress;
 pub mod error;
+pub mod event;
 pub mod function;
 pub mod id;
 pub mod image;
@@ -24,9 +26,11 @@ pub mod usage;
 
 pub use access_key::{AccessKey, AccessKeys};
 pub use app::{Alias, AliasWeight, AppSnapshot, FunctionRoute, LIVE};
+pub use chain::Chain;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use egress::{Destination, Egress};
 pub use error::{Code, Refusal};
+pub use event::{Delivery, Event, EventCall};
 pub use function::{
     Contract, FunctionVersion, HttpSettings, Isolation, LambdaName, Protocol, Runtime, Scaling, Signature,
 };

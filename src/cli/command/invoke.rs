@@ -6,7 +6,10 @@ use std::{io::Read as _, process::ExitCode, time::Duration};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use rouse_api::{Client, LogsQuery, client::InvokeAnswer};
-use rouse_types::{LogLine, Outcome};
+use rouse_types::{
+    LogLine, Outcome,
+    event::{IDEMPOTENCY_HEADER, ORDERING_HEADER},
+};
 use serde_json::{Value, json};
 
 use crate::cli::{
@@ -28,6 +31,9 @@ const LOG_PAUSE: Duration = Duration::from_millis(40);
 pub(crate) async fn run(global: &Global, args: &InvokeArgs) -> anyhow::Result<ExitCode> {
     let payload = payload(args.payload.as_deref())?;
     let client = client(global)?;
+    if args.later {
+        return later(global, args, &client, payload).await;
+    }
     let answer = client
         .invoke(&global.tenant, &args.function, args.alias.as_deref(), &args.content_type, payload)
         .await?;
@@ -40,7 +46,33 @@ pub(crate) async fn run(global: &Global, args: &InvokeArgs) -> anyhow::Result<Ex
     Ok(if answer.outcome == Outcome::Ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn payload(argument: Option<&str>) -> anyhow::Result<Bytes> {
+/// Has the function run later: tells the event's id.
+async fn later(
+    global: &Global,
+    args: &InvokeArgs,
+    client: &Client,
+    payload: Bytes,
+) -> anyhow::Result<ExitCode> {
+    let keys = [(IDEMPOTENCY_HEADER, &args.idempotency_key), (ORDERING_HEADER, &args.ordering_key)];
+    let keys: Vec<_> = keys.iter().filter_map(|(name, key)| Some((*name, key.as_deref()?))).collect();
+    let alias = args.alias.as_deref();
+    let accepted = client
+        .invoke_later(&global.tenant, &args.function, alias, &args.content_type, &keys, payload)
+        .await?;
+    if global.json {
+        out::json(&accepted)?;
+    } else {
+        out::text(&format!("{}\n", accepted.id))?;
+        out::note(if accepted.duplicate {
+            "accepted before, with the same key"
+        } else {
+            "accepted; `rouse events list` shows it until it has ended well"
+        });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn payload(argument: Option<&str>) -> anyhow::Result<Bytes> {
     let limited = |reader: &mut dyn std::io::Read| -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         reader.take(PAYLOAD_BYTES_MAX + 1).read_to_end(&mut bytes)?;

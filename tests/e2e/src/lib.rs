@@ -10,6 +10,7 @@ mod call;
 mod load;
 mod platform;
 mod processes;
+mod seen;
 mod tools;
 
 pub use app::{App, example, fixture, folder};
@@ -18,6 +19,7 @@ pub use load::Load;
 pub use platform::{Cli, Platform, free_address, program, python, state_folder};
 pub use processes::{Process, alive, descendants, kill};
 pub use rustix::process::Signal;
+pub use seen::Seen;
 
 /// Says that a test was skipped, and why: in the form that the summary of `cargo xtask test` collects.
 pub fn skipped(test: &str, reason: &str) {

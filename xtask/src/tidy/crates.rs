@@ -9,6 +9,7 @@ const TIERS: [&[&str]; 5] = [
         "rouse-sandbox",
         "rouse-image",
         "rouse-scheduler",
+        "rouse-triggers",
         "rouse-api",
         "rouse-manifest",
         "rouse-wasm",
@@ -16,7 +17,7 @@ const TIERS: [&[&str]; 5] = [
     &["rouse-contract"],
     &[
         "rouse-gateway",
-        "rouse-triggers",
+        "rouse-events",
         "rouse-node",
         "rouse-metering",
         "rouse-control",

@@ -6,9 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
-    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployRequest, FunctionSummary, Info,
-    KeyInfo, LogsQuery, NewKey, RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
-    query::InvokeQuery,
+    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
+    EventFilter, EventPage, EventsQuery, FunctionSummary, Info, KeyInfo, LogsQuery, NewKey, QueueSummary,
+    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage, UsageQuery,
+    UsageReport, VersionInfo, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -150,6 +151,82 @@ pub static ALL: &[Operation] = &[
         "Deletes an access key: what it signs is refused at once.",
     )
     .response(Body::Json(of::<KeyInfo>)),
+    operation(
+        Id::ListEvents,
+        Method::GET,
+        "/v1/tenants/{tenant}/events",
+        "Lists events that wait, run or were given up. Those that ended well are not kept.",
+    )
+    .query(of::<EventsQuery>)
+    .response(Body::Json(of::<EventPage>)),
+    operation(
+        Id::GetEvent,
+        Method::GET,
+        "/v1/tenants/{tenant}/events/{event}",
+        "Shows an event with its body.",
+    )
+    .response(Body::Json(of::<EventDetail>)),
+    operation(
+        Id::CancelEvent,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/events/{event}",
+        "Cancels an event that waits or runs: an attempt that is under way is broken off.",
+    )
+    .response(Body::Json(of::<EventCount>)),
+    operation(
+        Id::RedriveEvents,
+        Method::POST,
+        "/v1/tenants/{tenant}/events/redrive",
+        "Has events that were given up tried again, with all of their attempts.",
+    )
+    .request(Body::Json(of::<EventFilter>))
+    .response(Body::Json(of::<EventCount>)),
+    operation(
+        Id::PurgeEvents,
+        Method::POST,
+        "/v1/tenants/{tenant}/events/purge",
+        "Deletes events that wait or were given up, for good.",
+    )
+    .request(Body::Json(of::<EventFilter>))
+    .response(Body::Json(of::<EventCount>)),
+    operation(
+        Id::ListQueues,
+        Method::GET,
+        "/v1/tenants/{tenant}/queues",
+        "Lists the queues that have messages. A queue is there when something is sent to it.",
+    )
+    .response(Body::Json(of::<Vec<QueueSummary>>)),
+    operation(
+        Id::SendMessage,
+        Method::POST,
+        "/v1/tenants/{tenant}/queues/{queue}/messages",
+        "Sends a message: the body. Answered once it is on the disk.",
+    )
+    .query(of::<SendQuery>)
+    .request(Body::Bytes)
+    .response(Body::Json(of::<SentMessage>)),
+    operation(
+        Id::ReceiveMessages,
+        Method::POST,
+        "/v1/tenants/{tenant}/queues/{queue}/receive",
+        "Receives messages that are there. Each comes back after 30 seconds unless it is deleted by its receipt.",
+    )
+    .query(of::<ReceiveQuery>)
+    .response(Body::Json(of::<Vec<ReceivedMessage>>)),
+    operation(
+        Id::DeleteMessage,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/queues/{queue}/messages/{receipt}",
+        "Deletes a message that was received, by its receipt.",
+    )
+    .response(Body::Json(of::<EventCount>)),
+    operation(
+        Id::PurgeQueue,
+        Method::POST,
+        "/v1/tenants/{tenant}/queues/{queue}/purge",
+        "Deletes the messages of a queue that wait, and its dead ones.",
+    )
+    .response(Body::Json(of::<EventCount>)),
     operation(
         Id::Logs,
         Method::GET,

@@ -1,0 +1,45 @@
+//! Whether the triggers of a function can be put in force here.
+
+use std::collections::BTreeSet;
+
+use rouse_api::DeployFunction;
+use rouse_triggers::schedule::Schedule;
+use rouse_types::{
+    Timestamp, Trigger,
+    trigger::{On, TRIGGERS_MAX, is_resource_name},
+};
+
+/// Checks all of them.
+pub(super) fn check(function: &DeployFunction) -> Result<(), String> {
+    let count = function.triggers.len();
+    if count > TRIGGERS_MAX {
+        return Err(format!("it has {count} triggers; at most {TRIGGERS_MAX} are allowed"));
+    }
+    let mut names = BTreeSet::new();
+    for trigger in &function.triggers {
+        let name = &trigger.name;
+        if !is_resource_name(name) || !names.insert(name) {
+            return Err(format!("'{name}' is no name for a trigger, or is there twice"));
+        }
+        one(trigger).map_err(|what| format!("its trigger '{name}': {what}"))?;
+    }
+    Ok(())
+}
+
+fn one(trigger: &Trigger) -> Result<(), String> {
+    match &trigger.on {
+        On::Schedule(schedule) => {
+            // The time of the deployment changes nothing of whether it is one.
+            Schedule::of(schedule, Timestamp::default()).map_err(|error| error.to_string())?;
+            match &trigger.filter {
+                Some(_) => Err("a schedule has nothing to filter".to_owned()),
+                None => Ok(()),
+            }
+        }
+        On::Queue(_) => match &trigger.filter {
+            Some(_) => Err("messages of a queue are not filtered".to_owned()),
+            None => Ok(()),
+        },
+        on => Err(format!("this platform does not offer triggers of the kind {} yet", on.kind())),
+    }
+}

@@ -1,0 +1,282 @@
+//! One attempt to deliver one event, and what becomes of it.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt as _;
+use rouse_api::wire::{self, Answer};
+use rouse_store::queues::{End, Lease, Leased, NewMessage};
+use rouse_triggers::retry::{self, Failure, History, Next, Reason};
+use rouse_types::{
+    Delivery, Event, EventCall, EventSettings, Refusal, Source, Timestamp,
+    chain::CHAIN_HEADER,
+    event::{ATTEMPT_HEADER, DELIVERY_HEADER, IDEMPOTENCY_HEADER},
+    invocation::ERROR_HEADER,
+    trigger::CHAIN_MAX,
+};
+
+use crate::{
+    consumer::{Felt, VISIBILITY},
+    decide::{self, Verdict},
+    dispatch::Events,
+    record::{self, Told},
+};
+
+/// The least pause when the function had no chance.
+pub(crate) const PUT_OFF_MIN: Duration = Duration::from_millis(50);
+/// What is kept of an answer, for the record that goes to a target.
+const ANSWER_BYTES_KEPT: usize = 256 << 10;
+/// The longest answer that is read: what is longer is broken off, for nobody hears it.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The pause before an end that could not be written is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often: what is not written then is delivered again when its lease runs out.
+const STORE_TRIES: u32 = 30;
+
+/// What a function answered, as far as it is kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reply {
+    /// Whether code ran at all.
+    pub(crate) ran: bool,
+    pub(crate) body: Bytes,
+}
+
+/// Delivers a leased event, and ends its lease as it went.
+pub(crate) async fn run(events: &Arc<Events>, message: Leased) -> Felt {
+    let Leased { lease, head, payload, enqueued, .. } = message;
+    let event: Event = match serde_json::from_slice(&head) {
+        Ok(event) => event,
+        Err(error) => {
+            let reason = format!("the event cannot be read by this release: {error}");
+            end(events, lease, End::Dead { reason }, Vec::new()).await;
+            return Felt::Room;
+        }
+    };
+    let version = events.table.version(&event.tenant, &event.function, event.alias.as_deref());
+    let settings = version.map_or_else(EventSettings::default, |version| version.events.clone());
+    let age = || events.config.clock.now().since(enqueued);
+    let mut reply = Reply::default();
+    let verdict = if event.chain.loops(&event.function) {
+        let reason = format!("a loop: its chain of events has passed '{}' {CHAIN_MAX} times", event.function);
+        tracing::warn!(tenant = %event.tenant, function = %event.function, chain = %event.chain, "a loop was stopped");
+        Verdict::failed(Failure::Permanent, reason)
+    } else if age() > Duration::from_millis(settings.age_max_ms) {
+        let reason = format!("it waited longer than its {} s", settings.age_max_ms / 1_000);
+        Verdict::failed(Failure::Throttled, reason)
+    } else {
+        match attempt(events, &event, &[lease], lease.attempt, payload.clone().into()).await {
+            Some((verdict, told)) => {
+                reply = told;
+                verdict
+            }
+            // Cancelled: whoever did that has removed the message.
+            None => return Felt::Room,
+        }
+    };
+    let (felt, how, then) = judge(
+        events,
+        &event,
+        lease,
+        enqueued,
+        verdict,
+        |given_up| {
+            let told =
+                Told { event: &event, payload: &payload, reply: &reply, attempts: lease.attempt, given_up };
+            let target = if given_up.is_some() { &settings.on_failure } else { &settings.on_success };
+            record::message(target.as_ref(), told, events.config.clock.now())
+        },
+        &settings,
+    );
+    end(events, lease, how, then.into_iter().collect()).await;
+    felt
+}
+
+/// What becomes of an event, and what its target is told.
+fn judge(
+    events: &Events,
+    event: &Event,
+    lease: Lease,
+    enqueued: Timestamp,
+    verdict: Verdict,
+    tell: impl FnOnce(Option<Reason>) -> Option<(String, NewMessage)>,
+    settings: &EventSettings,
+) -> (Felt, End, Option<(String, NewMessage)>) {
+    let Verdict::Failed { failure, reason, retry_after } = verdict else {
+        events.metrics.attempt("done");
+        return (Felt::Room, End::Done, tell(None));
+    };
+    let felt =
+        if failure.is_counted() || failure == Failure::Permanent { Felt::Room } else { Felt::Throttled };
+    let put_off = lease.number.saturating_sub(u64::from(lease.attempt));
+    let history = History {
+        accepted: enqueued,
+        attempts: lease.attempt.saturating_sub(1),
+        put_off: u32::try_from(put_off).unwrap_or(u32::MAX - 1),
+    };
+    let now = events.config.clock.now();
+    let chance = decide::chance(event.id, lease.number);
+    match retry::next(&decide::policy(settings), history, failure, retry_after, now, chance) {
+        Next::Again { at, .. } => {
+            let delay = at.since(now);
+            if failure.is_counted() {
+                events.metrics.attempt("retried");
+                (felt, End::Failed { delay, reason }, None)
+            } else {
+                events.metrics.attempt("put-off");
+                // Not at once: what has no room now has none in the next millisecond.
+                (felt, End::Released { delay: delay.max(PUT_OFF_MIN) }, None)
+            }
+        }
+        Next::GiveUp(why, _) => {
+            let Event { id, tenant, function, .. } = event;
+            tracing::warn!(%tenant, %function, %id, reason, "an event was given up");
+            events.metrics.attempt("dead");
+            let reason = if why == Reason::Age { format!("too old: {reason}") } else { reason };
+            (felt, End::Dead { reason }, tell(Some(why)))
+        }
+    }
+}
+
+/// Ends a lease. A store that is full or busy is asked again: the call was made, and should not be made twice.
+pub(crate) async fn end(events: &Arc<Events>, lease: Lease, how: End, then: Vec<(String, NewMessage)>) {
+    for _ in 0..STORE_TRIES {
+        match events.queues.end(lease, how.clone(), then.clone()).await {
+            Ok(_) => {
+                then.iter().for_each(|(queue, _)| events.poke(queue));
+                return;
+            }
+            Err(error @ rouse_store::Error::TooDeep { .. }) => {
+                tracing::warn!(%error, "the outcome of an event was not sent on");
+                if events.queues.end(lease, how.clone(), Vec::new()).await.is_ok() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the end of a delivery cannot be written"
+                );
+            }
+        }
+        tokio::time::sleep(STORE_PAUSE).await;
+    }
+}
+
+/// Makes the call, and holds on to the message meanwhile. Nothing if it was cancelled.
+pub(crate) async fn attempt(
+    events: &Arc<Events>,
+    event: &Event,
+    leases: &[Lease],
+    attempt: u32,
+    body: Bytes,
+) -> Option<(Verdict, Reply)> {
+    let request = match request(event, attempt, body) {
+        Ok(request) => request,
+        Err(error) => {
+            let reason = format!("the event is no HTTP request: {error}");
+            return Some((Verdict::failed(Failure::Permanent, reason), Reply::default()));
+        }
+    };
+    let running = events.begin(event.id);
+    let mut call = pin!(events.gateways.call(&request, read));
+    let answered = loop {
+        tokio::select! {
+            answered = &mut call => break answered,
+            () = running.cancelled.cancelled() => return None,
+            () = tokio::time::sleep(VISIBILITY / 3) => if !hold(events, leases).await {
+                // Someone else has it, or it was cancelled: to go on would be to run it twice.
+                return None;
+            },
+        }
+    };
+    Some(match answered {
+        Ok((verdict, reply)) => (verdict, reply),
+        Err(error @ wire::Error::Connect { .. }) => {
+            (Verdict::failed(Failure::Platform, error.to_string()), Reply::default())
+        }
+        // It may have run, so it counts: what kills a gateway must not do so for ever.
+        Err(error) => {
+            let reason = format!("the call broke off: {error}");
+            (Verdict::failed(Failure::Function, reason), Reply::default())
+        }
+    })
+}
+
+/// Holds on to messages while a call runs. Tells whether any of them is still ours.
+async fn hold(events: &Events, leases: &[Lease]) -> bool {
+    let mut held = false;
+    for lease in leases {
+        held |= events.queues.extend(*lease, VISIBILITY).await.unwrap_or_else(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "a lease was not extended");
+            true
+        });
+    }
+    held
+}
+
+/// The request that has a gateway make the call.
+fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, http::Error> {
+    let mut delivery = Delivery {
+        id: event.id,
+        tenant: event.tenant.clone(),
+        function: event.function.clone(),
+        alias: event.alias.clone(),
+        attempt,
+        source: Source::Invoke,
+        caller: event.caller,
+        peer: None,
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    match &event.call {
+        EventCall::Invoke { content_type } => {
+            let content_type = content_type.as_deref().unwrap_or("application/json");
+            request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::try_from(content_type)?);
+        }
+        EventCall::Http { method, path, headers, peer } => {
+            (delivery.source, delivery.peer) = (Source::Http, *peer);
+            *request.method_mut() = Method::from_bytes(method.as_bytes())?;
+            *request.uri_mut() = path.parse::<http::uri::PathAndQuery>().map(http::Uri::from)?;
+            for (name, value) in headers {
+                // A character for each byte: see `EventCall::Http`.
+                let bytes: Vec<u8> = value.chars().filter_map(|c| u8::try_from(u32::from(c)).ok()).collect();
+                let (name, value) = (HeaderName::try_from(name)?, HeaderValue::from_bytes(&bytes)?);
+                request.headers_mut().append(name, value);
+            }
+        }
+    }
+    let chain = event.chain.clone().then(&event.function);
+    let headers = request.headers_mut();
+    headers.insert(CHAIN_HEADER, HeaderValue::try_from(chain.to_string())?);
+    headers.insert(ATTEMPT_HEADER, HeaderValue::from(attempt));
+    if let Some(key) = &event.idempotency_key {
+        headers.insert(IDEMPOTENCY_HEADER, HeaderValue::try_from(key)?);
+    }
+    let delivery = serde_json::to_string(&delivery).unwrap_or_default();
+    headers.insert(DELIVERY_HEADER, HeaderValue::try_from(delivery)?);
+    // Without it a server may leave trailers out (RFC 9110 §6.5.1), and hyper does.
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    Ok(request)
+}
+
+/// Reads an answer to its end: only then it is known whether the function did well.
+async fn read(answer: Response<Answer>) -> Result<(Verdict, Reply), wire::Error> {
+    let (head, mut body) = answer.into_parts();
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let retry_after = text("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let (mut kept, mut bytes) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        bytes += data.len();
+        if bytes > ANSWER_BYTES_MAX {
+            break;
+        }
+        kept.extend_from_slice(&data[..data.len().min(ANSWER_BYTES_KEPT - kept.len())]);
+    }
+    let error = text(ERROR_HEADER).map(str::to_owned);
+    let refusal = error.as_ref().and_then(|_| serde_json::from_slice::<Refusal>(&kept).ok());
+    let message = refusal.map(|refusal| refusal.message).unwrap_or_default();
+    let verdict = decide::verdict(head.status, error.as_deref(), &message, retry_after);
+    Ok((verdict, Reply { ran: true, body: kept.freeze() }))
+}

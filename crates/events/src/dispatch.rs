@@ -1,0 +1,168 @@
+//! All that the process of events holds, and who drains which queue.
+//!
+//! A queue has a consumer while it has messages, and none otherwise. Whoever sends a message pokes its queue: that
+//! wakes the consumer, or makes one.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rouse_store::{Queues, queues::NewMessage};
+use rouse_types::InvocationId;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{Config, batch, consumer, gateways::Gateways, metrics::Metrics, queue, table::Table};
+
+/// Deliveries of all functions at once: each holds an event of some MiB at most, and a connection.
+const DELIVERIES_MAX: usize = 256;
+/// Queues of one page, at the start.
+const PAGE: usize = 1_000;
+
+/// The process' state, shared by all that it does.
+#[derive(Debug)]
+pub(crate) struct Events {
+    pub(crate) config: Config,
+    pub(crate) queues: Queues,
+    pub(crate) table: Table,
+    pub(crate) gateways: Gateways,
+    pub(crate) metrics: Metrics,
+    /// Places for deliveries.
+    pub(crate) places: Arc<Semaphore>,
+    /// Consumers and their deliveries.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// Told when what is live has changed.
+    pub(crate) changed: Notify,
+    consumers: Mutex<HashMap<String, Arc<Poke>>>,
+    /// Deliveries under way, each with what cancels it.
+    running: Mutex<HashMap<InvocationId, CancellationToken>>,
+}
+
+/// Wakes a consumer. A poke that comes while it is busy is kept for it.
+#[derive(Debug, Default)]
+pub(crate) struct Poke(pub(crate) Notify);
+
+/// A delivery under way, as long as this is held.
+pub(crate) struct Running<'a> {
+    events: &'a Events,
+    id: InvocationId,
+    pub(crate) cancelled: CancellationToken,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.events.running().remove(&self.id);
+        self.events.metrics.running.dec();
+    }
+}
+
+impl Events {
+    pub(crate) fn new(config: Config, queues: Queues, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            table: Table::new(&config.state),
+            gateways: Gateways::new(&config.state, config.gateways),
+            metrics: Metrics::new(),
+            places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
+            tasks: TaskTracker::new(),
+            stop,
+            changed: Notify::new(),
+            consumers: Mutex::default(),
+            running: Mutex::default(),
+            config,
+            queues,
+        })
+    }
+
+    fn consumers(&self) -> MutexGuard<'_, HashMap<String, Arc<Poke>>> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<InvocationId, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a consumer for each queue that has messages, of those with a prefix.
+    pub(crate) async fn resume(self: &Arc<Self>, prefix: &str) -> Result<(), rouse_store::Error> {
+        let mut after = None;
+        loop {
+            let page = self.queues.queues(prefix, after.as_deref(), PAGE).await?;
+            for info in page.iter().filter(|info| info.messages > 0) {
+                self.poke(&info.queue);
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = Some(last.queue.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Tells that a queue has something to do.
+    pub(crate) fn poke(self: &Arc<Self>, queue: &str) {
+        let of_people = queue.starts_with(queue::NAMED);
+        if self.stop.is_cancelled() || (of_people && !batch::is_drained(self, queue)) {
+            return;
+        }
+        let mut consumers = self.consumers();
+        if let Some(consumer) = consumers.get(queue) {
+            consumer.0.notify_one();
+            return;
+        }
+        let poke = Arc::new(Poke::default());
+        consumers.insert(queue.to_owned(), Arc::clone(&poke));
+        self.metrics.consumers.inc();
+        let (events, queue) = (Arc::clone(self), queue.to_owned());
+        if of_people {
+            self.tasks.spawn(batch::run(events, queue, poke));
+        } else {
+            self.tasks.spawn(consumer::run(events, queue, poke));
+        }
+    }
+
+    /// Ends a consumer that found nothing, unless it was poked in the meantime.
+    pub(crate) fn retire(&self, queue: &str, poke: &Poke) -> bool {
+        let mut consumers = self.consumers();
+        // Under the lock, so whoever pokes later finds no consumer, and makes one.
+        let poked = std::pin::pin!(poke.0.notified()).enable();
+        if !poked {
+            consumers.remove(queue);
+            self.metrics.consumers.dec();
+        }
+        !poked
+    }
+
+    /// Notes a delivery, so that it can be cancelled.
+    pub(crate) fn begin(&self, id: InvocationId) -> Running<'_> {
+        let cancelled = CancellationToken::new();
+        self.running().insert(id, cancelled.clone());
+        self.metrics.running.inc();
+        Running { events: self, id, cancelled }
+    }
+
+    /// Breaks off the delivery of an event, if one is under way.
+    pub(crate) fn break_off(&self, id: InvocationId) {
+        if let Some(cancelled) = self.running().get(&id) {
+            cancelled.cancel();
+        }
+    }
+
+    /// Sends messages and pokes their queues.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        messages: Vec<(String, NewMessage)>,
+    ) -> Result<Vec<rouse_store::queues::Enqueued>, rouse_store::Error> {
+        let queues: Vec<String> = messages.iter().map(|(queue, _)| queue.clone()).collect();
+        let sent = self.queues.send(messages).await?;
+        queues.iter().for_each(|queue| self.poke(queue));
+        Ok(sent)
+    }
+
+    /// Waits for what is under way at the end, within bounds.
+    pub(crate) async fn drain(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(self.config.drain, self.tasks.wait()).await.is_err() {
+            tracing::warn!("deliveries were cut off at the end; the next start makes them again");
+        }
+    }
+}

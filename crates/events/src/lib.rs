@@ -1,0 +1,101 @@
+//! Events: what was accepted is kept here until its function has handled it, or it is among the dead letters.
+//!
+//! ```text
+//!  gateway ─▶ server ─▶ accept ─▶ queue (on the disk) ─▶ 202
+//!                                   │ poke
+//!                                   ▼
+//!             dispatch ─▶ consumer, one for each queue that has messages
+//!                           └─▶ deliver ─▶ gateways ─▶ the function
+//!                                 └─▶ decide (pure) ─▶ done · again later · dead letter ─▶ targets
+//! ```
+//!
+//! Beside it, `schedules` sends events to the same queues when their time has come.
+//!
+//! Invariant: an event is answered for only once it is on the disk, and leaves it only as handled, cancelled, or a
+//! dead letter. A queue without messages has no task and no timer.
+
+mod accept;
+mod batch;
+mod consumer;
+mod decide;
+mod deliver;
+mod dispatch;
+mod gateways;
+mod manage;
+mod messages;
+mod metrics;
+mod queue;
+mod record;
+mod schedules;
+mod server;
+mod shape;
+mod table;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use rouse_store::{Queues, Records, queues::DEDUPLICATION_WINDOW_DEFAULT};
+use rouse_types::Clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::Events;
+
+/// What the process of events is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The state folder.
+    pub state: PathBuf,
+    /// How many gateways there are.
+    pub gateways: usize,
+    /// How long deliveries under way may go on after the order to stop.
+    pub drain: Duration,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why the process of events could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system said no.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The queues cannot be opened.
+    #[error("cannot open the queues")]
+    Store(#[from] rouse_store::Error),
+}
+
+impl Error {
+    fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { action, source }
+    }
+}
+
+/// Serves until `stop`, then lets deliveries under way end. What does not is delivered again at the next start.
+///
+/// # Errors
+/// What keeps it from starting; nothing after that.
+pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let folder = config.state.join("events");
+    let path = folder.join("queues.db");
+    let records = Records::open(&folder.join("records.db"))?;
+    let queues = Queues::open(&path, Arc::clone(&config.clock), DEDUPLICATION_WINDOW_DEFAULT)?;
+    // Whoever had leased what is leased is dead: this process alone delivers.
+    let reclaimed = queues.reclaim(queue::FUNCTIONS).await?;
+    if reclaimed > 0 {
+        tracing::info!(reclaimed, "events whose delivery was cut off are delivered again");
+    }
+    // The socket is there before the snapshots are read, so no change can fall between the two.
+    let socket = server::bind(&config.state).map_err(Error::io("listen on the socket of events"))?;
+    let events = Events::new(config, queues, stop);
+    events.table.load_all();
+    events.resume(queue::FUNCTIONS).await?;
+    events.resume(queue::NAMED).await?;
+    events.tasks.spawn(schedules::run(Arc::clone(&events), records));
+    server::serve(&events, socket).await;
+    events.drain().await;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! The socket of events: HTTP from our own processes alone.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /accept` | an event with its body; 202 once it is on the disk |
+//! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
+//! | `GET /metrics` | Prometheus' text |
+//! | `GET /ps` | `[]`: no instances live here |
+//! | operations of the API for events | as `docs/openapi.json` says; control has checked who asks |
+
+use std::{
+    convert::Infallible, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rouse_api::operation;
+use rouse_types::{
+    AppName, Code, Event, Refusal, TenantId,
+    limits::{HEADER_BYTES_MAX, HEADERS_MAX},
+    trigger::EVENT_BYTES_MAX,
+};
+use serde::Serialize;
+use tokio::{net::UnixListener, sync::Semaphore};
+use tokio_util::task::TaskTracker;
+
+use crate::{dispatch::Events, queue};
+
+/// Connections at once, of all gateways and control.
+const CONNECTIONS_MAX: usize = 4_096;
+/// An event with its head.
+const BODY_BYTES_MAX: usize = EVENT_BYTES_MAX + (1 << 20);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long requests under way may go on at the end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// Makes the socket, for the platform's own user alone. One that a killed predecessor left is replaced.
+pub(crate) fn bind(state: &Path) -> io::Result<UnixListener> {
+    let path = state.join("run").join("events.sock");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves until told to stop; then ends what is under way.
+pub(crate) async fn serve(events: &Arc<Events>, listener: UnixListener) {
+    let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        tokio::select! {
+            (accepted, place) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let events = Arc::clone(events);
+                    connections.spawn(async move {
+                        connection(events, TokioIo::new(stream)).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = events.stop.cancelled() => break,
+        }
+    }
+    drop(listener);
+    connections.close();
+    // What is still open after this ends with the process.
+    let _ = tokio::time::timeout(DRAIN, connections.wait()).await;
+}
+
+async fn connection(events: Arc<Events>, io: TokioIo<tokio::net::UnixStream>) {
+    let service = service_fn(|request| {
+        let events = Arc::clone(&events);
+        async move {
+            let answer = Box::pin(handle(&events, request)).await;
+            Ok::<_, Infallible>(answer.unwrap_or_else(|refusal| refused(&refusal)))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = events.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::POST, ["accept"]) => {
+            let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let (event, body) =
+                Event::decode(&bytes).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+            let accepted = events.accept(&event, body).await?;
+            Ok(json(StatusCode::ACCEPTED, &accepted))
+        }
+        (&Method::PUT, ["apps", tenant, app]) => reload(events, tenant, app).await,
+        (&Method::GET, ["metrics"]) => {
+            const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            Ok(answer(StatusCode::OK, TYPE, events.metrics.text()))
+        }
+        (&Method::GET, ["ps"]) => Ok(answer(StatusCode::OK, "application/json", "[]")),
+        (_, ["v1", ..]) => {
+            let (operation, params) = operation::find(request.method(), &path)?;
+            let text = request.uri().query().unwrap_or_default().to_owned();
+            let body = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let value = match operation.path.contains("/queues") {
+                true => events.operate_queues(operation.id, &params, &text, body).await?,
+                false => events.operate(operation.id, &params, &text, &body).await?,
+            };
+            Ok(answer(StatusCode::OK, "application/json", value))
+        }
+        _ => Err(Refusal::new(Code::OperationNotFound, format!("there is no operation {path} of events"))),
+    }
+}
+
+async fn reload(events: &Arc<Events>, tenant: &str, app: &str) -> Result<Answer, Refusal> {
+    let bad = |error: rouse_types::name::Error| Refusal::new(Code::BadRequest, error.to_string());
+    let (tenant, app): (TenantId, AppName) = (tenant.parse().map_err(bad)?, app.parse().map_err(bad)?);
+    events.table.reload(&tenant, &app).map_err(|error| {
+        tracing::error!(%tenant, %app, %error, "a snapshot cannot be read; the one before stays in force");
+        Refusal::new(Code::Internal, format!("the snapshot of '{app}' cannot be read: {error}"))
+    })?;
+    events.changed.notify_one();
+    // What waits in a queue may have found its function.
+    let resumed = events.resume(&queue::named(&tenant, "")).await;
+    resumed.map_err(|error| crate::accept::store(&error))?;
+    Ok(answer(StatusCode::NO_CONTENT, "application/json", Bytes::new()))
+}
+
+/// Reads a body within a bound.
+pub(crate) async fn body(body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Refusal::new(Code::PayloadTooLarge, format!("the body has more than {bytes_max} bytes")))
+        }
+        Err(error) => Err(Refusal::new(Code::BadRequest, format!("the body broke off: {error}"))),
+    }
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer of one JSON value.
+pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
+    answer(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, refusal);
+    if let Some(seconds) = refusal.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,219 @@
+//! Asynchronous calls: handed to the process that keeps events, and answered once they are on the disk.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use rouse_types::{
+    Chain, Code, Event, EventCall, Refusal, Source,
+    chain::CHAIN_HEADER,
+    event::{ASYNC_HEADER, Accepted, IDEMPOTENCY_HEADER, KEY_BYTES_MAX, ORDERING_HEADER},
+    trigger::EVENT_BYTES_MAX,
+};
+
+use crate::{
+    answer,
+    body::{Body, Count, RequestBody},
+    forward::Connector,
+    handle::Executor,
+    run::{Arrived, request_refusal},
+    table::Picked,
+};
+
+/// What is said of an event, and of why it is refused, is short.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// How long the disk may take. An event whose answer did not come may have been accepted.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that stay open without a call.
+const IDLE_CONNECTIONS: usize = 64;
+
+/// The way to the process of events.
+#[derive(Debug, Clone)]
+pub(crate) struct Events {
+    client: Client<Connector, Full<Bytes>>,
+}
+
+/// Whether a caller asks to be answered before the call is done.
+pub(crate) fn asked(headers: &HeaderMap) -> bool {
+    let said = headers.get(ASYNC_HEADER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    said || headers.get_all("prefer").iter().any(|line| {
+        // RFC 7240 §2: preferences with commas between them, each with parameters after semicolons.
+        let line = line.to_str().unwrap_or_default();
+        line.split(',').any(|preference| {
+            let name = preference.split([';', '=']).next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("respond-async")
+        })
+    })
+}
+
+impl Events {
+    pub(crate) fn new(socket: PathBuf, executor: Executor) -> Self {
+        let client = Client::builder(executor)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_timer(hyper_util::rt::TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .retry_canceled_requests(false)
+            .build(Connector::new(socket));
+        Self { client }
+    }
+
+    /// Has a call kept, to be run later.
+    pub(crate) async fn accept(
+        &self,
+        picked: &Picked,
+        alias: Option<&str>,
+        arrived: &Arrived,
+        source: Source,
+        request: Request<RequestBody>,
+        bytes_in: &Count,
+    ) -> Response<Body> {
+        match self.kept(picked, alias, arrived, source, request, bytes_in).await {
+            Ok(accepted) => {
+                let json = serde_json::to_string(&accepted).expect("plain data");
+                let mut response = Response::new(Body::full(Bytes::from(json + "\n")));
+                *response.status_mut() = StatusCode::ACCEPTED;
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
+                answer::put_id(headers, accepted.id);
+                response
+            }
+            Err(refusal) => answer::refuse(arrived.id, &refusal, None),
+        }
+    }
+
+    async fn kept(
+        &self,
+        picked: &Picked,
+        alias: Option<&str>,
+        arrived: &Arrived,
+        source: Source,
+        request: Request<RequestBody>,
+        bytes_in: &Count,
+    ) -> Result<Accepted, Refusal> {
+        let version = &picked.version;
+        let (parts, body) = request.into_parts();
+        let headers = &parts.headers;
+        let event = Event {
+            id: arrived.id,
+            tenant: version.tenant.clone(),
+            function: version.function.clone(),
+            alias: alias.map(str::to_owned),
+            accepted: arrived.at,
+            caller: arrived.caller,
+            chain: Chain::read(text(headers, CHAIN_HEADER).unwrap_or_default()),
+            idempotency_key: key(headers, IDEMPOTENCY_HEADER)?,
+            ordering_key: key(headers, ORDERING_HEADER)?,
+            trigger: None,
+            call: match source {
+                Source::Invoke => {
+                    EventCall::Invoke { content_type: text(headers, "content-type").map(str::to_owned) }
+                }
+                Source::Http => http_call(&parts, arrived),
+            },
+        };
+        let body = body.collect().await.map_err(|_| {
+            let error = bytes_in.failure().unwrap_or(crate::body::Error::Broken);
+            request_refusal(error, version)
+        })?;
+        let body = body.to_bytes();
+        if body.len() > EVENT_BYTES_MAX {
+            return Err(Refusal::new(
+                Code::PayloadTooLarge,
+                format!(
+                    "an asynchronous call of '{}' has more than {EVENT_BYTES_MAX} bytes",
+                    version.function
+                ),
+            )
+            .hint("store what is large as an object, and send its name"));
+        }
+        let mut request = Request::new(Full::new(Bytes::from(event.encode(&body))));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = Uri::from_static("http://events/accept");
+        let exchange = async {
+            let answer = self.client.request(request).await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+        };
+        let answered = tokio::time::timeout(ACCEPT_TIMEOUT, exchange).await;
+        let (status, bytes) = match answered.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(error, "an event could not be handed over");
+                return Err(unavailable());
+            }
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|_| unavailable());
+        }
+        Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| unavailable()))
+    }
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(
+        Code::EventsUnavailable,
+        "the process that keeps events is not there at the moment; the call was not accepted",
+    )
+    .hint("send it again; with an `idempotency-key` it runs once, whatever happened")
+    .retry_after(Duration::from_secs(1))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn key(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if (1..=KEY_BYTES_MAX).contains(&text.len()) => Ok(Some(text.to_owned())),
+        _ => Err(Refusal::new(
+            Code::BadRequest,
+            format!("the header {name} must have 1 to {KEY_BYTES_MAX} characters of ASCII"),
+        )),
+    }
+}
+
+/// The request as the function is to see it later: without what concerned this connection, or its being sent.
+fn http_call(parts: &http::request::Parts, arrived: &Arrived) -> EventCall {
+    const LEFT_OUT: [HeaderName; 5] = [
+        header::CONTENT_LENGTH,
+        header::EXPECT,
+        HeaderName::from_static("prefer"),
+        HeaderName::from_static(ASYNC_HEADER),
+        HeaderName::from_static(CHAIN_HEADER),
+    ];
+    let mut headers = parts.headers.clone();
+    answer::strip(&mut headers);
+    LEFT_OUT.iter().for_each(|name| drop(headers.remove(name)));
+    if let Some(host) = parts.uri.authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok()) {
+        headers.entry(header::HOST).or_insert(host);
+    }
+    let latin1 = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect();
+    EventCall::Http {
+        method: parts.method.to_string(),
+        path: arrived.path.to_string(),
+        headers: headers.iter().map(|(name, value)| (name.to_string(), latin1(value))).collect(),
+        peer: arrived.peer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_may_ask_in_either_way() {
+        let asks = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            asked(&headers)
+        };
+        assert!(asks("prefer", "respond-async") && asks("prefer", "wait=10, Respond-Async; x=1"));
+        assert!(asks("x-rouse-async", "true"));
+        assert!(!asks("prefer", "return=minimal") && !asks("x-rouse-async", "0"));
+    }
+}

@@ -1,0 +1,181 @@
+//! An event that was accepted, and one attempt to deliver it: what our own processes tell each other of both.
+//!
+//! ```text
+//!  gateway ──Event + body──▶ events ──(on the disk)── 202
+//!                              └──Delivery + request──▶ gateway ──▶ the function
+//! ```
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Chain, FunctionName, InvocationId, Source, TenantId, Timestamp, TraceContext};
+
+/// Carries a [`Delivery`] as JSON, from the process of events to a gateway. A gateway strips it from what strangers
+/// send.
+pub const DELIVERY_HEADER: &str = "x-rouse-delivery";
+/// A caller sets it to be answered once the call is on the disk, and not when it is done; `Prefer: respond-async`
+/// (RFC 7240 §4.1) says the same.
+pub const ASYNC_HEADER: &str = "x-rouse-async";
+/// A second call with the same key, within a day, is answered as the first and does nothing.
+pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+/// Asynchronous calls of one function with the same key run one after the other.
+pub const ORDERING_HEADER: &str = "x-rouse-ordering-key";
+/// Which attempt of an event a call is; 1 for the first. On requests that deliver events.
+pub const ATTEMPT_HEADER: &str = "x-rouse-attempt";
+/// The keys of the two headers above, in bytes.
+pub const KEY_BYTES_MAX: usize = 200;
+
+/// An event, without its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its id; its attempts have it as their invocation's id.
+    pub id: InvocationId,
+    /// Whose function.
+    pub tenant: TenantId,
+    /// The function.
+    pub function: FunctionName,
+    /// The alias or version that was asked for; `live` otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// When it was accepted.
+    pub accepted: Timestamp,
+    /// How the function is called.
+    pub call: EventCall,
+    /// The span that sent it, if told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<TraceContext>,
+    /// The functions that were passed on the way to it.
+    #[serde(default, skip_serializing_if = "Chain::is_empty")]
+    pub chain: Chain,
+    /// See [`IDEMPOTENCY_HEADER`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// See [`ORDERING_HEADER`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordering_key: Option<String>,
+    /// The trigger that it comes from, as `schedule:nightly`; none for a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+}
+
+/// How an event calls its function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventCall {
+    /// With a payload, as `rouse invoke` does: the event's body.
+    Invoke {
+        /// The payload's media type.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content_type: Option<String>,
+    },
+    /// With the HTTP request that was accepted.
+    Http {
+        /// Its method.
+        method: String,
+        /// Its path and query, as the function sees them.
+        path: String,
+        /// Its headers; each byte of a value is a character, so that none is lost.
+        headers: Vec<(String, String)>,
+        /// Who sent it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<IpAddr>,
+    },
+}
+
+/// What our own bytes are not: an event that was written by no process of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("this is no event")]
+pub struct NoEvent;
+
+impl Event {
+    /// The event with its body, as one process gives it to another: the length of the JSON in 4 bytes, the most
+    /// significant first; the JSON; the body.
+    #[must_use]
+    pub fn encode(&self, body: &[u8]) -> Vec<u8> {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        let length = u32::try_from(json.len()).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(4 + json.len() + body.len());
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&json);
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    /// Reads what [`Event::encode`] wrote: the event, and its body.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), NoEvent> {
+        let (length, rest) = bytes.split_at_checked(4).ok_or(NoEvent)?;
+        let length = u32::from_be_bytes(length.try_into().map_err(|_| NoEvent)?);
+        let (json, body) = rest.split_at_checked(length as usize).ok_or(NoEvent)?;
+        Ok((serde_json::from_slice(json).map_err(|_| NoEvent)?, body))
+    }
+}
+
+/// What the process of events answers once an event is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The event's id, or that of the one that it repeats.
+    pub id: InvocationId,
+    /// Whether it repeats one.
+    pub duplicate: bool,
+}
+
+/// One attempt to deliver an event: what a gateway is told besides the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The event's id.
+    pub id: InvocationId,
+    /// Whose function.
+    pub tenant: TenantId,
+    /// The function.
+    pub function: FunctionName,
+    /// The alias or version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// The shape in which the code sees it.
+    pub source: Source,
+    /// The span that sent the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<TraceContext>,
+    /// Who sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_and_its_body_arrive_as_they_were_sent() {
+        let event = Event {
+            id: InvocationId::new(),
+            tenant: TenantId::new("shop").expect("a name"),
+            function: FunctionName::new("cart").expect("a name"),
+            alias: None,
+            accepted: Timestamp(17),
+            call: EventCall::Http {
+                method: "POST".to_owned(),
+                path: "/a?b".to_owned(),
+                headers: vec![("x-name".to_owned(), "f\u{fc}r".to_owned())],
+                peer: None,
+            },
+            caller: None,
+            chain: Chain::read("cart=2"),
+            idempotency_key: Some("k".to_owned()),
+            ordering_key: None,
+            trigger: None,
+        };
+        let bytes = event.encode(b"\x00body");
+        let (read, body) = Event::decode(&bytes).expect("an event");
+        assert_eq!((read, body), (event, &b"\x00body"[..]));
+        for wrong in [&b""[..], b"\0\0\0", b"\0\0\0\x05{}", b"\0\0\0\x02{}"] {
+            assert!(Event::decode(wrong).is_err());
+        }
+    }
+}
