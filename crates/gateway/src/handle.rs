@@ -89,8 +89,8 @@ impl Origin {
 
 impl Gateway {
     pub(crate) fn new(config: Config, stop: CancellationToken) -> Result<Arc<Self>, Error> {
-        let engine =
-            rouse_wasm::Engine::new(config.pool).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let engine = rouse_wasm::Engine::new(config.pool, &config.state)
+            .map_err(|error| Error::Engine(format!("{error:#}")))?;
         let run = config.state.join("run");
         let counters = Arc::new(Counters::open(&run.join("counters"), config.index)?);
         let (tasks, metrics) = (TaskTracker::new(), Metrics::new());

@@ -190,7 +190,8 @@ async fn take_or_make(
         warm.uses += 1;
         return Ok(warm);
     }
-    let mut store = Store::new(&component.engine.engine, State::new(version, sink));
+    let mut store =
+        Store::new(&component.engine.engine, State::new(version, &component.engine.outside, sink));
     store.limiter(|state| &mut state.limiter);
     // One tick from now the guest yields, and so on with each tick: the caller's deadline ends it then.
     store.set_epoch_deadline(1);

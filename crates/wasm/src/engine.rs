@@ -2,6 +2,7 @@
 
 use std::{
     hash::{Hash, Hasher},
+    path::Path,
     sync::Arc,
 };
 
@@ -10,7 +11,7 @@ use wasmtime::{
     error::Context as _,
 };
 
-use crate::{epoch::Ticker, state::State};
+use crate::{epoch::Ticker, state::State, way_out::Outside};
 
 /// How much one process may run at once. Everything is reserved as address space at start, not as memory.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,7 @@ pub struct Engine {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) linker: Arc<Linker<State>>,
     pub(crate) ticker: Ticker,
+    pub(crate) outside: Arc<Outside>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -48,8 +50,9 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine that runs components from a pool of this size.
-    pub fn new(pool: Pool) -> wasmtime::Result<Self> {
+    /// An engine that runs components from a pool of this size. Names of the operator's, in a file `hosts` of this
+    /// folder, are found before any other by what components ask for.
+    pub fn new(pool: Pool, state: &Path) -> wasmtime::Result<Self> {
         let engine = wasmtime::Engine::new(&config(pool))?;
         let mut linker = Linker::new(&engine);
         // Nearly every component that has a standard library imports more of WASI than wasi:http. What it
@@ -59,7 +62,8 @@ impl Engine {
         wasmtime_wasi::p3::add_to_linker(&mut linker).context("link WASI 0.3")?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).context("link wasi:http 0.3")?;
         let ticker = Ticker::start(engine.weak());
-        Ok(Self { engine, linker: Arc::new(linker), ticker })
+        let outside = Arc::new(Outside::new(state.join("hosts")).context("set TLS up")?);
+        Ok(Self { engine, linker: Arc::new(linker), ticker, outside })
     }
 }
 

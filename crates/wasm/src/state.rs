@@ -1,15 +1,16 @@
 //! What one instance holds on the host's side: its WASI context, its bounds, and the way out.
 
-use http::uri::Scheme;
-use http_body_util::BodyExt;
-use rouse_types::{Egress, FunctionVersion};
+use std::sync::Arc;
+
+use rouse_types::FunctionVersion;
 use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    Error, RequestOptions, Result, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::log::{LogSink, Output, Stream};
+use crate::{
+    log::{LogSink, Output, Stream},
+    way_out::{Outside, WayOut},
+};
 
 /// Tables of one instance, in elements: what the engine's pool takes.
 const TABLE_ELEMENTS_MAX: usize = 100_000;
@@ -25,7 +26,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(version: &FunctionVersion, sink: &LogSink) -> Self {
+    pub(crate) fn new(version: &FunctionVersion, outside: &Arc<Outside>, sink: &LogSink) -> Self {
         let outputs = [Stream::Stdout, Stream::Stderr]
             .map(|stream| Output::new(stream, sink.clone(), version.limits.log_bytes));
         let mut wasi = WasiCtx::builder();
@@ -38,7 +39,7 @@ impl State {
             http: WasiHttpCtx::new(),
             table: ResourceTable::new(),
             limiter: Limiter::new(u64::from(version.limits.memory_mib) << 20),
-            way_out: WayOut { allowed: version.egress.clone(), sink: sink.clone() },
+            way_out: WayOut::new(version.egress.clone(), Arc::clone(outside), sink.clone()),
             outputs,
         }
     }
@@ -114,53 +115,8 @@ impl ResourceLimiter for Limiter {
     }
 }
 
-/// Lets requests out to the destinations that the function was given, and to no other.
-pub(crate) struct WayOut {
-    allowed: Egress,
-    sink: LogSink,
-}
-
-impl WayOut {
-    /// Whether a request may go where it wants to; if not, the log has the line that would allow it.
-    fn check(&self, uri: &http::Uri) -> Result<()> {
-        let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let default_port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
-        let port = uri.port_u16().unwrap_or(default_port);
-        if self.allowed.allows(host, port) {
-            return Ok(());
-        }
-        let hint =
-            format!("a request to {host}:{port} was refused; to allow it, add egress = [\"{host}:{port}\"]");
-        (self.sink)(Stream::Platform, &hint);
-        Err(Error::HttpRequestDenied)
-    }
-}
-
-type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<()>> + Send>)>;
-
-impl WasiHttpHooks for WayOut {
-    fn send_request(
-        &mut self,
-        request: http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _: Box<dyn Future<Output = Result<()>> + Send>,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        let checked = self.check(request.uri());
-        Box::new(async move {
-            checked?;
-            let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
-            let response: http::Response<WasiBody> = response.map(BodyExt::boxed_unsync);
-            let io: Box<dyn Future<Output = Result<()>> + Send> = Box::new(io);
-            Ok((response, io))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     #[test]
@@ -171,25 +127,5 @@ mod tests {
         assert!(limiter.refused);
         assert!(limiter.memory_growing(60, 100, None).expect("an answer"));
         assert_eq!(limiter.bytes(), 100);
-    }
-
-    #[test]
-    fn a_request_to_elsewhere_is_refused_with_the_line_that_allows_it() {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let ours = Arc::clone(&lines);
-        let way_out = WayOut {
-            allowed: Egress::Only(
-                ["api.example.com:443", "*.example.org:443"]
-                    .map(|one| one.parse().expect("a destination"))
-                    .to_vec(),
-            ),
-            sink: Arc::new(move |_, line: &str| ours.lock().expect("lines").push(line.to_owned())),
-        };
-        assert!(way_out.check(&"https://API.example.com/x".parse().expect("a uri")).is_ok());
-        assert!(way_out.check(&"https://a.b.example.org/x".parse().expect("a uri")).is_ok());
-        assert!(way_out.check(&"https://example.org/x".parse().expect("a uri")).is_err());
-        lines.lock().expect("lines").clear();
-        assert!(way_out.check(&"http://api.example.com/x".parse().expect("a uri")).is_err());
-        assert!(lines.lock().expect("lines")[0].contains("egress = [\"api.example.com:80\"]"));
     }
 }
