@@ -56,3 +56,18 @@ pub struct Report {
     /// Why no sandbox can have [`crate::Network::Full`] here, and the next step.
     pub no_full_network: Option<String>,
 }
+
+impl Report {
+    /// What this host cannot enforce or measure of a sandbox; nothing where it can start none.
+    pub fn unenforced(&self) -> impl Iterator<Item = &'static str> {
+        let limits = [
+            ("their limit of memory", self.memory),
+            ("their limit of CPU time", self.cpu),
+            ("their number of processes", self.processes),
+            ("standing still between calls", self.freezer),
+            ("the measure of their CPU time", self.cpu_usage),
+        ];
+        let startable = self.unavailable.is_none();
+        limits.into_iter().filter(move |(_, by)| startable && *by == Enforced::No).map(|(what, _)| what)
+    }
+}

@@ -312,8 +312,14 @@ fn limit(group: &Path, version: Version, feature: Feature, limits: &Limits) -> i
             write_if_there("memory.swappiness", "0")?;
             write_if_there("memory.memsw.limit_in_bytes", &limits.memory_bytes.to_string())
         }
-        (Feature::Cpu, Version::V2) => write("cpu.max", format!("{quota_us} {CPU_PERIOD_US}")),
+        // Where the host has less than all want, each has its part: what a whole core has is the default of others.
+        (Feature::Cpu, Version::V2) => {
+            write_if_there("cpu.weight", &(limits.cpu_millis / 10).clamp(1, 10_000).to_string())?;
+            write("cpu.max", format!("{quota_us} {CPU_PERIOD_US}"))
+        }
         (Feature::Cpu, Version::V1) => {
+            let shares = (u64::from(limits.cpu_millis) * 1_024 / 1_000).clamp(2, 262_144);
+            write_if_there("cpu.shares", &shares.to_string())?;
             write("cpu.cfs_period_us", CPU_PERIOD_US.to_string())?;
             write("cpu.cfs_quota_us", quota_us.to_string())
         }

@@ -145,6 +145,8 @@ struct Spawner {
     next_group: u64,
     /// Sandboxes that are there in some way.
     held: u32,
+    /// It is ending: what fails now fails for that.
+    stopping: bool,
     families: HashMap<Zygote, Family>,
     /// Children that were needed on the way to a first process, to be reaped.
     helpers: Vec<OwnedFd>,
@@ -224,6 +226,7 @@ impl Spawner {
             fill_after: Instant::now(),
             next_group: 0,
             held: 0,
+            stopping: false,
             families: HashMap::new(),
             helpers: Vec::new(),
             uids_free: (config.first_uid..last_uid).collect(),
@@ -235,7 +238,13 @@ impl Spawner {
 
     /// The loop: one event after the other, until a signal.
     fn serve(&mut self) -> io::Result<()> {
-        tracing::info!(socket = %self.config.socket.display(), report = ?self.report(), "the spawner listens");
+        let report = self.report();
+        tracing::info!(socket = %self.config.socket.display(), ?report, "the spawner listens");
+        for what in report.unenforced() {
+            tracing::warn!(
+                "no control group of this host holds sandboxes to {what}: `rouse doctor` says more"
+            );
+        }
         let mut events = Vec::with_capacity(64);
         loop {
             // What nobody waits for is done when nothing else is to do.
@@ -433,6 +442,7 @@ impl Spawner {
 
     /// Kills and removes all, within bounds.
     fn stop(&mut self) {
+        self.stopping = true;
         let numbers: Vec<u64> = self.sessions.keys().copied().collect();
         for number in &numbers {
             self.kill(*number);

@@ -72,7 +72,11 @@ impl Spawner {
 
     /// One that nobody waits for came to nothing.
     pub(super) fn failed_waiting(&mut self, number: u64, refused: &Refused) {
-        tracing::warn!(?refused, "a sandbox could not be built ahead");
+        if self.stopping {
+            tracing::debug!(?refused, "a sandbox that was being built ahead ends with the spawner");
+        } else {
+            tracing::warn!(?refused, "a sandbox could not be built ahead");
+        }
         self.waiting.retain(|waiting| *waiting != number);
         self.fill_after = Instant::now() + FILL_RETRY;
     }

@@ -252,7 +252,9 @@ impl Spawner {
         let spare = self.families.values_mut().find(|family| family.spare.contains(&number));
         if let Some(family) = spare {
             family.spare.retain(|spare| *spare != number);
-            tracing::warn!(?why, "a fork that nobody waited for failed");
+            if !self.stopping {
+                tracing::warn!(?why, "a fork that nobody waited for failed");
+            }
         }
         let child = self.child(number)?;
         let Kind::Fork(fork) = &mut child.kind else { return None };
