@@ -305,6 +305,8 @@ fn builder(folder: &Path, mount_roots: Vec<PathBuf>) -> anyhow::Result<ExitCode>
             memory_bytes: 0,
             zygotes_most: 0,
             forks_most: 0,
+            started_most: 0,
+            started_bytes: 0,
         },
     })
     .context("run a build's spawner")?;

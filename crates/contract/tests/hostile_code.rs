@@ -64,7 +64,7 @@ where
         hosts: vec![],
         network: rouse_sandbox::Network::Sockets,
         root: rouse_sandbox::Root::Host,
-        zygote: None,
+        interpreter: None,
     };
     let options = Options {
         arn: "arn".into(),

@@ -10,6 +10,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use rouse_sandbox::Ahead;
 use rouse_types::{InstanceState, Outcome, Timing};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -20,6 +21,11 @@ struct OfOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,6 +51,8 @@ pub(crate) struct Metrics {
     waiting: Gauge,
     reserved: Gauge,
     lost: Family<OfJournal, Gauge>,
+    ahead: Family<OfKind, Gauge>,
+    ahead_bytes: Family<OfKind, Gauge>,
 }
 
 /// What is read off when the metrics are asked for.
@@ -79,6 +87,9 @@ impl Metrics {
         registry.register("waiting", "Invocations that wait for an instance", waiting.clone());
         registry.register("memory_reserved_bytes", "Memory set aside for instances", reserved.clone());
         registry.register("journal_lost", "Records that could not be journalled", lost.clone());
+        let (ahead, ahead_bytes) = (Family::<OfKind, Gauge>::default(), Family::<OfKind, Gauge>::default());
+        registry.register("ahead", "What is held ready for starts, by kind", ahead.clone());
+        registry.register("ahead_memory_bytes", "Memory of what is held ready, by kind", ahead_bytes.clone());
         Self {
             registry,
             invocations,
@@ -90,6 +101,8 @@ impl Metrics {
             waiting,
             reserved,
             lost,
+            ahead,
+            ahead_bytes,
         }
     }
 
@@ -114,7 +127,7 @@ impl Metrics {
         self.evicted.inc_by(count as u64);
     }
 
-    pub(crate) fn text(&self, levels: &Levels) -> String {
+    pub(crate) fn text(&self, levels: &Levels, ahead: &Ahead) -> String {
         for (state, count) in InstanceState::ALL.iter().zip(levels.instances) {
             self.instances.get_or_create(&OfState { state: state.as_str() }).set(count.into());
         }
@@ -123,6 +136,15 @@ impl Metrics {
         self.reserved.set(signed(levels.reserved_bytes));
         self.lost.get_or_create(&OfJournal { journal: "usage" }).set(signed(levels.lost.0));
         self.lost.get_or_create(&OfJournal { journal: "log" }).set(signed(levels.lost.1));
+        for (kind, held) in [
+            ("sandbox", ahead.sandboxes),
+            ("zygote", ahead.zygotes),
+            ("fork", ahead.forks),
+            ("interpreter", ahead.interpreters),
+        ] {
+            self.ahead.get_or_create(&OfKind { kind }).set(held.count.into());
+            self.ahead_bytes.get_or_create(&OfKind { kind }).set(signed(held.memory_bytes));
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);

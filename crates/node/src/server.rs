@@ -67,8 +67,8 @@ pub async fn serve<D: Driver>(config: Config<D>, shutdown: impl Future<Output = 
     }
     let (commands, receiver) = mpsc::channel(owner::COMMANDS_MAX);
     let (state, streaming) = (config.state.clone(), pool.streaming());
-    let node = Arc::new(Node { state, around: around.clone(), commands, streaming });
-    let shared = Arc::new(Shared::new(config.driver, config.state, around));
+    let shared = Arc::new(Shared::new(config.driver, config.state, around.clone()));
+    let node = Arc::new(Node { driver: Arc::clone(&shared.driver), state, around, commands, streaming });
     let mut owner = JoinSet::new();
     owner.spawn(owner::run(pool, shared, receiver, config.drain));
 
@@ -99,9 +99,9 @@ fn bind(socket: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-async fn accept(
+async fn accept<D: Driver>(
     listener: UnixListener,
-    node: &Arc<Node>,
+    node: &Arc<Node<D>>,
     drain: Duration,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -136,14 +136,15 @@ async fn accept(
     connections.shutdown().await;
 }
 
-struct Node {
+struct Node<D> {
+    driver: Arc<D>,
     state: std::path::PathBuf,
     around: Around,
     commands: mpsc::Sender<Command>,
     streaming: watch::Receiver<Streaming>,
 }
 
-impl Node {
+impl<D: Driver> Node<D> {
     async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let handled = if request.headers().contains_key(INVOCATION_HEADER) {
             Box::pin(self.invoke(request)).await
@@ -187,7 +188,9 @@ impl Node {
             (&Method::GET, ["ps"]) => Ok(json_body(StatusCode::OK, &self.ask(Command::List).await?)),
             (&Method::GET, ["metrics"]) => {
                 let levels = self.ask(Command::Levels).await?;
-                let text = self.around.metrics.text(&levels);
+                // While the spawner is away there is nothing.
+                let ahead = self.driver.ahead().await.unwrap_or_default();
+                let text = self.around.metrics.text(&levels, &ahead);
                 // OpenMetrics, as the crate writes it.
                 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 Ok(with_type(StatusCode::OK, TYPE, text.into()))

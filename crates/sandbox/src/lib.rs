@@ -56,26 +56,42 @@ pub struct Spec {
     pub network: Network,
     /// What its files are.
     pub root: Root,
-    /// A process to fork the code from. A driver that has none executes `argv`, which comes to the same.
-    pub zygote: Option<Zygote>,
+    /// An interpreter that has started already, to become the code. A driver that has none executes `argv`, which
+    /// comes to the same.
+    pub interpreter: Option<Interpreter>,
 }
 
-/// An interpreter that has started and waits to be forked: a sandbox whose code is such a fork starts without the
+/// An interpreter that starts before it is known what it runs: a sandbox whose code it becomes starts without the
 /// interpreter's own start. It is as confined as a sandbox, and started by the driver when a spec first names it.
 ///
-/// The program is found on descriptor 3 by messages, see `zygote.py` of the contracts for one that speaks them. All
-/// forks share what it had in memory when they were forked, as the layout of its addresses: so whatever must be kept
-/// apart needs families of its own.
+/// The program is found on descriptor 3 by messages, see `zygote.py` and `node_client.mjs` of the contracts for two
+/// that speak them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Zygote {
-    /// Tells apart zygotes that are else the same. Means nothing here.
+pub struct Interpreter {
+    /// Tells apart interpreters that are else the same: whatever must be kept apart needs families of its own. Means
+    /// nothing here.
     pub family: String,
+    /// How it becomes the code.
+    pub becomes: Becomes,
     /// The program and its arguments, as seen from inside.
     pub argv: Vec<String>,
-    /// Its environment, whole. A fork gets its spec's instead.
+    /// Its environment, whole. The code gets its spec's instead.
     pub env: Vec<(String, String)>,
     /// What it sees of the host's files.
     pub mounts: Vec<Mount>,
+    /// What it may use as long as it waits. Of one that is [`Becomes::Itself`] processes, open files and mounts stay as
+    /// they are here, so a spec must have the same; else it is started plainly.
+    pub limits: Limits,
+}
+
+/// How an interpreter that has started becomes the code of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Becomes {
+    /// By forks, any number of them (a zygote). All share what it had in memory when they were forked, as the layout of
+    /// its addresses.
+    Forked,
+    /// Itself, once: it has waited in a sandbox of its own, and nobody else has anything of it.
+    Itself,
 }
 
 /// What a sandbox has of a network beside its own loopback.
@@ -111,7 +127,7 @@ pub struct Mount {
 }
 
 /// What one sandbox may use. All are enforced by the kernel, or reported as unenforced by the driver.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory of all its processes, in bytes.
     pub memory_bytes: u64,
@@ -138,6 +154,28 @@ pub struct Started<S> {
     pub stdout: Output,
     /// What the code writes to its standard error.
     pub stderr: Output,
+}
+
+/// What a driver holds ready for starts that are to come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// Sandboxes that were built.
+    pub sandboxes: Held,
+    /// Zygotes.
+    pub zygotes: Held,
+    /// Forks of zygotes that nobody has taken.
+    pub forks: Held,
+    /// Interpreters that are [`Becomes::Itself`].
+    pub interpreters: Held,
+}
+
+/// How many, and what memory they hold, in bytes: zero where the host cannot say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// How many.
+    pub count: u32,
+    /// Memory of all of them, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// What a sandbox has used since it was started.
@@ -193,6 +231,14 @@ pub trait Driver: Send + Sync + 'static {
     /// Starts a sandbox. Precondition: `spec.id` is unique among those that live. On an error, or when the
     /// future is dropped, nothing stays behind.
     fn start(&self, spec: Spec) -> impl Future<Output = Result<Started<Self::Sandbox>, Error>> + Send;
+
+    /// What it holds ready. A driver that holds nothing need not say so.
+    ///
+    /// # Errors
+    /// [`Error::Spawner`] when who holds it cannot be reached.
+    fn ahead(&self) -> impl Future<Output = Result<Ahead, Error>> + Send {
+        std::future::ready(Ok(Ahead::default()))
+    }
 }
 
 /// One sandbox. Dropping it kills it.

@@ -3,7 +3,9 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use rouse_sandbox::{Driver, Exit, Mount, Sandbox, Spec, Started, Zygote, container::Container};
+use rouse_sandbox::{
+    Becomes, Driver, Exit, Interpreter, Limits, Mount, Sandbox, Spec, Started, container::Container,
+};
 use tokio::time::sleep;
 
 #[path = "support/host.rs"]
@@ -39,8 +41,10 @@ fn forked(host: &Host, arguments: &[&str]) -> Spec {
     spec.mounts = vec![mount("app", "/var/task")];
     spec.cwd = "/var/task".into();
     spec.env = vec![("COLOUR".into(), "blue=green".into())];
-    spec.zygote = Some(Zygote {
+    spec.interpreter = Some(Interpreter {
         family: "tests".into(),
+        becomes: Becomes::Forked,
+        limits: Limits { processes: 64, open_files: 65_536, ..spec.limits },
         argv: argv.map(|&argument| argument.to_owned()).collect(),
         env: vec![("LANG".into(), "C.UTF-8".into())],
         mounts: vec![mount("zygote", "/opt/zygote")],
@@ -230,7 +234,7 @@ fn a_zygote_that_cannot_be_made_is_done_without() {
     as_the_node(|| async {
         for _ in 0..5 {
             let mut spec = forked(&host, &[]);
-            if let Some(zygote) = &mut spec.zygote {
+            if let Some(zygote) = &mut spec.interpreter {
                 zygote.argv.push("no_such_module".into());
             }
             assert_eq!(run(&host, spec).await.0, "plain\n");

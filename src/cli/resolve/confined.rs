@@ -276,6 +276,6 @@ fn spec(job: &Job<'_>, folder: &Path) -> Spec {
         hosts: Vec::new(),
         network: Network::Sockets,
         root: Root::Host,
-        zygote: None,
+        interpreter: None,
     }
 }

@@ -310,11 +310,12 @@ impl Platform {
     }
 
     /// The processes that are none of the platform's own: functions, and what holds them. An interpreter that waits to
-    /// be forked is nobody's yet, and goes some minutes after the last call.
+    /// be forked, or to become a function, is nobody's yet, and goes some minutes after the last call.
     #[must_use]
     pub fn functions(&self) -> Vec<Process> {
-        let of_a_function =
-            |process: &Process| process.role().is_none() && !process.command.contains("/zygote.py ");
+        let of_a_function = |process: &Process| {
+            process.role().is_none() && !process.command.contains("/zygote.py ") && !processes::waits(process)
+        };
         self.processes().into_iter().filter(of_a_function).collect()
     }
 

@@ -22,6 +22,16 @@ impl Process {
     }
 }
 
+/// Whether this is an interpreter that waits to become a function: until it does, the first process of its sandbox is
+/// root's.
+#[must_use]
+pub(crate) fn waits(process: &Process) -> bool {
+    let parent = stat(process.pid).map(|(_, parent)| parent);
+    let status = parent.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
+    let of_root = status.is_some_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t")));
+    of_root && process.command.contains("/node_client.mjs")
+}
+
 /// Whether a process is there and has not ended.
 #[must_use]
 pub fn alive(pid: u32) -> bool {

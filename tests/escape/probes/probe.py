@@ -9,7 +9,7 @@ A probe tries to get out of a sandbox, in one or several ways. Each way says one
 and the probe says DONE after its last way; without that nobody can tell, and the test fails.
 
 `way` runs each way in a process of its own, so that one which is killed, or which succeeds, does not change the
-next. The same probe runs in a fork of a zygote too, and outside of any sandbox as well (the control), where each
+next. The same probe runs in a fork of a zygote and in an interpreter that had started too, and outside of any sandbox as well (the control), where each
 way must get through: a way that is blocked there too proves nothing. What a control changes, it changes in namespaces that are thrown away.
 """
 
@@ -67,11 +67,11 @@ def probe(tries, control="namespaces", runc="", neighbour=False, frozen=False, l
 
 
 def is_as_wanted():
-    """Says which this is where a fork of a zygote was wanted, and whether to go on: a start whose zygote is not ready
-    yet is a plain one."""
-    if "FORK" not in os.environ:
+    """Says which this is where an interpreter was wanted that had started before, by the name of its script, and whether
+    to go on: a start for which none is ready yet is a plain one."""
+    if "WANTED" not in os.environ:
         return True
-    forked = any(argument.endswith("/zygote.py") for argument in sys.orig_argv)
+    forked = any(argument.endswith("/" + os.environ["WANTED"]) for argument in sys.orig_argv)
     os.write(1, b"FORKED\n" if forked else b"PLAIN\n")
     return forked
 

@@ -1,11 +1,11 @@
-//! Runs a probe in a sandbox that is started as the node starts one for a function: a plain one, and a fork of a
-//! zygote.
+//! Runs a probe in a sandbox that is started as the node starts one for a function: a plain one, a fork of a zygote, and
+//! an interpreter that had started before.
 
 use std::{sync::Arc, time::Duration};
 
 use rouse_escape::{Probe, Told};
 use rouse_sandbox::{
-    Driver, Exit, Limits, Listener, Mount, Network, Sandbox, Spec, Stream,
+    Becomes, Driver, Exit, Limits, Listener, Mount, Network, Sandbox, Spec, Stream,
     container::{Container, ContainerDriver, Enforced, Report},
 };
 use tokio::{
@@ -36,6 +36,8 @@ pub(crate) enum Way {
     Fork(&'static str),
     /// In one with a network of its own.
     Full,
+    /// In an interpreter of this family that had started before.
+    Ahead(&'static str),
 }
 
 /// Sandboxes for probes, and neighbours that live beside all of them.
@@ -50,7 +52,7 @@ impl Confined {
     pub(crate) async fn new(host: &Host, corpus: Arc<Corpus>) -> Self {
         let driver = host.driver();
         let report = driver.report().await.expect("a report");
-        let mut ways = vec![Way::Plain];
+        let mut ways = vec![Way::Plain, Way::Ahead(FAMILY)];
         if forks(&report) {
             ways.extend([FAMILY, OTHER_FAMILY].map(Way::Fork));
         }
@@ -123,7 +125,7 @@ impl Confined {
     async fn alone(&self, probe: &Probe, way: Way) -> Told {
         loop {
             let argv = match way {
-                Way::Plain | Way::Full => probe.argv(PYTHON, TASK),
+                Way::Plain | Way::Full | Way::Ahead(_) => probe.argv(PYTHON, TASK),
                 Way::Fork(_) => probe.argv_of_fork(PYTHON),
             };
             let spec = spec(&self.corpus, &argv, &probe.limits, way);
@@ -136,7 +138,7 @@ impl Confined {
             let exit = started.sandbox.exited().await;
             let mut told = Told::read(&(out + &err));
             told.out_of_memory = exit == Exit::OutOfMemory;
-            if matches!(way, Way::Fork(_)) && told.plain {
+            if !matches!(way, Way::Plain) && told.plain {
                 sleep(ZYGOTE_PAUSE).await;
                 continue;
             }
@@ -162,26 +164,33 @@ pub(crate) fn spec(corpus: &Corpus, argv: &[String], limits: &rouse_escape::Limi
     if let Way::Full = way {
         env.push(("FULL".to_owned(), "1".to_owned()));
     }
-    let zygote = match way {
+    let bounds = Limits {
+        memory_bytes: limits.memory_mib << 20,
+        cpu_millis: CPU_MILLIS,
+        processes: limits.processes,
+        tmp_bytes: limits.tmp_mib << 20,
+        open_files: limits.open_files,
+    };
+    let mut mounts = vec![Mount { source: corpus.folder.clone(), target: TASK.into() }];
+    let wanted = match way {
         Way::Plain | Way::Full => None,
-        Way::Fork(family) => {
-            env.push(("FORK".to_owned(), "1".to_owned()));
-            Some(corpus.zygote(family))
+        Way::Fork(family) => Some((family, Becomes::Forked, "zygote.py")),
+        Way::Ahead(family) => {
+            mounts.push(corpus.ahead_mount());
+            Some((family, Becomes::Itself, "ahead.py"))
         }
     };
+    let interpreter = wanted.map(|(family, becomes, script)| {
+        env.push(("WANTED".to_owned(), script.to_owned()));
+        corpus.interpreter(family, becomes, bounds)
+    });
     Spec {
         argv: argv.to_vec(),
         env,
-        zygote,
+        interpreter,
         cwd: TASK.into(),
-        mounts: vec![Mount { source: corpus.folder.clone(), target: TASK.into() }],
-        limits: Limits {
-            memory_bytes: limits.memory_mib << 20,
-            cpu_millis: CPU_MILLIS,
-            processes: limits.processes,
-            tmp_bytes: limits.tmp_mib << 20,
-            open_files: limits.open_files,
-        },
+        mounts,
+        limits: bounds,
         listeners: vec!["127.0.0.1:9001".parse().expect("an address")],
         network: if let Way::Full = way { Network::Full } else { Network::Sockets },
         ..host::spec(&[])
@@ -198,7 +207,7 @@ struct Neighbour {
 impl Neighbour {
     async fn start(driver: &ContainerDriver, corpus: &Corpus, way: Way) -> Self {
         let argv: &[&str] = match way {
-            Way::Plain | Way::Full => &[PYTHON, &format!("{TASK}/victim.py")],
+            Way::Plain | Way::Full | Way::Ahead(_) => &[PYTHON, &format!("{TASK}/victim.py")],
             Way::Fork(_) => &[PYTHON, "-m", "victim"],
         };
         let argv: Vec<String> = argv.iter().map(|&argument| argument.to_owned()).collect();

@@ -16,7 +16,7 @@ use std::{
 };
 
 use rouse_escape::{Limits, Probe};
-use rouse_sandbox::{Mount, Zygote};
+use rouse_sandbox::{Becomes, Interpreter, Limits as Bounds, Mount};
 use rustix::fs::{XattrFlags, setxattr};
 
 use crate::host::Host;
@@ -29,6 +29,18 @@ pub(crate) const TASK: &str = "/var/task";
 const ZYGOTE_DIR: &str = "/opt/zygote";
 /// The same script that the platform uses.
 const ZYGOTE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/contract/src/lambda/zygote.py");
+/// Where the script is that waits to become a probe.
+const AHEAD_DIR: &str = "/opt/ahead";
+const AHEAD_SCRIPT: &str = "/opt/ahead/ahead.py";
+/// What an interpreter may use as long as it waits: other bounds than a probe's, which must hold afterwards.
+const WAITING: Bounds = Bounds {
+    memory_bytes: 256 << 20,
+    cpu_millis: 1_000,
+    processes: 64,
+    tmp_bytes: 1 << 20,
+    open_files: 1_024,
+};
+const AHEAD: &str = include_str!("../../../crates/sandbox/tests/support/ahead.py");
 /// Bytes of a file whose pages nobody has read.
 const COLD_BYTES: usize = 1 << 20;
 
@@ -40,6 +52,7 @@ pub(crate) const CPU_MILLIS: u32 = 500;
 pub(crate) struct Corpus {
     pub(crate) folder: PathBuf,
     zygote: PathBuf,
+    ahead: PathBuf,
     pub(crate) probes: Vec<Probe>,
     env: Vec<(String, String)>,
     /// A process, and sockets, of the host.
@@ -69,6 +82,9 @@ impl Corpus {
         let zygote = host.code().join("zygote");
         fs::create_dir(&zygote).expect("a folder");
         fs::copy(ZYGOTE, zygote.join("zygote.py")).expect("the script of zygotes");
+        let ahead = host.code().join("ahead");
+        fs::create_dir(&ahead).expect("a folder");
+        fs::write(ahead.join("ahead.py"), AHEAD).expect("the script that waits");
         let other = host.code().join("other");
         fs::create_dir(&other).expect("a folder");
         fs::write(other.join("handler.py"), "key = 'of another tenant'\n").expect("written");
@@ -96,20 +112,37 @@ impl Corpus {
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let probes = list(&folder);
-        Self { folder, zygote, probes, env, sleeper, _tcp: tcp, _any: any, _unix: unix }
+        Self { folder, zygote, ahead, probes, env, sleeper, _tcp: tcp, _any: any, _unix: unix }
     }
 
-    /// What a family's instances are forked from: as the node has it for a tenant, see `Launch::zygote` of
-    /// `rouse-contract`.
-    pub(crate) fn zygote(&self, family: &str) -> Zygote {
+    /// What has started before a family's instances do: as the node has it for a tenant, see `Launch::interpreter` of
+    /// `rouse-contract`. `limits` are the spec's.
+    pub(crate) fn interpreter(&self, family: &str, becomes: Becomes, limits: Bounds) -> Interpreter {
         // It has loaded what most probes use, and what a client of the Runtime API would have.
         let argv = [PYTHON, "-S", &format!("{ZYGOTE_DIR}/zygote.py"), "json", "ssl", "socket", "http.client"];
-        Zygote {
+        let (argv, mount, limits) = match becomes {
+            Becomes::Forked => {
+                let limits = Bounds { processes: 64, open_files: 65_536, ..WAITING };
+                (argv.to_vec(), Mount { source: self.zygote.clone(), target: ZYGOTE_DIR.into() }, limits)
+            }
+            Becomes::Itself => {
+                let limits = Bounds { processes: limits.processes, open_files: limits.open_files, ..WAITING };
+                (vec![PYTHON, "-S", AHEAD_SCRIPT], self.ahead_mount(), limits)
+            }
+        };
+        Interpreter {
             family: family.to_owned(),
-            argv: argv.map(ToOwned::to_owned).to_vec(),
+            becomes,
+            argv: argv.into_iter().map(ToOwned::to_owned).collect(),
             env: vec![("LC_ALL".into(), "C.UTF-8".into()), ("PYTHONDONTWRITEBYTECODE".into(), "1".into())],
-            mounts: vec![Mount { source: self.zygote.clone(), target: ZYGOTE_DIR.into() }],
+            mounts: vec![mount],
+            limits,
         }
+    }
+
+    /// What such a script sees of files before it is a probe, and the probe too.
+    pub(crate) fn ahead_mount(&self) -> Mount {
+        Mount { source: self.ahead.clone(), target: AHEAD_DIR.into() }
     }
 
     /// The environment of a probe, or of its neighbour.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  probes/*.py ──▶ corpus ─┬─▶ confined   in a sandbox as a function has it,
-//!                          │              and in a fork of a zygote, and some
-//!                          │              in a full network                   every way must be blocked
+//!                          │              in a fork of a zygote, in what had
+//!                          │              started before, and some in a full
+//!                          │              network                             every way must be blocked
 //!                          ├─▶ control    outside of any sandbox              every way must get through, or the
 //!                          │                                                  probe proves nothing
 //!                          └─▶ oracle     in a container of runc's            what another engine makes of it
@@ -100,6 +101,9 @@ async fn run(host: Host, names: &[String]) -> ExitCode {
             }
             if sockets && confined.forks() {
                 came.fork = Some(confined.run(&probe, Way::Fork(FAMILY)).await);
+            }
+            if sockets {
+                came.ahead = Some(confined.run(&probe, Way::Ahead(FAMILY)).await);
             }
             if full {
                 came.full = Some(confined.run(&probe, Way::Full).await);

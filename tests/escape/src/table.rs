@@ -9,6 +9,7 @@ use rouse_escape::{Came as Way, Probe, Told};
 pub(crate) struct Came {
     pub(crate) ours: Option<Told>,
     pub(crate) fork: Option<Told>,
+    pub(crate) ahead: Option<Told>,
     pub(crate) full: Option<Told>,
     pub(crate) control: Option<Told>,
     pub(crate) runc: Option<Told>,
@@ -28,6 +29,7 @@ impl Row {
         let judged = [
             ("in the sandbox", confined(&came.ours)),
             ("in the fork", confined(&came.fork)),
+            ("in what had started", confined(&came.ahead)),
             ("in the full network", confined(&came.full)),
             ("in the control", came.control.as_ref().map_or(Ok(()), |told| told.control(&probe))),
             ("in runc", came.runc.as_ref().map_or(Ok(()), |told| told.oracle(&probe))),
@@ -56,6 +58,7 @@ impl Row {
             let places = [
                 ("ours", self.came.ours.as_ref()),
                 ("fork", self.came.fork.as_ref()),
+                ("ahead", self.came.ahead.as_ref()),
                 ("full", self.came.full.as_ref()),
                 ("control", self.came.control.as_ref()),
                 ("runc", self.came.runc.as_ref()),
@@ -113,17 +116,17 @@ impl Row {
 /// Prints all, and what they sum up to.
 pub(crate) fn print(rows: &[Row], took: Duration) {
     println!(
-        "\n{:36} {:>4}  {:10} {:10} {:10} {:12} {:12} it tries to",
-        "probe", "ways", "sandbox", "fork", "full", "control", "runc"
+        "\n{:36} {:>4}  {:10} {:10} {:10} {:10} {:12} {:12} it tries to",
+        "probe", "ways", "sandbox", "fork", "ahead", "full", "control", "runc"
     );
     for row in rows {
         let ways = row.ways();
         let path = row.probe.path();
-        let Came { ours, fork, full, .. } = &row.came;
-        let [ours, fork, full] = [ours, fork, full].map(|told| row.confined(told.as_ref()));
+        let Came { ours, fork, ahead, full, .. } = &row.came;
+        let [ours, fork, ahead, full] = [ours, fork, ahead, full].map(|told| row.confined(told.as_ref()));
         let [control, runc] = [row.control(), row.runc()];
         println!(
-            "{path:36} {ways:>4}  {ours:10} {fork:10} {full:10} {control:12} {runc:12} {}",
+            "{path:36} {ways:>4}  {ours:10} {fork:10} {ahead:10} {full:10} {control:12} {runc:12} {}",
             row.probe.tries
         );
     }
@@ -133,11 +136,12 @@ pub(crate) fn print(rows: &[Row], took: Duration) {
     };
     let ours = through(|row| row.came.ours.as_ref());
     let forks = through(|row| row.came.fork.as_ref());
+    let ahead = through(|row| row.came.ahead.as_ref());
     let full = through(|row| row.came.full.as_ref());
     let shown = through(|row| row.came.control.as_ref());
     let runc = through(|row| row.came.runc.as_ref());
     println!(
-        "\n{} probes, {ways} ways: {ours} through in the sandbox, {forks} in the fork, {full} in a full network, {shown} in the control, {runc} in runc; \
+        "\n{} probes, {ways} ways: {ours} through in the sandbox, {forks} in the fork, {ahead} in what had started, {full} in a full network, {shown} in the control, {runc} in runc; \
          {:.0} s",
         rows.len(),
         took.as_secs_f64()

@@ -93,7 +93,7 @@ impl Launch {
             hosts: Vec::new(),
             network: Network::Sockets,
             root: self.root.clone(),
-            zygote: None,
+            interpreter: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rouse_sandbox::{Limits, Mount, Network, Root, Spec, Zygote};
+use rouse_sandbox::{Becomes, Interpreter, Limits, Mount, Network, Root, Spec};
 use rouse_types::{Code, FunctionVersion, Refusal, Runtime};
 
 use super::{
@@ -37,8 +37,36 @@ const PRELOADED: [&str; 12] = [
     "urllib.request",
     "uuid",
 ];
-/// Variables that an interpreter, or its loader, reads when it starts: a fork cannot obey them any more.
-const READ_AT_START: [&str; 6] = ["PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_"];
+/// Beginnings of variables that an interpreter, or its loader, reads when it starts: one that has started cannot obey
+/// them any more.
+const READ_AT_START: [&str; 12] = [
+    "PYTHON",
+    "NODE_",
+    "UV_",
+    "HOME",
+    "OPENSSL_",
+    "SSL_CERT_",
+    "ICU_",
+    "LD_",
+    "LC_",
+    "LANG",
+    "MALLOC_",
+    "GLIBC_",
+];
+/// One that begins so, is set by many functions, and is read by libraries alone.
+const READ_LATER: &str = "NODE_ENV";
+/// Says to our client for Node.js that it starts before it is known what it runs.
+const AHEAD: (&str, &str) = ("ROUSE_STARTS_AHEAD", "1");
+/// What an interpreter may use as long as it waits. What forks have in common with theirs is counted as its own.
+const WAITING: Limits = Limits {
+    memory_bytes: 256 << 20,
+    cpu_millis: 1_000,
+    // Itself, and those on their way into a fork's sandbox.
+    processes: 64,
+    tmp_bytes: 1 << 20,
+    // Forks cannot have more: far above what specs ask for.
+    open_files: 65_536,
+};
 
 /// Our client for Node.js; see its own head.
 pub const NODE_CLIENT: &str = include_str!("node_client.mjs");
@@ -60,10 +88,19 @@ pub struct Launch {
     appends_handler: bool,
     env: Vec<(String, String)>,
     support: Option<PathBuf>,
-    /// Where the script of zygotes lies, for an interpreter that is forked.
-    zygote: Option<PathBuf>,
+    /// How it can start before it is known what it runs.
+    ahead: Option<Ahead>,
     /// Of an image: where it runs, and its files. Its code is in them.
     image: Option<(PathBuf, Root)>,
+}
+
+/// How an interpreter starts before it is known what it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ahead {
+    /// As a zygote, whose script lies in this folder.
+    Forked(PathBuf),
+    /// By its ordinary client.
+    Itself,
 }
 
 impl Launch {
@@ -73,7 +110,7 @@ impl Launch {
     /// The image is not there, or names no program.
     pub fn of_image(version: &FunctionVersion, code: &Path, state: &Path) -> Result<Self, Refusal> {
         let image::Parts { argv, env, cwd, root } = image::read(version, code, state)?;
-        Ok(Self { argv, appends_handler: false, env, support: None, zygote: None, image: Some((cwd, root)) })
+        Ok(Self { argv, appends_handler: false, env, support: None, ahead: None, image: Some((cwd, root)) })
     }
 
     /// The spec of an instance of this version. `code` is the folder that its archive was unpacked to.
@@ -102,38 +139,43 @@ impl Launch {
             hosts: Vec::new(),
             network: Network::Sockets,
             root,
-            zygote: self.zygote(version),
+            interpreter: self.interpreter(version),
         };
         launch::with_extensions(&mut spec, code);
         if spec.argv.first() != self.argv.first() {
-            // What comes before the interpreter is no fork of it.
-            spec.zygote = None;
+            // What comes before the interpreter is none.
+            spec.interpreter = None;
         }
         spec
     }
 
-    /// What this version's instances are forked from: one interpreter for all functions of a tenant, since forks share
-    /// the layout of its memory.
-    fn zygote(&self, version: &FunctionVersion) -> Option<Zygote> {
-        let script = self.zygote.as_ref()?;
-        // An instance of several processes makes them itself.
-        if version.scaling.concurrency_per_instance > 1 {
+    /// What has started before this version's instances do: for all functions of a tenant, and of no other, since forks
+    /// share the layout of its memory.
+    fn interpreter(&self, version: &FunctionVersion) -> Option<Interpreter> {
+        let ahead = self.ahead.as_ref()?;
+        let at_start = |name: &str| READ_AT_START.iter().any(|read| name.starts_with(read));
+        if version.env.keys().any(|name| name != READ_LATER && at_start(name)) {
             return None;
         }
-        if version.env.keys().any(|name| READ_AT_START.iter().any(|read| name.starts_with(read))) {
-            return None;
-        }
-        let mut argv = vec![self.argv.first()?.clone(), format!("{ZYGOTE_DIR}/{ZYGOTE_FILE}")];
-        argv.extend(PRELOADED.map(str::to_owned));
-        let mut mounts = vec![Mount { source: script.clone(), target: ZYGOTE_DIR.into() }];
-        mounts
-            .extend(self.support.iter().map(|dir| Mount { source: dir.clone(), target: RUNTIME_DIR.into() }));
-        Some(Zygote {
-            family: version.tenant.to_string(),
-            argv,
-            env: environment::of_interpreter(&self.env),
-            mounts,
-        })
+        let mut env = environment::of_interpreter(&self.env);
+        let support = |dir: &PathBuf| Mount { source: dir.clone(), target: RUNTIME_DIR.into() };
+        let mut mounts: Vec<_> = self.support.iter().map(support).collect();
+        let (becomes, argv, limits) = match ahead {
+            // An instance of several processes makes them itself.
+            Ahead::Forked(_) if version.scaling.concurrency_per_instance > 1 => return None,
+            Ahead::Forked(script) => {
+                mounts.push(Mount { source: script.clone(), target: ZYGOTE_DIR.into() });
+                let mut argv = vec![self.argv.first()?.clone(), format!("{ZYGOTE_DIR}/{ZYGOTE_FILE}")];
+                argv.extend(PRELOADED.map(str::to_owned));
+                (Becomes::Forked, argv, WAITING)
+            }
+            Ahead::Itself => {
+                env.push((AHEAD.0.into(), AHEAD.1.into()));
+                let processes = version.limits.processes;
+                (Becomes::Itself, self.argv.clone(), Limits { processes, open_files: OPEN_FILES, ..WAITING })
+            }
+        };
+        Some(Interpreter { family: version.tenant.to_string(), becomes, argv, env, mounts, limits })
     }
 }
 
@@ -170,7 +212,7 @@ pub fn available(runtime: &Runtime, state: &Path) -> Result<Launch, Refusal> {
             appends_handler: false,
             env: Vec::new(),
             support: None,
-            zygote: None,
+            ahead: None,
             image: None,
         }),
         Runtime::Python { minor } => python(*minor, state),
@@ -221,7 +263,9 @@ fn python(minor: u8, state: &Path) -> Result<Launch, Refusal> {
         ],
         support: Some(support),
         // Where it was not put, interpreters are started each time.
-        zygote: Some(state.join(ZYGOTE_FOLDER)).filter(|folder| folder.join(ZYGOTE_FILE).is_file()),
+        ahead: Some(state.join(ZYGOTE_FOLDER))
+            .filter(|folder| folder.join(ZYGOTE_FILE).is_file())
+            .map(Ahead::Forked),
         image: None,
     })
 }
@@ -233,7 +277,7 @@ fn node(major: u8, state: &Path) -> Result<Launch, Refusal> {
         appends_handler: false,
         env: vec![("NODE_PATH".into(), format!("/opt/nodejs/node_modules:{TASK_ROOT}/node_modules"))],
         support: Some(state.join("runtimes/nodejs")),
-        zygote: None,
+        ahead: Some(Ahead::Itself),
         image: None,
     })
 }
@@ -313,10 +357,10 @@ pub(crate) mod tests {
         let launch = available(&Runtime::Python { minor }, state.path()).expect("installed");
         let spec = launch.spec(&version("python3.11"), Path::new("/code"), "i1");
         assert_eq!(spec.argv[1..], ["-m", "awslambdaric", "app.handler"]);
-        assert_eq!(spec.zygote, None, "its script is not installed");
+        assert_eq!(spec.interpreter, None, "its script is not installed");
         install_clients(state.path()).expect("installed");
         let launch = available(&Runtime::Python { minor }, state.path()).expect("installed");
-        let zygote = |version: &FunctionVersion| launch.spec(version, Path::new("/code"), "i1").zygote;
+        let zygote = |version: &FunctionVersion| launch.spec(version, Path::new("/code"), "i1").interpreter;
         let mut version = version("python3.11");
         let of_acme = zygote(&version).expect("a zygote");
         version.function = "another".parse().expect("a function");

@@ -121,8 +121,8 @@ impl Function {
     /// What starts it in containers; `None`, and a word about it, where there can be none.
     pub(crate) fn host(&self, test: &str) -> Option<Host> {
         let spec = self.spec();
-        let of_zygote = spec.zygote.into_iter().flat_map(|zygote| zygote.mounts);
-        Host::new(test, spec.mounts.into_iter().chain(of_zygote).map(|mount| mount.source).collect())
+        let ahead = spec.interpreter.into_iter().flat_map(|interpreter| interpreter.mounts);
+        Host::new(test, spec.mounts.into_iter().chain(ahead).map(|mount| mount.source).collect())
     }
 
     pub(crate) fn lines(&self) -> Vec<Line> {

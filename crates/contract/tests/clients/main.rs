@@ -1,5 +1,6 @@
 //! The Runtime API against the clients that people's functions use, as plain processes and in real containers.
 
+mod ahead;
 mod extensions;
 mod forks;
 mod harness;

@@ -202,18 +202,34 @@ impl Cgroups {
         files
     }
 
+    /// CPU time that a group has used, in microseconds.
+    pub(super) fn cpu_us(&self, group: &str) -> u64 {
+        self.read(group, Feature::CpuUsage, cpu_file).and_then(|(v, text)| cpu_us(v, &text)).unwrap_or(0)
+    }
+
+    /// Memory that a group holds, in bytes.
+    pub(super) fn memory_bytes(&self, group: &str) -> u64 {
+        let text = self.read(group, Feature::Memory, memory_file);
+        text.and_then(|(_, text)| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    fn read(
+        &self,
+        group: &str,
+        feature: Feature,
+        name: fn(Version) -> &'static str,
+    ) -> Option<(Version, String)> {
+        let hierarchy = self.find(feature)?;
+        let text = fs::read_to_string(hierarchy.folder.join(group).join(name(hierarchy.version))).ok()?;
+        Some((hierarchy.version, text))
+    }
+
     /// The last figures of a group.
     pub(super) fn stats(&self, group: &str) -> Stats {
-        let read = |feature, name: fn(Version) -> &'static str| {
-            let hierarchy = self.find(feature)?;
-            let text = fs::read_to_string(hierarchy.folder.join(group).join(name(hierarchy.version))).ok()?;
-            Some((hierarchy.version, text))
-        };
+        let peak = self.read(group, Feature::Memory, peak_file);
         Stats {
-            cpu_us: read(Feature::CpuUsage, cpu_file).and_then(|(v, text)| cpu_us(v, &text)).unwrap_or(0),
-            memory_peak_bytes: read(Feature::Memory, peak_file)
-                .and_then(|(_, text)| text.trim().parse().ok())
-                .unwrap_or(0),
+            cpu_us: self.cpu_us(group),
+            memory_peak_bytes: peak.and_then(|(_, text)| text.trim().parse().ok()).unwrap_or(0),
         }
     }
 
@@ -278,6 +294,13 @@ fn cpu_file(version: Version) -> &'static str {
     }
 }
 
+fn memory_file(version: Version) -> &'static str {
+    match version {
+        Version::V2 => "memory.current",
+        Version::V1 => "memory.usage_in_bytes",
+    }
+}
+
 fn peak_file(version: Version) -> &'static str {
     match version {
         Version::V2 => "memory.peak",
@@ -308,9 +331,17 @@ fn limit(group: &Path, version: Version, feature: Feature, limits: &Limits) -> i
             write_if_there("memory.oom.group", "1")
         }
         (Feature::Memory, Version::V1) => {
-            write("memory.limit_in_bytes", limits.memory_bytes.to_string())?;
+            let bytes = limits.memory_bytes.to_string();
+            if let Err(error) = write("memory.limit_in_bytes", bytes.clone()) {
+                if error.raw_os_error() != Some(libc::EINVAL) {
+                    return Err(error);
+                }
+                // More than what memory and swap may be together by now: that is raised first.
+                write("memory.memsw.limit_in_bytes", bytes.clone())?;
+                write("memory.limit_in_bytes", bytes.clone())?;
+            }
             write_if_there("memory.swappiness", "0")?;
-            write_if_there("memory.memsw.limit_in_bytes", &limits.memory_bytes.to_string())
+            write_if_there("memory.memsw.limit_in_bytes", &bytes)
         }
         // Where the host has less than all want, each has its part: what a whole core has is the default of others.
         (Feature::Cpu, Version::V2) => {

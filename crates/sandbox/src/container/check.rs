@@ -112,7 +112,7 @@ mod tests {
             hosts: vec![],
             network: crate::Network::Sockets,
             root: crate::Root::Host,
-            zygote: None,
+            interpreter: None,
         }
     }
 

@@ -10,11 +10,13 @@
 //! What goes wrong is told on `line`, which the code's `exec` closes: its end without a word means success.
 //!
 //! A zygote's sandbox and those of its forks have a user namespace of their own (`owned`). The code of the latter
-//! comes from outside, by itself, and init only reaps.
+//! comes from outside, by itself, and init only reaps. An interpreter that shall become the code itself is started
+//! between the halves (`started`).
 
 mod code;
 mod init;
 mod owned;
+mod started;
 
 use std::{
     convert::Infallible,
@@ -88,6 +90,8 @@ pub(super) enum Owner<'a> {
     Zygote(OwnedFd),
     /// That of the zygote whose first process this is. The code is forked by the zygote.
     Fork(BorrowedFd<'a>),
+    /// The host's. An interpreter is executed, and is told through this end that it is the code.
+    Started(OwnedFd),
 }
 
 /// All that the first half needs, and the ends that it hands on.
@@ -129,7 +133,7 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
     let usual = build(plan)?;
     let handles = match plan.owner {
-        Owner::Host => Vec::new(),
+        Owner::Host | Owner::Started(_) => Vec::new(),
         Owner::Zygote(_) | Owner::Fork(_) => handles().map_err(step("open the namespaces"))?,
     };
     wire::send(plan.line.as_fd(), &Ready::Built, &wire::borrowed(&handles))
@@ -138,13 +142,16 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     let told = wire::receive::<Activate>(plan.line.as_fd()).map_err(step("hear the spawner"))?;
     // Its end without a word: this one is not needed any more.
     let Some((Activate { spec, link }, trees)) = told else { sys::exit_now(0) };
+    if let Owner::Started(_) = plan.owner {
+        return started::run(plan, usual, &spec, trees);
+    }
     if let Some(link) = link {
         full::set_up(link).map_err(step("set up the network"))?;
     }
     let sockets = network::open(&spec, usual).map_err(step("listen inside the sandbox"))?;
     let (mounts, layers) = trees.split_at(spec.mounts.len().min(trees.len()));
     match &spec.root {
-        Root::Host => rootfs::finish(&spec, mounts)?,
+        Root::Host => rootfs::finish(&spec, mounts, &[])?,
         Root::Layers(_) => image::enter(&spec, mounts, layers, plan.uid)?,
     }
     drop(trees);
@@ -169,7 +176,7 @@ fn build(plan: &Plan<'_>) -> Result<Usual, Refused> {
     begin(plan)?;
     rootfs::build(plan.root, plan.uid)?;
     match &plan.owner {
-        Owner::Host => {
+        Owner::Host | Owner::Started(_) => {
             sys::unshare_cgroup_namespace().map_err(step("make a control group namespace"))?;
         }
         Owner::Zygote(_) => owned::own(plan)?,
@@ -193,7 +200,7 @@ fn begin(plan: &Plan<'_>) -> Result<(), Refused> {
     let mut kept = [&plan.stdout, &plan.stderr, &plan.line, &plan.status].map(AsFd::as_fd).to_vec();
     match &plan.owner {
         Owner::Host => {}
-        Owner::Zygote(end) => kept.push(end.as_fd()),
+        Owner::Zygote(end) | Owner::Started(end) => kept.push(end.as_fd()),
         Owner::Fork(zygote) => kept.push(*zygote),
     }
     // SAFETY: from here on only these are used, and this process ends without dropping anything that the

@@ -34,7 +34,7 @@ use super::{
     dial::Dialler,
     wire::{self, Handles, Reply, Request},
 };
-use crate::{Driver, Error, Exit, Listener, Output, Sandbox, Spec, Started, Stats, Stream};
+use crate::{Ahead, Driver, Error, Exit, Listener, Output, Sandbox, Spec, Started, Stats, Stream};
 
 /// How long a start waits for a spawner that is being started again: longer than its supervisor takes.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -121,6 +121,14 @@ impl Driver for ContainerDriver {
             _ => Err(out_of_place()),
         }
     }
+
+    async fn ahead(&self) -> Result<Ahead, Error> {
+        match self.ask(&Request::Ahead).await? {
+            (_, Reply::Ahead(ahead), _) => Ok(ahead),
+            (_, Reply::Refused(refused), _) => Err(refused.into()),
+            _ => Err(out_of_place()),
+        }
+    }
 }
 
 /// Gives each descriptor its meaning: see [`Handles`].
@@ -154,6 +162,7 @@ fn take_over(
         dialler,
         freezer,
         cpu,
+        cpu_before_us: handles.cpu_before_us,
         memory_peak,
         last: [AtomicU64::new(0), AtomicU64::new(0)],
         ended: OnceLock::new(),
@@ -174,6 +183,8 @@ pub struct Container {
     dialler: Dialler,
     freezer: Option<Freezer>,
     cpu: Option<(Version, File)>,
+    /// Of what that counts, this is not the code's.
+    cpu_before_us: u64,
     memory_peak: Option<File>,
     /// The figures that were read last, for the moment between its end and the spawner's word of it.
     last: [AtomicU64; 2],
@@ -249,7 +260,7 @@ impl Sandbox for Container {
         if let Some((version, file)) = &self.cpu
             && let Some(cpu_us) = read(file).ok().and_then(|text| cgroup::cpu_us(*version, &text))
         {
-            last_cpu.store(cpu_us, Ordering::Relaxed);
+            last_cpu.store(cpu_us.saturating_sub(self.cpu_before_us), Ordering::Relaxed);
         }
         if let Some(file) = &self.memory_peak
             && let Some(peak) = read(file).ok().and_then(|text| text.trim().parse().ok())

@@ -21,13 +21,26 @@ pub struct Pool {
     pub zygotes_most: u32,
     /// How many forks of each zygote wait at most; one does as long as the zygote is there.
     pub forks_most: u32,
+    /// How many interpreters of each kind and family wait at most to become the code themselves; one does as long as
+    /// the family is in use. Zero is none.
+    pub started_most: u32,
+    /// What all of those may hold, in bytes.
+    pub started_bytes: u64,
 }
 
 impl Default for Pool {
     /// Two for the first callers after a silence, and as many as a machine starts in the time that it takes to
     /// notice that more are wanted.
     fn default() -> Self {
-        Self { floor: 2, most: 64, memory_bytes: 64 << 20, zygotes_most: 16, forks_most: 8 }
+        Self {
+            floor: 2,
+            most: 64,
+            memory_bytes: 64 << 20,
+            zygotes_most: 16,
+            forks_most: 8,
+            started_most: 4,
+            started_bytes: 256 << 20,
+        }
     }
 }
 
@@ -43,6 +56,14 @@ impl Pool {
     /// How many forks of a zygote shall wait now. `busiest` counts the starts of its specs.
     pub(super) fn forks(&self, busiest: u32, places: usize) -> usize {
         places.div_ceil(2).min(busiest.max(1).min(self.forks_most) as usize)
+    }
+
+    /// How many interpreters of one family shall wait now to become code. `busiest` counts the starts of its specs, `each`
+    /// is what one holds, and `others` what those of all other families do.
+    pub(super) fn started(&self, busiest: u32, places: usize, each: u64, others: u64) -> usize {
+        let affordable = self.started_bytes.saturating_sub(others) / each.max(1);
+        let wanted = u64::from(busiest.max(1).min(self.started_most)).min(affordable);
+        places.div_ceil(2).min(usize::try_from(wanted).unwrap_or(usize::MAX))
     }
 }
 
@@ -91,8 +112,15 @@ impl Demand {
 mod tests {
     use super::*;
 
-    const POOL: Pool =
-        Pool { floor: 1, most: 10, memory_bytes: 8 * WAITING_BYTES, zygotes_most: 2, forks_most: 3 };
+    const POOL: Pool = Pool {
+        floor: 1,
+        most: 10,
+        memory_bytes: 8 * WAITING_BYTES,
+        zygotes_most: 2,
+        forks_most: 3,
+        started_most: 3,
+        started_bytes: 100,
+    };
 
     #[test]
     fn the_pool_follows_demand_between_its_floor_and_what_is_affordable() {
@@ -117,6 +145,17 @@ mod tests {
         assert_eq!(POOL.forks(50, 100), 3);
         assert_eq!(POOL.forks(50, 0), 0);
         assert_eq!(Pool { forks_most: 0, ..POOL }.forks(50, 100), 0);
+    }
+
+    #[test]
+    fn interpreters_wait_as_demand_asks_and_memory_allows() {
+        assert_eq!(POOL.started(0, 100, 10, 0), 1);
+        assert_eq!(POOL.started(2, 100, 10, 0), 2);
+        assert_eq!(POOL.started(50, 100, 10, 0), 3);
+        assert_eq!(POOL.started(50, 100, 40, 0), 2, "memory for two");
+        assert_eq!(POOL.started(50, 100, 40, 70), 0, "the others have it");
+        assert_eq!(POOL.started(50, 1, 10, 0), 1);
+        assert_eq!(Pool { started_most: 0, ..POOL }.started(50, 100, 10, 0), 0);
     }
 
     #[test]

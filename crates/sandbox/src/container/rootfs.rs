@@ -131,12 +131,9 @@ pub(super) fn own() -> Result<(), Refused> {
     proc().map_err(step("mount /proc"))
 }
 
-/// Adds what a spec asks for, and closes the root for writing. `trees` are those of [`open_mounts`].
-pub(super) fn finish(spec: &Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
-    let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
-    name_hosts(spec)?;
-    resize_tmp(spec.limits.tmp_bytes).map_err(step("give /tmp its size"))?;
-    for (one, tree) in spec.mounts.iter().zip(trees) {
+/// Shows folders of the host. `trees` are those of [`open_mounts`].
+pub(super) fn show<'a>(mounts: impl Iterator<Item = (&'a Mount, &'a OwnedFd)>) -> Result<(), Refused> {
+    for (one, tree) in mounts {
         let target = &one.target;
         let shown = fs::create_dir_all(target).and_then(|()| attach(tree, target));
         shown.map_err(|error| {
@@ -144,6 +141,16 @@ pub(super) fn finish(spec: &Spec, trees: &[OwnedFd]) -> Result<(), Refused> {
             Refused::Spec(format!("{source} cannot be shown at {target}: {error}"))
         })?;
     }
+    Ok(())
+}
+
+/// Adds what a spec asks for, and closes the root for writing. `trees` are those of [`open_mounts`], `shown` what is
+/// there already.
+pub(super) fn finish(spec: &Spec, trees: &[OwnedFd], shown: &[Mount]) -> Result<(), Refused> {
+    let step = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
+    name_hosts(spec)?;
+    resize_tmp(spec.limits.tmp_bytes).map_err(step("give /tmp its size"))?;
+    show(spec.mounts.iter().zip(trees).filter(|(one, _)| !shown.contains(one)))?;
     let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let closed = root.map_err(io::Error::from);
     closed

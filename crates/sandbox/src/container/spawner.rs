@@ -20,6 +20,7 @@
 mod families;
 mod life;
 mod making;
+mod started;
 mod waiting;
 mod zygotes;
 
@@ -54,8 +55,9 @@ use super::{
     sys,
     wire::{self, Refused, Reply, Request},
 };
-use crate::Zygote;
+use crate::Interpreter;
 use making::{Child, Phase};
+use started::Line;
 use zygotes::Family;
 
 /// How often the folders of a group that still holds a dying process are tried again, and how many times.
@@ -147,7 +149,8 @@ struct Spawner {
     held: u32,
     /// It is ending: what fails now fails for that.
     stopping: bool,
-    families: HashMap<Zygote, Family>,
+    families: HashMap<Interpreter, Family>,
+    lines: HashMap<Interpreter, Line>,
     /// Children that were needed on the way to a first process, to be reaped.
     helpers: Vec<OwnedFd>,
     /// Taken from the front and put back at the end: an uid rests as long as it can.
@@ -228,6 +231,7 @@ impl Spawner {
             held: 0,
             stopping: false,
             families: HashMap::new(),
+            lines: HashMap::new(),
             helpers: Vec::new(),
             uids_free: (config.first_uid..last_uid).collect(),
             ids: HashSet::new(),
@@ -249,7 +253,12 @@ impl Spawner {
         loop {
             // What nobody waits for is done when nothing else is to do.
             let quiet = events.is_empty();
-            let pauses = [self.housekeep(quiet), self.tend_pool(quiet), self.tend_zygotes(quiet)];
+            let pauses = [
+                self.housekeep(quiet),
+                self.tend_pool(quiet),
+                self.tend_zygotes(quiet),
+                self.tend_started(quiet),
+            ];
             let pause = pauses.into_iter().flatten().min();
             let pause = pause.map(|pause| Timespec {
                 tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
@@ -332,6 +341,10 @@ impl Spawner {
             (Ok(Some((Request::Report, _))), false) => {
                 let report = self.whole_report();
                 self.end(number, &Reply::Report(report));
+            }
+            (Ok(Some((Request::Ahead, _))), false) => {
+                let ahead = self.ahead();
+                self.end(number, &Reply::Ahead(ahead));
             }
             (Ok(Some((Request::Sockets(id), _))), false) => match self.sockets(&id) {
                 Ok(sockets) => self.end_with(number, &Reply::Sockets, &sockets),

@@ -11,7 +11,7 @@
 //!    ◀─ Exited ─────────────────   nothing is left; the end
 //! ```
 //!
-//! [`Request::Sockets`] and [`Request::Report`] are connections of their own, which end with their answer.
+//! [`Request::Sockets`], [`Request::Report`] and [`Request::Ahead`] are connections of their own, which end with their answer.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -26,7 +26,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Report, cgroup::Version, check, image};
-use crate::{Error, Exit, Spec, Stats};
+use crate::{Ahead, Error, Exit, Spec, Stats};
 
 /// The largest message: below the smallest send buffer that distributions set (208 KiB), and far above any
 /// honest spec.
@@ -46,6 +46,8 @@ pub(super) enum Request {
     Start(Box<Spec>),
     /// Say what this host can enforce.
     Report,
+    /// Say what is held ready for starts.
+    Ahead,
     /// Make TCP sockets inside the sandbox of this id, [`SOCKETS`] of them: whoever holds one can connect it there.
     Sockets(String),
 }
@@ -61,6 +63,8 @@ pub(super) enum Reply {
     Exited(Exit, Stats),
     /// What this host can enforce.
     Report(Report),
+    /// What is held ready.
+    Ahead(Ahead),
     /// The message carries them.
     Sockets,
 }
@@ -77,6 +81,8 @@ pub(super) struct Handles {
     pub(super) cpu: Option<Version>,
     /// `memory.peak` or `memory.max_usage_in_bytes`.
     pub(super) memory_peak: bool,
+    /// What the group had used before the spec was there: the interpreter's start, which is not the code's.
+    pub(super) cpu_before_us: u64,
 }
 
 /// [`Error`] in a form that can be sent.

@@ -252,7 +252,7 @@ pub(crate) fn spec(argv: &[&str]) -> Spec {
         hosts: vec![],
         network: rouse_sandbox::Network::Sockets,
         root: rouse_sandbox::Root::Host,
-        zygote: None,
+        interpreter: None,
     }
 }
 

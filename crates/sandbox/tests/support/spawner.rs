@@ -13,7 +13,15 @@ fn main() -> std::io::Result<()> {
     let (socket, instance) = (next()?.into(), next()?);
     let (owner, first_uid) = (number(next()?)?, number(next()?)?);
     let size = number(next()?)?;
-    let pool = Pool { floor: size, most: size, memory_bytes: u64::MAX, zygotes_most: 8, forks_most: 2 };
+    let pool = Pool {
+        floor: size,
+        most: size,
+        memory_bytes: u64::MAX,
+        zygotes_most: 8,
+        forks_most: 2,
+        started_most: 2,
+        started_bytes: u64::MAX,
+    };
     let mount_roots = args.map(Into::into).collect();
     run(Config { socket, owner: (owner, owner), instance, mount_roots, first_uid, sandboxes_max: 64, pool })
 }

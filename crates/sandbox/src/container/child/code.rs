@@ -21,8 +21,8 @@ use super::{
 };
 use crate::Spec;
 
-/// Where a zygote finds its end of the line to the spawner.
-const ZYGOTE_FD: RawFd = 3;
+/// Where an interpreter that starts ahead finds its end of the line to the spawner.
+const WORD_FD: RawFd = 3;
 
 /// What a zygote may do in its own user namespace, so that a fork of it can enter the sandbox that was made for it
 /// (`setns(2)`), and then let go of all this. Over the host it is nothing.
@@ -41,11 +41,11 @@ pub(super) fn run(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
     dup2_stdout(&plan.stdout).map_err(host("connect the standard output"))?;
     dup2_stderr(&plan.stderr).map_err(host("connect the standard error"))?;
     sys::close_all_on_exec().map_err(|e| Refused::host("close other files", &e))?;
-    if let Owner::Zygote(end) = &plan.owner {
-        pass_on(end).map_err(|e| Refused::host("connect a zygote", &e))?;
+    if let Owner::Zygote(end) | Owner::Started(end) = &plan.owner {
+        pass_on(end).map_err(|e| Refused::host("connect an interpreter", &e))?;
     }
     limit_resources(plan, spec).map_err(host("limit resources"))?;
-    if let Owner::Host = plan.owner {
+    if let Owner::Host | Owner::Started(_) = plan.owner {
         // Images write to /dev/stdout by its name, which asks who owns it.
         for output in [&plan.stdout, &plan.stderr] {
             let (user, group) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.uid));
@@ -54,14 +54,14 @@ pub(super) fn run(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
     }
     match plan.owner {
         Owner::Zygote(_) => drop_privileges_but(OF_A_ZYGOTE, plan.uid),
-        Owner::Host | Owner::Fork(_) => drop_privileges(plan.uid),
+        Owner::Host | Owner::Fork(_) | Owner::Started(_) => drop_privileges(plan.uid),
     }
     .map_err(|e| Refused::host("drop privileges", &e))?;
     let cwd = &spec.cwd;
     chdir(cwd).map_err(asked(format!("the working folder {} cannot be entered", cwd.display())))?;
     match plan.owner {
         Owner::Zygote(_) => plan.filters.apply_to_zygote(),
-        Owner::Host | Owner::Fork(_) => plan.filters.apply(),
+        Owner::Host | Owner::Fork(_) | Owner::Started(_) => plan.filters.apply(),
     }
     .map_err(|e| Refused::host("filter system calls", &io::Error::other(e)))?;
     let mut error = io::Error::from_raw_os_error(libc::ENOENT);
@@ -83,12 +83,12 @@ fn strings(spec: &Spec) -> Result<(Vec<CString>, Vec<CString>), Refused> {
     Ok((argv?, env?))
 }
 
-/// Puts a zygote's end where it looks for it, and keeps it open through `exec`.
+/// Puts an interpreter's end where it looks for it, and keeps it open through `exec`.
 fn pass_on(end: &OwnedFd) -> io::Result<()> {
-    if end.as_raw_fd() == ZYGOTE_FD {
+    if end.as_raw_fd() == WORD_FD {
         return Ok(fcntl_setfd(end, FdFlags::empty())?);
     }
-    sys::duplicate_to(end.as_fd(), ZYGOTE_FD)
+    sys::duplicate_to(end.as_fd(), WORD_FD)
 }
 
 fn limit_resources(plan: &Plan<'_>, spec: &Spec) -> Result<(), Errno> {
@@ -105,7 +105,7 @@ fn limit_resources(plan: &Plan<'_>, spec: &Spec) -> Result<(), Errno> {
     debug_assert_ne!(plan.uid, init::UID);
     match plan.owner {
         // Counted for each uid, and this one is the sandbox' own: holds where control groups do not.
-        Owner::Host => set(Resource::Nproc, u64::from(spec.limits.processes)),
+        Owner::Host | Owner::Started(_) => set(Resource::Nproc, u64::from(spec.limits.processes)),
         // Here its forks have it too; there are no zygotes without control groups that count.
         Owner::Zygote(_) | Owner::Fork(_) => Ok(()),
     }

@@ -5,7 +5,7 @@
 
 use std::{
     convert::Infallible,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use rustix::{
@@ -35,10 +35,15 @@ pub(super) const UID: u32 = 65_534;
 /// Lets go of all but the way to the spawner, drops every privilege, and reaps.
 pub(super) fn run(plan: &Plan<'_>, code: Pid) -> Result<Infallible, Refused> {
     if let Owner::Zygote(_) = plan.owner {
-        confine(plan, &plan.line)?;
+        confine(plan, &[plan.line.as_fd()])?;
         return keep(plan, code);
     }
-    confine(plan, &plan.status)?;
+    confine(plan, &[plan.status.as_fd()])?;
+    reap(plan, code)
+}
+
+/// Reaps until the code has ended, and tells how. Precondition: [`confine`].
+pub(super) fn reap(plan: &Plan<'_>, code: Pid) -> Result<Infallible, Refused> {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == code => {
@@ -73,7 +78,7 @@ fn keep(plan: &Plan<'_>, zygote: Pid) -> Result<Infallible, Refused> {
 
 /// Init of a fork's sandbox: what it adopts, the kernel reaps, and the spawner ends it when the fork has ended.
 pub(super) fn linger(plan: &Plan<'_>) -> Result<Infallible, Refused> {
-    confine(plan, &plan.status)?;
+    confine(plan, &[plan.status.as_fd()])?;
     sys::ignore_children();
     loop {
         // Nothing is waited for: it is woken by its death.
@@ -89,24 +94,25 @@ fn exit(status: WaitStatus) -> Option<Exit> {
     }
 }
 
+/// Lets go of all but what is kept, and of every privilege. The first that is kept leads to the spawner.
 #[expect(unsafe_code, reason = "closes what this copy of the spawner's memory still names")]
-fn confine(plan: &Plan<'_>, kept: &OwnedFd) -> Result<(), Refused> {
+pub(super) fn confine(plan: &Plan<'_>, kept: &[BorrowedFd<'_>]) -> Result<(), Refused> {
     // Its outputs are the code's alone: they end when the code has closed them.
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .and_then(|null| dup2_stdin(&null).and(dup2_stdout(&null)).and(dup2_stderr(&null)));
     null.map_err(|e| Refused::host("let go of the outputs", &e.into()))?;
-    // SAFETY: from here on only this one is used, and this process ends without dropping anything.
-    let closed = unsafe { sys::close_all_but(&[kept.as_fd()]) };
+    // SAFETY: from here on only these are used, and this process ends without dropping anything else.
+    let closed = unsafe { sys::close_all_but(kept) };
     let confined = closed
         .and_then(|()| match plan.owner {
-            Owner::Host => drop_privileges(UID),
+            Owner::Host | Owner::Started(_) => drop_privileges(UID),
             // It has no groups since it was root.
             Owner::Zygote(_) | Owner::Fork(_) => drop_privileges_but(CapabilitySet::empty(), UID),
         })
         .and_then(|()| Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?))
         .and_then(|()| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     // A spawner that died before that last call is found out by its end.
-    let mut polled = [PollFd::new(kept, PollFlags::empty())];
+    let mut polled = [PollFd::from_borrowed_fd(kept[0], PollFlags::empty())];
     let alone = poll(&mut polled, Some(&Timespec::default())).is_ok_and(|gone| gone > 0);
     if confined.is_err() || alone {
         // The line may be closed already; the spawner sees a sandbox that ended without a word.

@@ -10,34 +10,23 @@ use std::{
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::{
-    super::{layout::Feature, pool::Demand, rootfs, wire::Refused},
+    super::{check, layout::Feature, pool::Demand, rootfs, wire::Refused},
     Spawner,
     making::{Child, Kind, Make, Phase},
     waiting::{FILL_PAUSE, SHRINK_PAUSE},
     zygotes::{Family, State},
 };
-use crate::{Limits, Network, Root, Spec, Zygote};
+use crate::{Interpreter, Network, Root, Spec};
 
 /// How long a zygote may take to be ready: it imports from a disk that may be cold.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// After a zygote failed, its specs start without for so long.
-const RETRY: Duration = Duration::from_secs(60);
-const RETRY_READY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(60);
+pub(super) const RETRY_READY: Duration = Duration::from_secs(1);
 /// A zygote that nobody needed for so long is let go.
-const IDLE: Duration = Duration::from_secs(300);
+pub(super) const IDLE: Duration = Duration::from_secs(300);
 /// Of what a zygote said before it failed, this much is logged.
 const LAST_WORDS_BYTES: usize = 2_048;
-
-/// What a zygote may use. What its forks have in common with it is counted as its own.
-const LIMITS: Limits = Limits {
-    memory_bytes: 256 << 20,
-    cpu_millis: 1_000,
-    // Itself, and those on their way into a fork's sandbox.
-    processes: 64,
-    tmp_bytes: 1 << 20,
-    // Its forks cannot have more: far above what specs ask for.
-    open_files: 65_536,
-};
 
 impl Spawner {
     /// Whether one more zygote may be made: by its control groups alone can it be kept within bounds.
@@ -88,8 +77,8 @@ impl Spawner {
         self.families.insert(zygote, family);
     }
 
-    /// What a zygote that is not ready wrote to its standard error.
-    fn last_words(&mut self, number: u64) -> Option<String> {
+    /// What an interpreter that is not ready wrote to its standard error.
+    pub(super) fn last_words(&mut self, number: u64) -> Option<String> {
         let child = self.child(number)?;
         let (Phase::Starting { ends, .. } | Phase::Waiting { ends, .. }) = &child.phase else { return None };
         let [_, stderr] = &ends.outputs;
@@ -100,7 +89,7 @@ impl Spawner {
     }
 
     /// Ends a zygote and what waits for nobody. Its sandbox ends with its last fork.
-    pub(super) fn let_go(&mut self, zygote: &Zygote) {
+    pub(super) fn let_go(&mut self, zygote: &Interpreter) {
         let Some(family) = self.families.remove(zygote) else { return };
         for spare in family.spare {
             self.kill(spare);
@@ -188,7 +177,7 @@ impl Spawner {
     }
 
     /// Makes a zygote, or a fork of one.
-    fn make(&mut self, zygote: &Zygote, parent: Option<u64>) {
+    fn make(&mut self, zygote: &Interpreter, parent: Option<u64>) {
         let number = self.session_number();
         let made = match parent {
             None => self.make_zygote(zygote, number),
@@ -205,32 +194,47 @@ impl Spawner {
         }
     }
 
-    fn make_zygote(&mut self, zygote: &Zygote, number: u64) -> Result<(), Refused> {
+    fn make_zygote(&mut self, zygote: &Interpreter, number: u64) -> Result<(), Refused> {
+        self.begin_interpreter(zygote, number, Make::Zygote)?;
+        if let Some(child) = self.child(number) {
+            let group = child.group.clone();
+            // Its first process must outlive it, for the forks that run.
+            self.cgroups.lose_one(&group);
+        }
+        Ok(())
+    }
+
+    /// Starts an interpreter ahead, in a sandbox of its own. On an error nothing of it is left.
+    pub(super) fn begin_interpreter(
+        &mut self,
+        interpreter: &Interpreter,
+        number: u64,
+        make: Make,
+    ) -> Result<(), Refused> {
         let spec = Spec {
-            id: String::new(),
-            argv: zygote.argv.clone(),
-            env: zygote.env.clone(),
+            id: "ahead".into(),
+            argv: interpreter.argv.clone(),
+            env: interpreter.env.clone(),
             cwd: "/".into(),
-            mounts: zygote.mounts.clone(),
-            limits: LIMITS,
+            mounts: interpreter.mounts.clone(),
+            limits: interpreter.limits,
             listeners: Vec::new(),
             resolver: None,
             hosts: Vec::new(),
             network: Network::Sockets,
             root: Root::Host,
-            zygote: None,
+            interpreter: None,
         };
+        check::spec(&spec).map_err(Refused::Spec)?;
         let trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
-        self.fork(number, Make::Zygote)?;
+        self.fork(number, make)?;
         let Some(child) = self.child(number) else { return Err(Refused::Gone) };
         let group = child.group.clone();
-        let made = self.cgroups.limit(&group, &LIMITS).and_then(|()| self.activate(number, spec, &trees));
-        if let Err(refused) = made {
+        let limited = self.cgroups.limit(&group, &interpreter.limits);
+        if let Err(refused) = limited.and_then(|()| self.activate(number, spec, &trees)) {
             self.kill(number);
             return Err(refused);
         }
-        // Its first process must outlive it, for the forks that run.
-        self.cgroups.lose_one(&group);
         if let Some(Child { phase: Phase::Starting { deadline, .. }, .. }) = self.child(number) {
             *deadline = Instant::now() + READY_MAX;
         }

@@ -21,9 +21,10 @@ use super::{
     },
     Session, Spawner,
     making::{Child, Kind, Make, Phase, START_MAX},
+    started::Started,
     zygotes::{Fork, Parent},
 };
-use crate::{Exit, Network, Spec, Stats};
+use crate::{Becomes, Exit, Network, Root, Spec, Stats};
 
 impl Spawner {
     /// Starts a sandbox for this session: in one that waits, or in one that is forked now. On an error nothing of
@@ -37,11 +38,24 @@ impl Spawner {
             return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
         }
         let trees = rootfs::open_mounts(&spec.mounts, &self.config.mount_roots)?;
-        if !self.take_fork(number, &spec) {
+        if !self.take_ahead(number, &spec) {
             self.take_plain(number)?;
         }
         self.begin(number, spec, trees);
         Ok(())
+    }
+
+    /// Gives a session a sandbox with an interpreter that has started, if its spec names one and one is ready; else sees
+    /// to it that one will be.
+    fn take_ahead(&mut self, number: u64, spec: &Spec) -> bool {
+        match &spec.interpreter {
+            Some(_) if spec.root != Root::Host || spec.network != Network::Sockets => false,
+            Some(interpreter) => match interpreter.becomes {
+                Becomes::Forked => self.take_fork(number, interpreter, spec),
+                Becomes::Itself => self.take_started(number, interpreter, spec),
+            },
+            None => false,
+        }
     }
 
     /// Starts a sandbox whose code is executed.
@@ -64,6 +78,10 @@ impl Spawner {
         let Some(child) = self.child(number) else { return };
         child.id.clone_from(&id);
         let (group, uid) = (child.group.clone(), child.uid);
+        if let Kind::Started(_) = child.kind {
+            let used = self.cgroups.cpu_us(&group);
+            self.child(number).into_iter().for_each(|child| child.cpu_before_us = used);
+        }
         self.ids.insert(id);
         let layers =
             uid.map_or(Ok(Vec::new()), |uid| image::open_layers(&spec.root, &self.config.mount_roots, uid));
@@ -149,14 +167,14 @@ impl Spawner {
         };
         match (phase, kind) {
             (_, Kind::Plain) => self.started(number),
-            // Init of a fork's sandbox lets go when it is whole; the fork may still be on its way.
-            (Phase::Starting { ends, listeners: Some(_), .. }, Kind::Fork(_)) => {
+            // Init lets go when the sandbox is whole; the fork may still be on its way.
+            (Phase::Starting { ends, listeners: Some(_), .. }, Kind::Fork(_) | Kind::Started(_)) => {
                 let _ = epoll::delete(&self.epoll, &ends.line);
             }
             (Phase::Waiting { .. } | Phase::Starting { .. }, _) => self.fail(number, silent()),
             // Its end comes by its pidfd.
             (_, Kind::Zygote(parent)) => parent.line = None,
-            (_, Kind::Fork(_)) => {}
+            (_, Kind::Fork(_) | Kind::Started(_)) => {}
         }
     }
 
@@ -167,13 +185,14 @@ impl Spawner {
         else {
             return self.fail(number, silent());
         };
-        let group = child.group.clone();
+        let (group, cpu_before_us) = (child.group.clone(), child.cpu_before_us);
         let Files { freezer, cpu, memory_peak } = self.cgroups.files(&group);
         let handles = Handles {
             sockets: listeners.len(),
             freezer: freezer.as_ref().map(|(version, ..)| *version),
             cpu: cpu.as_ref().map(|(version, _)| *version),
             memory_peak: memory_peak.is_some(),
+            cpu_before_us,
         };
         let mut fds: Vec<OwnedFd> = ends.outputs.into_iter().chain(listeners).collect();
         fds.extend(freezer.into_iter().flat_map(|(_, set, told)| [set, told]));
@@ -207,7 +226,7 @@ impl Spawner {
         if self.waiting.contains(&number) {
             self.failed_waiting(number, &refused);
         }
-        if let Some(spec) = self.give_up_fork(number, &refused) {
+        if let Some(spec) = self.give_up_ahead(number, &refused) {
             if let Err(refused) = self.start_plain(number, spec) {
                 self.end(number, &Reply::Refused(refused));
             }
@@ -228,10 +247,8 @@ impl Spawner {
         if matches!(child.phase, Phase::Removing { .. }) {
             return;
         }
-        if let Kind::Fork(fork) = &mut child.kind {
-            // Nobody waits for it any more.
-            fork.spec = None;
-        }
+        // Nobody waits for it any more.
+        drop(child.kind.take_spec());
         if let Some(pidfd) = &child.pidfd {
             // The death of the first process is the death of its pid namespace. It may have ended already.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
@@ -248,7 +265,7 @@ impl Spawner {
         // What it said before comes first.
         self.on_line(number);
         let Some(Child { pidfd: Some(pidfd), status, kind, .. }) = self.child(number) else { return };
-        if let Kind::Fork(Fork { spec: Some(_), .. }) = kind {
+        if let Kind::Fork(Fork { spec: Some(_), .. }) | Kind::Started(Started { spec: Some(_), .. }) = kind {
             // It comes again for the session that this one is put aside to.
             return self.fail(number, silent());
         }
@@ -256,7 +273,7 @@ impl Spawner {
         let Ok(Some(ended)) = waited else { return };
         let by_signal = Exit::Signal(ended.terminating_signal().unwrap_or(libc::SIGKILL));
         let exit = match kind {
-            Kind::Plain => {
+            Kind::Plain | Kind::Started(_) => {
                 let mut told = [0; 16];
                 let told = rustix::io::read(status, &mut told[..]).ok().and_then(|n| told.get(..n));
                 told.and_then(|told| postcard::from_bytes(told).ok())
@@ -267,6 +284,7 @@ impl Spawner {
         let exit = exit.unwrap_or(by_signal);
         self.gone(number, exit);
         self.zygote_ended(number);
+        self.spare_ended(number);
     }
 
     /// Only its groups are left.
@@ -281,7 +299,8 @@ impl Spawner {
         } else {
             exit
         };
-        let stats: Stats = self.cgroups.stats(&child.group);
+        let mut stats: Stats = self.cgroups.stats(&child.group);
+        stats.cpu_us = stats.cpu_us.saturating_sub(child.cpu_before_us);
         let removing = Phase::Removing { since: Instant::now(), tries: 0, told: Reply::Exited(exit, stats) };
         let before = std::mem::replace(&mut child.phase, removing);
         if let (Phase::Failed(refused), Phase::Removing { told, .. }) = (before, &mut child.phase) {

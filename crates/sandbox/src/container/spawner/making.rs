@@ -20,7 +20,9 @@ use super::{
         sys,
         wire::{Refused, Reply},
     },
-    Session, Source, Spawner, watch, watch_as,
+    Session, Source, Spawner,
+    started::Started,
+    watch, watch_as,
     zygotes::{Fork, Parent},
 };
 
@@ -42,6 +44,8 @@ pub(super) struct Child {
     pub(super) kind: Kind,
     /// Its network, if it has one beside its own loopback.
     pub(super) link: Option<Link>,
+    /// What its group had used before the spec: not the code's.
+    pub(super) cpu_before_us: u64,
 }
 
 /// How the code gets there.
@@ -52,6 +56,8 @@ pub(super) enum Kind {
     Zygote(Parent),
     /// It is forked from one.
     Fork(Fork),
+    /// It is an interpreter that has started before.
+    Started(Started),
 }
 
 /// Where it stands: see the drawing of [`super`].
@@ -90,6 +96,8 @@ pub(super) enum Make {
     Zygote,
     /// For a fork of the zygote of this session.
     Fork(u64),
+    /// For an interpreter that becomes the code itself.
+    Started,
 }
 
 impl Spawner {
@@ -100,7 +108,9 @@ impl Spawner {
             return Err(self.full());
         }
         let uid = match make {
-            Make::Plain | Make::Zygote => Some(self.uids_free.pop_front().ok_or_else(|| self.full())?),
+            Make::Plain | Make::Zygote | Make::Started => {
+                Some(self.uids_free.pop_front().ok_or_else(|| self.full())?)
+            }
             Make::Fork(_) => None,
         };
         let group = format!("s{}", self.next_group);
@@ -158,17 +168,18 @@ impl Spawner {
         let (line, line_inside) = paired()?;
         let (word, word_inside) = match make {
             Make::Plain => (None, None),
-            Make::Zygote | Make::Fork(_) => {
+            Make::Zygote | Make::Fork(_) | Make::Started => {
                 let (word, word_inside) = paired()?;
                 (Some(word), Some(word_inside))
             }
         };
         let zygote = match make {
-            Make::Plain | Make::Zygote => None,
+            Make::Plain | Make::Zygote | Make::Started => None,
             Make::Fork(zygote) => Some(self.parent(zygote).ok_or(Refused::Gone)?),
         };
         let (owner, code_uid, word_inside) = match (make, &zygote, word_inside) {
             (Make::Zygote, _, Some(end)) => (Owner::Zygote(end), uid, None),
+            (Make::Started, _, Some(end)) => (Owner::Started(end), uid, None),
             (_, Some((pidfd, code_uid)), end) => (Owner::Fork(pidfd.as_fd()), Some(*code_uid), end),
             (_, None, end) => (Owner::Host, uid, end),
         };
@@ -185,7 +196,7 @@ impl Spawner {
         };
         let unified = join.unified.as_ref().map(AsFd::as_fd);
         let forked = match make {
-            Make::Plain => sys::fork_into_namespaces(unified),
+            Make::Plain | Make::Started => sys::fork_into_namespaces(unified),
             Make::Zygote | Make::Fork(_) => sys::fork_into_mounts(unified),
         };
         let Some(pidfd) = forked.map_err(|e| Refused::host("fork a sandbox", &e))? else { child::run(&plan) };
@@ -193,6 +204,7 @@ impl Spawner {
         let ends = Ends { line, outputs: [stdout, stderr] };
         let kind = match (make, word, word_inside) {
             (Make::Zygote, Some(word), _) => Kind::Zygote(Parent::new(word)),
+            (Make::Started, Some(word), _) => Kind::Started(Started::new(word)),
             (Make::Fork(zygote), Some(word), Some(word_inside)) => {
                 // As `child` does it for what is executed.
                 for output in [&stdout_inside, &stderr_inside] {
@@ -206,7 +218,7 @@ impl Spawner {
             _ => Kind::Plain,
         };
         let pidfd = match kind {
-            Kind::Plain => Some(pidfd),
+            Kind::Plain | Kind::Started(_) => Some(pidfd),
             Kind::Zygote(_) | Kind::Fork(_) => {
                 self.helpers.push(pidfd);
                 None
@@ -214,7 +226,7 @@ impl Spawner {
         };
         let phase = Phase::Waiting { ends, deadline: Some(Instant::now() + START_MAX) };
         let (id, group) = (String::new(), group.to_owned());
-        Ok(Child { id, group, uid, pidfd, status, phase, kind, link: None })
+        Ok(Child { id, group, uid, pidfd, status, phase, kind, link: None, cpu_before_us: 0 })
     }
 }
 
@@ -230,6 +242,8 @@ fn each_end(child: &Child, mut watch: impl FnMut(&OwnedFd, Source) -> io::Result
     }
     match &child.kind {
         Kind::Plain => Ok(()),
-        Kind::Zygote(Parent { word, .. }) | Kind::Fork(Fork { word, .. }) => watch(word, Source::Word),
+        Kind::Zygote(Parent { word, .. })
+        | Kind::Fork(Fork { word, .. })
+        | Kind::Started(Started { word, .. }) => watch(word, Source::Word),
     }
 }

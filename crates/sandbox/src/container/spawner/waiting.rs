@@ -11,8 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{
     super::wire::Refused,
     Spawner,
-    making::{Child, Make, Phase},
+    making::{Child, Kind, Make, Phase},
 };
+use crate::Ahead;
 
 /// How long nothing may have happened before one more is forked: the starts of a burst come closer together, and
 /// each would wait for the fork.
@@ -68,6 +69,26 @@ impl Spawner {
         }
         // At its floor it needs no clock: what raises it is a start.
         (busiest > 0).then_some(SHRINK_PAUSE)
+    }
+
+    /// What is held for starts that are to come.
+    pub(super) fn ahead(&self) -> Ahead {
+        let mut ahead = Ahead::default();
+        for child in self.sessions.values().filter_map(|session| session.child.as_ref()) {
+            // A start that has taken one has given it its name.
+            let held = match &child.kind {
+                Kind::Zygote(_) => &mut ahead.zygotes,
+                _ if !child.id.is_empty() => continue,
+                Kind::Plain => &mut ahead.sandboxes,
+                Kind::Fork(_) => &mut ahead.forks,
+                Kind::Started(_) => &mut ahead.interpreters,
+            };
+            if !matches!(child.phase, Phase::Removing { .. }) {
+                held.count += 1;
+                held.memory_bytes += self.cgroups.memory_bytes(&child.group);
+            }
+        }
+        ahead
     }
 
     /// One that nobody waits for came to nothing.

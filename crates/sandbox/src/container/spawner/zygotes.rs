@@ -38,9 +38,10 @@ use super::{
     },
     Session, Source, Spawner,
     making::{Child, Kind, Make, Phase},
+    started::Started,
     watch,
 };
-use crate::{Exit, Network, Root, Spec};
+use crate::{Exit, Interpreter, Spec};
 
 /// A short word of a zygote or a fork; the rest of a longer one is lost.
 const WORD_BYTES: usize = 512;
@@ -87,6 +88,16 @@ pub(super) enum State {
     Failed(Instant),
 }
 
+impl Kind {
+    /// What an interpreter was taken for and has not become yet.
+    pub(super) fn take_spec(&mut self) -> Option<Box<Spec>> {
+        match self {
+            Self::Fork(Fork { spec, .. }) | Self::Started(Started { spec, .. }) => spec.take(),
+            Self::Plain | Self::Zygote(_) => None,
+        }
+    }
+}
+
 impl Parent {
     pub(super) fn new(word: OwnedFd) -> Self {
         Self { word, line: None }
@@ -100,12 +111,8 @@ impl Fork {
 }
 
 impl Spawner {
-    /// Gives a fork to a session, if its spec names a zygote that is ready; else sees to it that it will be.
-    pub(super) fn take_fork(&mut self, number: u64, spec: &Spec) -> bool {
-        let Some(zygote) = &spec.zygote else { return false };
-        if spec.root != Root::Host || spec.network != Network::Sockets {
-            return false;
-        }
+    /// Gives a fork to a session, if its zygote is ready; else sees to it that it will be.
+    pub(super) fn take_fork(&mut self, number: u64, zygote: &Interpreter, spec: &Spec) -> bool {
         let now = self.second();
         if !self.families.contains_key(zygote) && !self.room_for_zygote() {
             return false;
@@ -147,6 +154,8 @@ impl Spawner {
         let Some(child) = self.child(number) else { return };
         let mut fds = fds.into_iter();
         let (inside, zygote) = match &mut child.kind {
+            // Its interpreter is on the way.
+            Kind::Started(_) => return,
             Kind::Plain => {
                 if let Phase::Waiting { deadline, .. } = &mut child.phase {
                     *deadline = None;
@@ -184,7 +193,9 @@ impl Spawner {
     pub(super) fn on_word(&mut self, number: u64) {
         let Some(Session { child: Some(child), .. }) = self.sessions.get_mut(&number) else { return };
         let word = match &child.kind {
-            Kind::Zygote(Parent { word, .. }) | Kind::Fork(Fork { word, .. }) => word,
+            Kind::Zygote(Parent { word, .. })
+            | Kind::Fork(Fork { word, .. })
+            | Kind::Started(Started { word, .. }) => word,
             Kind::Plain => return,
         };
         let mut bytes = [0; WORD_BYTES];
@@ -206,8 +217,12 @@ impl Spawner {
                 parent.line = Some(ends.line);
                 self.zygote_ready(number);
             }
-            (Kind::Zygote(_), Phase::Removing { .. }) | (Kind::Plain, _) => {}
+            (Kind::Zygote(_) | Kind::Started(_), Phase::Removing { .. }) | (Kind::Plain, _) => {}
             (Kind::Zygote(_), _) => self.zygote_ended(number),
+            (Kind::Started(_), Phase::Starting { .. }) if heard == "ready" => self.started_ready(number),
+            // It has become the code.
+            (Kind::Started(_), Phase::Running) if heard.is_empty() => {}
+            (Kind::Started(_), _) => self.fail(number, refused),
             (Kind::Fork(fork), phase) => match heard.split_once(' ') {
                 Some(("pid", pid)) => fork.pid = pid.parse().ok(),
                 None if heard == "waiting" => {
@@ -229,26 +244,26 @@ impl Spawner {
         }
     }
 
-    /// Tells a fork its spec, once it waits in a sandbox that is whole.
+    /// Tells an interpreter its spec, once it waits in a sandbox that is whole.
     pub(super) fn go(&mut self, number: u64) {
         let Some(child) = self.child(number) else { return };
-        let (Kind::Fork(fork), Phase::Starting { listeners: Some(_), .. }) = (&mut child.kind, &child.phase)
+        let Phase::Starting { listeners: Some(_), .. } = &child.phase else { return };
+        let (Kind::Fork(Fork { word, spec, waits: true, .. }) | Kind::Started(Started { word, spec, .. })) =
+            &mut child.kind
         else {
             return;
         };
-        if !fork.waits {
-            return;
-        }
-        let Some(spec) = fork.spec.take() else { return };
-        if let Err(error) = wire::send_bytes(fork.word.as_fd(), &spoken(&spec), &[]) {
-            fork.spec = Some(spec);
-            return self.fail(number, Refused::host("tell a fork its spec", &error));
+        let Some(told) = spec.take() else { return };
+        if let Err(error) = wire::send_bytes(word.as_fd(), &spoken(&told), &[]) {
+            *spec = Some(told);
+            return self.fail(number, Refused::host("tell an interpreter its spec", &error));
         }
         self.started(number);
     }
 
-    /// Takes the sandbox of a fork away from the session that it was to be started for, and gives back the spec.
-    pub(super) fn give_up_fork(&mut self, number: u64, why: &Refused) -> Option<Spec> {
+    /// Takes the sandbox of an interpreter away from the session that it was to be started for, and gives back the
+    /// spec.
+    pub(super) fn give_up_ahead(&mut self, number: u64, why: &Refused) -> Option<Spec> {
         let spare = self.families.values_mut().find(|family| family.spare.contains(&number));
         if let Some(family) = spare {
             family.spare.retain(|spare| *spare != number);
@@ -256,10 +271,10 @@ impl Spawner {
                 tracing::warn!(?why, "a fork that nobody waited for failed");
             }
         }
+        self.spare_ended(number);
         let child = self.child(number)?;
-        let Kind::Fork(fork) = &mut child.kind else { return None };
-        let spec = fork.spec.take()?;
-        tracing::warn!(?why, id = child.id, "a start goes on without its zygote");
+        let spec = child.kind.take_spec()?;
+        tracing::warn!(?why, id = child.id, "a start goes on without the interpreter that was started ahead");
         child.id.clear();
         self.ids.remove(&spec.id);
         let aside = self.session_number();
