@@ -4,12 +4,13 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use rouse_e2e::{
-    Platform, Signal, alive, descendants, free_address, get, kill, need, program, state_folder, wait_for,
+    Platform, Signal, alive, descendants, free_address, get, kill, need, program, skipped, state_folder,
+    wait_for,
 };
 use tempfile::TempDir;
 
@@ -136,4 +137,27 @@ async fn a_new_node_app_deploys_and_answers() {
     assert_eq!((answer.status.as_u16(), answer.json()), (200, serde_json::json!({ "hello": "you" })));
     let cli = platform.rouse(&["invoke", "hello", r#"{"name":"me"}"#]).await;
     assert!(cli.ok && cli.out.contains("me"), "{cli:?}");
+}
+
+#[tokio::test]
+async fn dev_installs_a_dependency_that_an_edit_brings() {
+    let test = "dev_installs_a_dependency_that_an_edit_brings";
+    let platform = Platform::shared();
+    need!(platform, "dev_installs_a_dependency_that_an_edit_brings", "node");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut view = Command::new("npm");
+    view.args(["view", "ms@2.1.3", "version", "--cache"]).arg(folder.path().join("npm"));
+    if !view.output().is_ok_and(|output| output.status.success()) {
+        return skipped(test, "npm reaches no packages");
+    }
+    let app = init(&folder, "node-lambda");
+    let dev = Dev::start(&app);
+    dev.answers(r#""hello""#).await;
+    // In either order of the two: what the code imports may be there a moment later than the code.
+    fs::write(app.join("hello/package.json"), r#"{"type":"module","dependencies":{"ms":"2.1.3"}}"#)
+        .expect("edit");
+    let code = "import ms from 'ms';\nexport const handler = async () => `${ms('2 days')} ms`;\n";
+    fs::write(app.join("hello/index.mjs"), code).expect("edit");
+    dev.answers("172800000 ms").await;
+    assert!(!app.join("hello/node_modules").exists(), "nothing is written into the folder");
 }
