@@ -85,7 +85,7 @@ async fn a_handler_that_eats_memory_is_stopped_at_its_limit() {
         return skipped("a_handler_that_eats_memory_is_stopped_at_its_limit", "this host limits no memory");
     }
     let answer = platform.get("eats").await;
-    assert_eq!((answer.status, answer.code()), (502, "out-of-memory"), "{}", answer.text());
+    assert_eq!((answer.status.as_u16(), answer.code()), (502, "out-of-memory"), "{}", answer.text());
     assert!(answer.text().contains("MiB at its peak"), "{}", answer.text());
     platform.deploy_once(&example("hello-node")).await;
     assert_eq!(platform.get("hello-node").await.status, 200);
