@@ -10,6 +10,7 @@ use std::{
 };
 
 use fake::{Fake, TOKEN};
+use rouse_types::Timestamp;
 use serde_json::Value;
 
 /// Runs `rouse` as in a shell without a terminal.
@@ -353,6 +354,34 @@ fn prices_are_the_platforms_own_or_the_default_and_a_broken_sheet_is_told() {
     write(folder.path(), "state/prices.toml", "currency = 7\n");
     let told = failure(&rouse(folder.path(), &["prices"]));
     assert!(told.contains("is not a price sheet: line 1") && told.contains("hint:"), "{told}");
+}
+
+#[test]
+fn an_export_is_checked_without_a_platform_and_what_is_wrong_is_told_by_its_line() {
+    use rouse_metering::{
+        Ledger, PriceSheet,
+        audit::key::Key,
+        ledger::{Range, export},
+    };
+    let folder = folder();
+    let path = folder.path().join("ledger.db");
+    drop(Ledger::open(&path, PriceSheet::default()).expect("a ledger"));
+    let key = Key::from_pkcs8(&Key::generate().expect("a key")).expect("a key");
+    let range =
+        Range { tenant: "acme".parse().expect("a name"), since: Timestamp(0), until: Timestamp(u64::MAX) };
+    let mut text = String::new();
+    export(&path, &key, &range, |line| {
+        text += &(line + "\n");
+        true
+    })
+    .expect("an export");
+    write(folder.path(), "usage.ndjson", &text);
+    let public = key.public().to_string();
+    let told = stdout(&rouse(folder.path(), &["audit", "verify", "usage.ndjson", "--key", &public]));
+    assert!(told.contains("0 records of acme") && told.contains(&public), "{told}");
+    write(folder.path(), "usage.ndjson", &text.replace("USD", "EUR"));
+    let told = failure(&rouse(folder.path(), &["audit", "verify", "usage.ndjson"]));
+    assert!(told.contains("line 2: ") && told.contains("hint:"), "{told}");
 }
 
 #[test]

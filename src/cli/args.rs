@@ -81,6 +81,9 @@ pub(crate) enum Command {
     Ps,
     /// Show what was used and what it costs.
     Usage(UsageArgs),
+    /// Export the ledger of usage as evidence, and check an export offline.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Delete an app: its functions stop answering.
     Delete(DeleteArgs),
     /// Put interpreters' runtime support in place.
@@ -443,6 +446,30 @@ pub(crate) struct UsageArgs {
     /// How far back, such as 1h, 30d.
     #[arg(long, default_value = "30d", value_name = "AGE", value_parser = rouse_types::size::parse_duration)]
     pub(crate) since: std::time::Duration,
+}
+
+/// `rouse audit …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print each usage record and seal of whole hours, one JSON value a line.
+    Export {
+        /// How far back, such as 1h, 30d.
+        #[arg(long, default_value = "30d", value_name = "AGE", value_parser = rouse_types::size::parse_duration)]
+        since: std::time::Duration,
+        /// How long ago it ends: the hour of that time is left out [default: all there is].
+        #[arg(long, value_name = "AGE", value_parser = rouse_types::size::parse_duration)]
+        until: Option<std::time::Duration>,
+    },
+    /// Check an export, without a platform: the first line that is wrong is named.
+    Verify {
+        /// The export.
+        file: PathBuf,
+        /// The public key that must have signed it.
+        #[arg(long, value_name = "PUBLIC")]
+        key: Option<rouse_metering::audit::key::Public>,
+    },
+    /// Print the public key of the platform's seals.
+    Key,
 }
 
 /// What usage is summed by.

@@ -1,6 +1,7 @@
 //! The commands, a file for each.
 
 pub(crate) mod alias;
+pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod delete;
 pub(crate) mod deploy;

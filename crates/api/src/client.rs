@@ -18,9 +18,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::lines::Lines;
 use crate::{
-    AliasAnswer, AppDetail, AppSummary, COST_HEADER, DeleteAnswer, DeployEvent, DeployRequest,
-    FunctionSummary, HEARTBEAT, Info, KeyInfo, LogsQuery, NewKey, OUTCOME_HEADER, RollbackAnswer,
-    RollbackRequest, UsageQuery, UsageReport, VersionInfo,
+    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, COST_HEADER, DeleteAnswer, DeployEvent,
+    DeployRequest, FunctionSummary, HEARTBEAT, Info, KeyInfo, LogsQuery, NewKey, OUTCOME_HEADER,
+    RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
     operation::{Id, path},
     query::{self, InvokeQuery},
     wire::{self, Address, Answer, Timeouts},
@@ -303,6 +303,23 @@ impl Client {
     /// What was used and what it costs.
     pub async fn usage(&self, tenant: &TenantId, query: &UsageQuery) -> Result<UsageReport, Refusal> {
         self.get(format!("{}?{}", path(Id::Usage, &[tenant.as_str()]), query::write(query))).await
+    }
+
+    /// The ledger's records and seals, line by line as they were written: whoever checks them needs each byte. A stream
+    /// whose last line is no end line broke off.
+    pub async fn audit_export(
+        &self,
+        tenant: &TenantId,
+        query: &AuditQuery,
+    ) -> Result<Lines<Box<serde_json::value::RawValue>>, Refusal> {
+        let path = format!("{}?{}", path(Id::AuditExport, &[tenant.as_str()]), query::write(query));
+        let request = self.request(Method::GET, path, empty())?;
+        Ok(Lines::new(self.checked(request, TIMEOUTS).await?.into_body()))
+    }
+
+    /// The public key of the ledger's seals.
+    pub async fn audit_key(&self) -> Result<AuditKey, Refusal> {
+        self.get(path(Id::AuditKey, &[])).await
     }
 
     /// The instances that are there now.

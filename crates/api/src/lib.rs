@@ -21,11 +21,11 @@ pub mod wire;
 
 pub use client::{Client, InvokeAnswer, Lines};
 pub use message::{
-    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployFunction, DeployImage,
-    DeployRequest, DeployedFunction, Deployment, EventCount, EventDetail, EventFilter, EventInfo, EventPage,
-    EventState, EventStates, EventsQuery, FunctionSummary, Info, IsolationInfo, KeyInfo, LogsQuery, NewKey,
-    RegistryLogin, RollbackAnswer, RollbackRequest, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow,
-    UsageSums, VersionInfo,
+    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, DeleteAnswer, DeployEvent, DeployFunction,
+    DeployImage, DeployRequest, DeployedFunction, Deployment, EventCount, EventDetail, EventFilter,
+    EventInfo, EventPage, EventState, EventStates, EventsQuery, FunctionSummary, Info, IsolationInfo,
+    KeyInfo, LogsQuery, NewKey, RegistryLogin, RollbackAnswer, RollbackRequest, RuntimeInfo, UsageBy,
+    UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
 pub use message::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
 pub use operation::Operation;

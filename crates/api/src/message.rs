@@ -19,6 +19,7 @@ pub use event::{
 };
 pub use key::{KeyInfo, NewKey};
 pub use observe::{
-    Info, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums,
+    AuditKey, AuditQuery, Info, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy, UsageQuery, UsageReport,
+    UsageRow, UsageSums,
 };
 pub use queue::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};

@@ -63,7 +63,10 @@ pub(crate) async fn ingest(control: Arc<Control>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         // It is logged there; the next turn tries again.
-        let _ = control.usage.ingest().await;
+        if control.usage.ingest().await == Ok(true) {
+            // Only what was read can be sealed: a ledger that lags would call everything late.
+            let _ = control.usage.seal(control.config.clock.now()).await;
+        }
     }
 }
 
@@ -184,6 +187,8 @@ impl Control {
     async fn retain(&self) {
         let (now, kept) = (self.config.clock.now(), self.config.retention);
         let Ok(read) = self.usage.cursor().await else { return };
+        // Logged there.
+        let _ = self.usage.forget(kept.usage, now).await;
         let (usage, log) = (self.usage.clone(), logs::journal(&self.config.state));
         let done = tokio::task::spawn_blocking(move || {
             for (journal, result) in [

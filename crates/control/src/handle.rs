@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use rouse_api::{
-    DeployRequest, LogsQuery, RollbackRequest, UsageQuery, openapi,
+    AuditQuery, DeployRequest, LogsQuery, RollbackRequest, UsageQuery, openapi,
     operation::{self, Id, Params},
     query,
 };
@@ -119,6 +119,14 @@ async fn act(
             Ok(response)
         }
         Id::Usage => body::json(&control.usage.report(tenant()?, &query::read::<UsageQuery>(&text)?).await?),
+        Id::AuditExport => {
+            let range = control.usage.range(tenant()?, &query::read::<AuditQuery>(&text)?);
+            control.usage.ingest().await?;
+            let (lines, response) = body::lines();
+            control.tasks.spawn(control.usage.clone().export(range, lines));
+            Ok(response)
+        }
+        Id::AuditKey => body::json(&control.usage.key()),
         Id::Ps => {
             let tenant = tenant()?;
             let mut instances = control.peers.instances().await;

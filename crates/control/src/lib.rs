@@ -21,6 +21,7 @@ mod handle;
 mod image;
 mod invoke;
 mod keys;
+mod ledger_key;
 mod locks;
 mod logs;
 mod metrics;

@@ -1,23 +1,30 @@
 //! Usage: the journals that gateways and the node write, rolled up by the ledger; asked for through the API.
 
 use std::{
+    error::Error as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rouse_api::{UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums};
+use rouse_api::{AuditKey, AuditQuery, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums};
 use rouse_metering::{
     Ledger, PriceSheet, Sums,
-    ledger::{By, Query},
+    audit::key::Key,
+    ledger::{self, By, Query, Range},
 };
 use rouse_store::journal::{self, Cursor};
-use rouse_types::{Code, Outcome, Refusal, TenantId};
+use rouse_types::{Code, Outcome, Refusal, TenantId, Timestamp};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
-use crate::{Config, Error};
+use crate::{Config, Error, body::Lines, ledger_key};
 
 /// How often the journals are read: so much a bill lags behind, unless it is asked for.
 pub(crate) const INGEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Lines of an export that wait for its reader.
+const LINES_READY_MAX: usize = 256;
 
 /// The ledger, which blocks, behind a lock.
 #[derive(Debug, Clone)]
@@ -25,13 +32,20 @@ pub(crate) struct Usage {
     ledger: Arc<Mutex<Ledger>>,
     prices: Arc<PriceSheet>,
     journal: PathBuf,
+    /// The ledger's file: exports read on their own.
+    path: PathBuf,
+    key: Arc<Key>,
 }
 
 impl Usage {
     pub(crate) fn open(config: &Config) -> Result<Self, Error> {
-        let ledger = Ledger::open(&config.state.join("control").join("ledger.db"), config.prices.clone())?;
+        let path = config.state.join("control").join("ledger.db");
+        let ledger = Ledger::open(&path, config.prices.clone())?;
         let prices = Arc::new(ledger.prices().clone());
-        Ok(Self { ledger: Arc::new(Mutex::new(ledger)), prices, journal: config.state.join("journal/usage") })
+        let key =
+            Arc::new(ledger_key::open(&config.state).map_err(Error::io("read or make the ledger's key"))?);
+        let journal = config.state.join("journal/usage");
+        Ok(Self { ledger: Arc::new(Mutex::new(ledger)), prices, journal, path, key })
     }
 
     /// Uses the ledger in a thread that may block.
@@ -53,10 +67,51 @@ impl Usage {
         }
     }
 
-    /// Reads what was written since the last time.
-    pub(crate) async fn ingest(&self) -> Result<(), Refusal> {
+    /// Reads what was written since the last time; whether that was all.
+    pub(crate) async fn ingest(&self) -> Result<bool, Refusal> {
         let journal = self.journal.clone();
-        self.with(move |ledger| ledger.ingest(&journal).map(drop)).await
+        self.with(move |ledger| ledger.ingest(&journal).map(|ingested| ingested.caught_up)).await
+    }
+
+    /// Seals the hours that are over.
+    pub(crate) async fn seal(&self, now: Timestamp) -> Result<(), Refusal> {
+        let key = Arc::clone(&self.key);
+        self.with(move |ledger| ledger.seal(now, &key).map(drop)).await
+    }
+
+    /// Forgets records that are old and sealed; sums and seals stay.
+    pub(crate) async fn forget(&self, policy: journal::Policy, now: Timestamp) -> Result<(), Refusal> {
+        self.with(move |ledger| ledger.forget(&policy, now).map(drop)).await
+    }
+
+    /// The key that seals are checked with.
+    pub(crate) fn key(&self) -> AuditKey {
+        AuditKey { algorithm: "ed25519".to_owned(), key: self.key.public().to_string() }
+    }
+
+    /// Which of the ledger is asked for.
+    pub(crate) fn range(&self, tenant: TenantId, query: &AuditQuery) -> Range {
+        let since = query.since.unwrap_or_default();
+        Range { tenant, since, until: query.until.unwrap_or(Timestamp(u64::MAX)) }
+    }
+
+    /// Sends an export. What goes wrong in between ends it without its end line.
+    pub(crate) async fn export(self, range: Range, mut to: Lines<Box<RawValue>>) {
+        let (lines, mut ready) = mpsc::channel(LINES_READY_MAX);
+        let reading = tokio::task::spawn_blocking(move || {
+            ledger::export(&self.path, &self.key, &range, |line| lines.blocking_send(line).is_ok())
+        });
+        while let Some(line) = ready.recv().await {
+            let Ok(line) = RawValue::from_string(line) else { return };
+            if !to.send(&line).await {
+                return;
+            }
+        }
+        match reading.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, source = ?error.source(), "an export broke off"),
+            Err(error) => tracing::error!(%error, "an export broke off"),
+        }
     }
 
     /// How far the journals were read.

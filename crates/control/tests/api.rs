@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use rouse_api::{
-    Client, LogsQuery, UsageBy, UsageQuery,
+    AuditQuery, Client, LogsQuery, UsageBy, UsageQuery,
     wire::{self, Address, Timeouts},
 };
 use rouse_store::journal::{Options, Writer};
@@ -233,6 +233,20 @@ async fn usage_sums_exactly_what_was_recorded() {
     let by_hour = UsageQuery { by: UsageBy::Hour, ..UsageQuery::default() };
     let report = platform.client.usage(&tenant(), &by_hour).await.expect("usage");
     assert_eq!((report.rows.len(), report.rows[0].hour), (1, Some(Timestamp(0))));
+    // The same records, as evidence.
+    let mut lines = platform.client.audit_export(&tenant(), &AuditQuery::default()).await.expect("an export");
+    let mut text = String::new();
+    while let Some(line) = lines.next().await {
+        text += line.expect("a line").get();
+        text.push('\n');
+    }
+    let key = platform.client.audit_key().await.expect("a key");
+    assert_eq!(key.algorithm, "ed25519");
+    let key = key.key.parse().expect("a public key");
+    let verified =
+        rouse_metering::audit::verify::verify(text.as_bytes(), Some(&key)).expect("it proves itself");
+    assert_eq!(verified.records, 3);
+    assert_eq!(verified.cost_nanos, u128::from(report.total.cost_nanos));
     platform.stop().await;
 }
 

@@ -8,21 +8,31 @@
 //!
 //! The calls block; the process that owns the ledger calls them from a thread that may.
 
+mod chain;
+mod export;
 mod query;
 mod reconcile;
+mod seal;
 mod sql;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rouse_store::journal::{self, Corruption, Cursor, Reader};
+use rouse_types::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
+pub use export::{Range, export};
 pub use query::{By, Query, Report, Row};
 pub use reconcile::{Difference, Reconciliation};
+pub use seal::GRACE;
 
+use self::chain::Chains;
 use crate::{
     price::{self, PriceSheet},
-    sums::Rollup,
+    sums::{Billed, Rollup},
 };
 
 /// Records of one transaction: a tenth of a second of work.
@@ -65,6 +75,12 @@ pub enum Error {
     /// A price sheet that the ledger keeps cannot be read any more.
     #[error("the ledger keeps a price sheet that cannot be read")]
     Prices(#[from] price::Error),
+    /// The records of a sealed hour were too old or too many to be kept.
+    #[error("the records of the hour {}us are no longer kept; its sums and seal are", hour.0)]
+    Forgotten {
+        /// The hour's begin.
+        hour: Timestamp,
+    },
 }
 
 impl Error {
@@ -180,11 +196,15 @@ impl Ledger {
             // An idle platform writes nothing.
             return Ok(());
         }
-        let mut rollup = Rollup::default();
+        let (mut rollup, mut chains) = (Rollup::default(), Chains::default());
         for record in &batch.records {
-            rollup.add(record, &self.prices);
+            if let Some(Billed { tenant, hour, cost_nanos }) = rollup.add(record, &self.prices) {
+                let chain = (tenant, hour, Arc::clone(&record.writer));
+                chains.add(&transaction, chain, cost_nanos, &record.payload).map_err(&wrap)?;
+            }
         }
         sql::add_rollup(&transaction, &rollup).map_err(&wrap)?;
+        chains.write(&transaction).map_err(&wrap)?;
         for corruption in &batch.corruptions {
             sql::add_corruption(&transaction, corruption).map_err(&wrap)?;
         }

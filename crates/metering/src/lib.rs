@@ -1,8 +1,11 @@
 //! What calls came to and what they cost: usage records, priced, rolled up per hour, reconciled.
 //!
+//! `audit` is the ledger as evidence: records chained by hash, hours sealed by signature, exports that prove themselves.
+//!
 //! Invariant: money is whole billionths, never a float; the sums of a report are the sums of its records,
 //! to the last digit.
 
+pub mod audit;
 pub mod ledger;
 pub mod price;
 pub mod sums;

@@ -82,6 +82,14 @@ pub(crate) struct Refused {
     pub(crate) reason: &'static str,
 }
 
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Billed {
+    pub(crate) tenant: TenantId,
+    pub(crate) hour: Timestamp,
+    pub(crate) cost_nanos: u64,
+}
+
 /// Sums of some records.
 #[derive(Debug, Default)]
 pub(crate) struct Rollup {
@@ -93,19 +101,24 @@ pub(crate) struct Rollup {
 impl Rollup {
     /// Adds a record, priced by this sheet. What cannot be billed is set aside, for one record must not
     /// stop all others.
-    pub(crate) fn add(&mut self, record: &Record, prices: &PriceSheet) {
-        if let Err(reason) = self.try_add(record, prices) {
-            let writer = record.writer.to_string();
-            self.refused.push(Refused { writer, position: record.position, reason });
+    pub(crate) fn add(&mut self, record: &Record, prices: &PriceSheet) -> Option<Billed> {
+        match self.try_add(record, prices) {
+            Ok(billed) => Some(billed),
+            Err(reason) => {
+                let writer = record.writer.to_string();
+                self.refused.push(Refused { writer, position: record.position, reason });
+                None
+            }
         }
     }
 
-    fn try_add(&mut self, record: &Record, prices: &PriceSheet) -> Result<(), &'static str> {
+    fn try_add(&mut self, record: &Record, prices: &PriceSheet) -> Result<Billed, &'static str> {
         let usage =
             Usage::read(&record.payload).map_err(|_| "the record is not a usage record of this release")?;
         let sums = bill(&usage, prices)?;
         let Usage { tenant, app, function, version, started, outcome, .. } = usage;
         let hour = started.hour();
+        let billed = Billed { tenant: tenant.clone(), hour, cost_nanos: sums.cost_nanos };
         let key = Key { tenant, app, function, version, hour, outcome };
         let segment = (record.writer.to_string(), record.position.segment);
         let too_large = "the sums are too large";
@@ -118,7 +131,7 @@ impl Rollup {
         };
         self.rows.insert(key, row);
         self.segments.insert(segment, after);
-        Ok(())
+        Ok(billed)
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn run(global: &Global, command: EventsCommand) -> anyhow::Resu
             if global.json {
                 return out::json(&detail);
             }
-            show(&[detail.event.clone()])?;
+            show(std::slice::from_ref(&detail.event))?;
             if let Some(request) = &detail.request {
                 out::text(&format!("\n{request}\n"))?;
             }

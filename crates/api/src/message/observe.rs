@@ -152,3 +152,25 @@ pub struct UsageSums {
     /// The price, in billionths of the report's currency.
     pub cost_nanos: u64,
 }
+
+/// Which hours of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditQuery {
+    /// From the hour of this time on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Up to the hour of this time, that hour left out. Without it, all there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// What the ledger's seals are signed with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditKey {
+    /// The algorithm: `ed25519`.
+    pub algorithm: String,
+    /// The public key, in hexadecimal.
+    pub key: String,
+}

@@ -6,10 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
-    AliasAnswer, AppDetail, AppSummary, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
-    EventFilter, EventPage, EventsQuery, FunctionSummary, Info, KeyInfo, LogsQuery, NewKey, QueueSummary,
-    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage, UsageQuery,
-    UsageReport, VersionInfo, query::InvokeQuery,
+    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, DeleteAnswer, DeployEvent, DeployRequest,
+    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info, KeyInfo, LogsQuery,
+    NewKey, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery,
+    SentMessage, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -238,6 +238,17 @@ pub static ALL: &[Operation] = &[
     operation(Id::Usage, Method::GET, "/v1/tenants/{tenant}/usage", "Sums what was used, and prices it.")
         .query(of::<UsageQuery>)
         .response(Body::Json(of::<UsageReport>)),
+    operation(
+        Id::AuditExport,
+        Method::GET,
+        "/v1/tenants/{tenant}/audit/usage",
+        "Exports the ledger's records and seals of some hours, so that they can be checked offline. A \
+             stream without its end line broke off.",
+    )
+    .query(of::<AuditQuery>)
+    .response(Body::Lines(of::<serde_json::Value>)),
+    operation(Id::AuditKey, Method::GET, "/v1/audit/key", "Shows the public key of the ledger's seals.")
+        .response(Body::Json(of::<AuditKey>)),
     operation(Id::Ps, Method::GET, "/v1/tenants/{tenant}/ps", "Lists the instances that are there now.")
         .response(Body::Json(of::<Vec<InstanceInfo>>)),
     operation(Id::Metrics, Method::GET, "/metrics", "Metrics of all processes, in Prometheus' text form.")

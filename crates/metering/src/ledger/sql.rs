@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
 use super::{Error, Refusal, wrap};
 use crate::sums::{Key, Rollup, Segment, Sums};
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Refusals that are kept: enough to find the cause, and a writer gone mad fills no disk.
 const REFUSED_KEPT: i64 = 10_000;
 
@@ -63,9 +63,13 @@ pub(super) fn open(path: &Path) -> std::result::Result<Connection, Error> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
     match found {
         VERSION => {}
-        0 => connection
-            .execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))
-            .map_err(wrap)?,
+        // Chains begin where they were introduced: what was billed before that stays as sums.
+        0 | 1 => {
+            let tables = if found == 0 { SCHEMA } else { "" };
+            let chains = super::chain::SCHEMA;
+            let text = format!("BEGIN IMMEDIATE; {tables} {chains} PRAGMA user_version = {VERSION}; COMMIT;");
+            connection.execute_batch(&text).map_err(wrap)?;
+        }
         _ => return Err(foreign(format!("its version is {found}, and {VERSION} is known"))),
     }
     Ok(connection)
