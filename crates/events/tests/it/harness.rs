@@ -226,6 +226,7 @@ impl World {
             egress: Default::default(),
             triggers: Vec::new(),
             events: EventSettings::default(),
+            lambda: None,
         };
         change(&mut version);
         let snapshot = AppSnapshot {
