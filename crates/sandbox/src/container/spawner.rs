@@ -20,6 +20,7 @@
 mod families;
 mod life;
 mod making;
+mod place;
 mod started;
 mod waiting;
 mod zygotes;
@@ -34,12 +35,8 @@ use std::{
 
 use rustix::{
     event::epoll::{self, EventData, EventFlags},
-    fs::{FlockOperation, Gid, Mode, Uid, chmod, chown, flock},
     io::Errno,
-    net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
-        sockopt::socket_peercred,
-    },
+    net::{SocketFlags, accept_with, sockopt::socket_peercred},
     process::{Resource, Rlimit, geteuid, getrlimit, setrlimit},
     time::Timespec,
 };
@@ -71,11 +68,6 @@ const REMOVE_LATE: Duration = Duration::from_millis(50);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// How long the end of the spawner waits for the sandboxes to be gone.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// How long a spawner waits for its predecessor's lock: such a child lives for milliseconds.
-const LOCK_MAX: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
 
 /// What the spawner is told.
 #[derive(Debug, Clone)]
@@ -189,7 +181,7 @@ impl Spawner {
         }
         let lock_path = config.socket.with_extension("lock");
         let lock = std::fs::File::create(&lock_path).map_err(|e| named(&e, &lock_path))?;
-        take(&lock)
+        place::take(&lock)
             .map_err(|_| io::Error::other(format!("another spawner holds {}", lock_path.display())))?;
         let root = config.socket.with_file_name("sandbox-root");
         std::fs::create_dir_all(&root).map_err(|e| named(&e, &root))?;
@@ -206,7 +198,7 @@ impl Spawner {
             full.clean();
         }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let listener = bind_socket(&config).map_err(|e| named(&e, &config.socket))?;
+        let listener = place::bind(&config).map_err(|e| named(&e, &config.socket))?;
         let signals = sys::termination_signals()?;
         watch(&epoll, &listener, LISTENER, Source::Socket)?;
         watch(&epoll, &signals, SIGNALS, Source::Socket)?;
@@ -473,36 +465,6 @@ impl Spawner {
         }
         let _ = std::fs::remove_dir(&self.root);
     }
-}
-
-/// Takes the lock, for which a child that a killed predecessor was just forking may have to end first.
-fn take(lock: &std::fs::File) -> io::Result<()> {
-    let deadline = Instant::now() + LOCK_MAX;
-    loop {
-        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(_) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
-            taken => return Ok(taken?),
-        }
-    }
-}
-
-/// Makes the socket under another name and moves it into place once it listens and belongs to its owner: so
-/// whoever sees it can use it.
-fn bind_socket(config: &Config) -> io::Result<OwnedFd> {
-    let making = config.socket.with_extension("new");
-    match std::fs::remove_file(&making) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    bind(&listener, &SocketAddrUnix::new(&making)?)?;
-    chmod(&making, Mode::RUSR | Mode::WUSR)?;
-    let (uid, gid) = config.owner;
-    chown(&making, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    listen(&listener, BACKLOG)?;
-    std::fs::rename(&making, &config.socket)?;
-    Ok(listener)
 }
 
 fn watch(epoll: &OwnedFd, fd: &OwnedFd, session: u64, source: Source) -> io::Result<()> {
