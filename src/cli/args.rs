@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Ps,
     /// Show what was used and what it costs.
     Usage(UsageArgs),
+    /// Print a month's invoice.
+    Invoice(InvoiceArgs),
     /// Export the ledger of usage as evidence, and check an export offline.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -370,6 +372,30 @@ pub(crate) struct UsageArgs {
     /// How far back, such as 1h, 30d.
     #[arg(long, default_value = "30d", value_name = "AGE", value_parser = rouse_types::size::parse_duration)]
     pub(crate) since: std::time::Duration,
+}
+
+/// What `rouse invoice` takes.
+#[derive(Debug, Args)]
+pub(crate) struct InvoiceArgs {
+    /// The month, in UTC, such as 2026-11.
+    #[arg(long, value_name = "YYYY-MM")]
+    pub(crate) month: rouse_metering::price::Month,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = InvoiceFormat::Csv)]
+    pub(crate) format: InvoiceFormat,
+}
+
+/// How an invoice is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InvoiceFormat {
+    /// A row for each function and discount, and the total.
+    Csv,
+    /// A page to be printed.
+    Html,
+    /// The columns of FinOps FOCUS 1.0, as CSV.
+    Focus,
+    /// All of it, amounts in billionths.
+    Json,
 }
 
 /// `rouse audit …`.

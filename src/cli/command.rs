@@ -8,6 +8,7 @@ pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod init;
+pub(crate) mod invoice;
 pub(crate) mod invoke;
 pub(crate) mod keys;
 pub(crate) mod list;

@@ -19,8 +19,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::lines::Lines;
 use crate::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, COST_HEADER, DeleteAnswer, DeployEvent,
-    DeployRequest, FunctionSummary, HEARTBEAT, Info, KeyInfo, LogsQuery, NewKey, OUTCOME_HEADER,
-    RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
+    DeployRequest, FunctionSummary, HEARTBEAT, Info, InvoiceQuery, KeyInfo, LogsQuery, NewKey,
+    OUTCOME_HEADER, RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
     operation::{Id, path},
     query::{self, InvokeQuery},
     wire::{self, Address, Answer, Timeouts},
@@ -303,6 +303,19 @@ impl Client {
     /// What was used and what it costs.
     pub async fn usage(&self, tenant: &TenantId, query: &UsageQuery) -> Result<UsageReport, Refusal> {
         self.get(format!("{}?{}", path(Id::Usage, &[tenant.as_str()]), query::write(query))).await
+    }
+
+    /// A month's invoice, such as of `2026-11`, as text.
+    pub async fn invoice(
+        &self,
+        tenant: &TenantId,
+        month: &str,
+        query: &InvoiceQuery,
+    ) -> Result<String, Refusal> {
+        let path = format!("{}?{}", path(Id::Invoice, &[tenant.as_str(), month]), query::write(query));
+        let request = self.request(Method::GET, path, empty())?;
+        let body = self.collect(self.checked(request, TIMEOUTS).await?.into_body()).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// The ledger's records and seals, line by line as they were written: whoever checks them needs each byte. A stream

@@ -23,9 +23,9 @@ pub use client::{Client, InvokeAnswer, Lines};
 pub use message::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, DeleteAnswer, DeployEvent, DeployFunction,
     DeployImage, DeployRequest, DeployedFunction, Deployment, EventCount, EventDetail, EventFilter,
-    EventInfo, EventPage, EventState, EventStates, EventsQuery, FunctionSummary, Info, IsolationInfo,
-    KeyInfo, LogsQuery, NewKey, RegistryLogin, RollbackAnswer, RollbackRequest, RuntimeInfo, UsageBy,
-    UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
+    EventInfo, EventPage, EventState, EventStates, EventsQuery, FunctionSummary, Info, InvoiceFormat,
+    InvoiceQuery, IsolationInfo, KeyInfo, LogsQuery, NewKey, RegistryLogin, RollbackAnswer, RollbackRequest,
+    RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
 pub use message::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
 pub use operation::Operation;

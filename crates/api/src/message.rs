@@ -19,7 +19,7 @@ pub use event::{
 };
 pub use key::{KeyInfo, NewKey};
 pub use observe::{
-    AuditKey, AuditQuery, Info, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy, UsageQuery, UsageReport,
-    UsageRow, UsageSums,
+    AuditKey, AuditQuery, Info, InvoiceFormat, InvoiceQuery, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy,
+    UsageQuery, UsageReport, UsageRow, UsageSums,
 };
 pub use queue::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use rouse_api::{
-    AuditQuery, DeployRequest, LogsQuery, RollbackRequest, UsageQuery, openapi,
+    AuditQuery, DeployRequest, InvoiceQuery, LogsQuery, RollbackRequest, UsageQuery, openapi,
     operation::{self, Id, Params},
     query,
 };
@@ -119,6 +119,15 @@ async fn act(
             Ok(response)
         }
         Id::Usage => body::json(&control.usage.report(tenant()?, &query::read::<UsageQuery>(&text)?).await?),
+        Id::Invoice => {
+            let month = params.get("month").parse().map_err(|wrong| {
+                Refusal::new(rouse_types::Code::BadRequest, format!("the month is wrong: {wrong}"))
+            })?;
+            let InvoiceQuery { format } = query::read(&text)?;
+            let now = control.config.clock.now();
+            let (media, text) = control.usage.invoice(tenant()?, month, format, now).await?;
+            Ok(body::bytes(media, text))
+        }
         Id::AuditExport => {
             let range = control.usage.range(tenant()?, &query::read::<AuditQuery>(&text)?);
             control.usage.ingest().await?;

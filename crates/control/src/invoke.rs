@@ -138,7 +138,9 @@ impl Control {
         }
         headers.insert(OUTCOME_HEADER, HeaderValue::from_static(outcome.as_str()));
         let cost = memory_mib.zip(number(&told, BILLED_HEADER));
-        let cost = cost.and_then(|(memory, billed_ms)| self.usage.cost_nanos(outcome, billed_ms, memory));
+        let whose = (tenant, self.config.clock.now());
+        let cost =
+            cost.and_then(|(memory, billed_ms)| self.usage.cost_nanos(whose, outcome, billed_ms, memory));
         if let Some(cost) = cost {
             headers.insert(COST_HEADER, cost.into());
         }

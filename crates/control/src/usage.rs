@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use rouse_api::{AuditKey, AuditQuery, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums};
+use rouse_api::{AuditKey, AuditQuery, InvoiceFormat, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums};
 use rouse_metering::{
     Ledger, PriceSheet, Sums,
     audit::key::Key,
     ledger::{self, By, Query, Range},
+    price::Month,
 };
 use rouse_store::journal::{self, Cursor};
 use rouse_types::{Code, Outcome, Refusal, TenantId, Timestamp};
@@ -156,9 +157,38 @@ impl Usage {
         })
     }
 
-    /// What one invocation costs, in billionths.
-    pub(crate) fn cost_nanos(&self, outcome: Outcome, billed_ms: u64, memory_mib: u32) -> Option<u64> {
-        self.prices.cost_of(outcome, billed_ms, memory_mib).ok().map(|nanos| nanos.0)
+    /// A tenant's invoice: its media type and its text.
+    pub(crate) async fn invoice(
+        &self,
+        tenant: TenantId,
+        month: Month,
+        format: InvoiceFormat,
+        now: Timestamp,
+    ) -> Result<(&'static str, String), Refusal> {
+        while !self.ingest().await? {}
+        let invoice = self.with(move |ledger| ledger.invoice(&tenant, month, now)).await?;
+        Ok(match format {
+            InvoiceFormat::Json => {
+                let text = serde_json::to_string_pretty(&invoice).map_err(|error| {
+                    Refusal::new(Code::Internal, format!("the invoice cannot be written: {error}"))
+                })?;
+                ("application/json", text + "\n")
+            }
+            InvoiceFormat::Csv => ("text/csv", invoice.to_csv()),
+            InvoiceFormat::Focus => ("text/csv", invoice.to_focus()),
+            InvoiceFormat::Html => ("text/html; charset=utf-8", invoice.to_html()),
+        })
+    }
+
+    /// What one invocation of this moment costs, in billionths.
+    pub(crate) fn cost_nanos(
+        &self,
+        (tenant, now): (&TenantId, Timestamp),
+        outcome: Outcome,
+        billed_ms: u64,
+        memory_mib: u32,
+    ) -> Option<u64> {
+        self.prices.terms(tenant, now).cost_of(outcome, billed_ms, memory_mib).ok().map(|nanos| nanos.0)
     }
 }
 

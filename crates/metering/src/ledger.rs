@@ -10,6 +10,7 @@
 
 mod chain;
 mod export;
+mod invoice;
 mod query;
 mod reconcile;
 mod seal;
@@ -75,6 +76,9 @@ pub enum Error {
     /// A price sheet that the ledger keeps cannot be read any more.
     #[error("the ledger keeps a price sheet that cannot be read")]
     Prices(#[from] price::Error),
+    /// A month's figures are beyond what an invoice can hold.
+    #[error("the month cannot be summed")]
+    Sum(#[from] price::Overflow),
     /// The records of a sealed hour were too old or too many to be kept.
     #[error("the records of the hour {}us are no longer kept; its sums and seal are", hour.0)]
     Forgotten {
@@ -205,6 +209,7 @@ impl Ledger {
         }
         sql::add_rollup(&transaction, &rollup).map_err(&wrap)?;
         chains.write(&transaction).map_err(&wrap)?;
+        invoice::add(&transaction, &rollup, &self.prices).map_err(&wrap)?;
         for corruption in &batch.corruptions {
             sql::add_corruption(&transaction, corruption).map_err(&wrap)?;
         }

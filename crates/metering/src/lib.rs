@@ -6,10 +6,12 @@
 //! to the last digit.
 
 pub mod audit;
+pub mod invoice;
 pub mod ledger;
 pub mod price;
 pub mod sums;
 
+pub use invoice::Invoice;
 pub use ledger::Ledger;
 pub use price::{Nanos, PriceSheet};
 pub use sums::Sums;

@@ -8,13 +8,20 @@
 //! An invocation that ran no code (nothing is billed of it) or failed by the platform's fault costs nothing.
 
 mod decimal;
+mod month;
+mod terms;
 
 use std::fmt;
 
-use rouse_types::{Outcome, Usage};
+use rouse_types::{Outcome, TenantId, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+pub use month::Month;
+pub use terms::{Discounts, Quantity, Terms};
 
 use decimal::Decimal;
+use terms::{Free, Tier, Written};
 
 /// The price sheet that holds unless another is given: the text of `prices.toml`.
 pub const DEFAULT_PRICES: &str = include_str!("../prices.toml");
@@ -30,14 +37,52 @@ impl fmt::Display for Nanos {
     }
 }
 
-/// What things cost.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What things cost: terms, and from which month on they are others, for all or for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PriceSheet {
-    /// The currency, as ISO 4217 writes it.
+    currency: Currency,
+    base: Terms,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Change {
+    from: Option<Month>,
+    tenant: Option<TenantId>,
+    terms: Terms,
+}
+
+/// A sheet as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSheet {
+    /// As ISO 4217 writes it.
     currency: Currency,
     requests_per_million: Decimal,
     duration_per_gb_second: Decimal,
+    #[serde(default)]
+    free: Free,
+    #[serde(default)]
+    request_tiers: Vec<Spanned<Tier>>,
+    #[serde(default)]
+    duration_tiers: Vec<Spanned<Tier>>,
+    #[serde(default)]
+    changes: Vec<Spanned<RawChange>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawChange {
+    from: Option<String>,
+    tenant: Option<TenantId>,
+    requests_per_million: Decimal,
+    duration_per_gb_second: Decimal,
+    #[serde(default)]
+    free: Free,
+    #[serde(default)]
+    request_tiers: Vec<Spanned<Tier>>,
+    #[serde(default)]
+    duration_tiers: Vec<Spanned<Tier>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -73,12 +118,11 @@ pub struct Overflow;
 
 impl Default for PriceSheet {
     fn default() -> Self {
-        let free = || Decimal::default();
         // A test holds that the text which comes with the crate is a price sheet.
         Self::parse(DEFAULT_PRICES).unwrap_or_else(|_| Self {
             currency: Currency("USD".to_owned()),
-            requests_per_million: free(),
-            duration_per_gb_second: free(),
+            base: Terms::default(),
+            changes: Vec::new(),
         })
     }
 }
@@ -89,25 +133,92 @@ impl PriceSheet {
     /// # Errors
     /// Where it is wrong, and how.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            let at = error.span().map_or(0, |span| span.start.min(text.len()));
-            let before = text.get(..at).unwrap_or_default();
+        let place = |at: usize, message: &str| {
+            let before = text.get(..at.min(text.len())).unwrap_or_default();
             let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
             Error {
                 line: before.matches('\n').count() + 1,
                 column: before[line_start..].chars().count() + 1,
-                message: error.message().to_owned(),
+                message: message.to_owned(),
             }
-        })
+        };
+        let raw: RawSheet = toml::from_str(text).map_err(|error: toml::de::Error| {
+            place(error.span().map_or(0, |span| span.start), error.message())
+        })?;
+        let terms = |written: Written| written.check().map_err(|(at, message)| place(at, message));
+        let base = terms(Written {
+            requests: raw.requests_per_million,
+            duration: raw.duration_per_gb_second,
+            free: raw.free,
+            request_tiers: raw.request_tiers,
+            duration_tiers: raw.duration_tiers,
+        })?;
+        let mut changes: Vec<Change> = Vec::new();
+        for change in raw.changes {
+            let at = change.span().start;
+            let raw = change.into_inner();
+            let from = raw.from.map(|from| from.parse::<Month>()).transpose();
+            let from = from.map_err(|error| place(at, &format!("from: {error}")))?;
+            if from.is_none() && raw.tenant.is_none() {
+                return Err(place(at, "a change names a month in `from`, a tenant, or both"));
+            }
+            if changes.iter().any(|other| (other.from, &other.tenant) == (from, &raw.tenant)) {
+                return Err(place(at, "there is a change of the same month and tenant before it"));
+            }
+            let terms = terms(Written {
+                requests: raw.requests_per_million,
+                duration: raw.duration_per_gb_second,
+                free: raw.free,
+                request_tiers: raw.request_tiers,
+                duration_tiers: raw.duration_tiers,
+            })?;
+            changes.push(Change { from, tenant: raw.tenant, terms });
+        }
+        Ok(Self { currency: raw.currency, base, changes })
     }
 
     /// The sheet as TOML, which reads back the same.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        format!(
-            "currency = \"{}\"\nrequests_per_million = \"{}\"\nduration_per_gb_second = \"{}\"\n",
-            self.currency.0, self.requests_per_million, self.duration_per_gb_second
-        )
+        let mut text = format!("currency = \"{}\"\n{}", self.currency.0, self.base.to_toml());
+        for Change { from, tenant, terms } in &self.changes {
+            text += "[[changes]]\n";
+            if let Some(from) = from {
+                text += &format!("from = \"{from}\"\n");
+            }
+            if let Some(tenant) = tenant {
+                text += &format!("tenant = \"{tenant}\"\n");
+            }
+            text += &terms.to_toml();
+        }
+        text
+    }
+
+    /// What holds for a tenant at a time: its own terms, where a change of its own has come into force; else those of
+    /// all. Among several the one whose month came last.
+    #[must_use]
+    pub fn terms(&self, tenant: &TenantId, at: Timestamp) -> &Terms {
+        if self.changes.is_empty() {
+            return &self.base;
+        }
+        let month = Month::of(at);
+        let in_force =
+            |change: &&Change| change.from.is_none_or(|from| month.is_some_and(|month| from <= month));
+        let last = |of: Option<&TenantId>| {
+            let changes = self.changes.iter().filter(|change| change.tenant.as_ref() == of);
+            changes.filter(in_force).max_by_key(|change| change.from)
+        };
+        last(Some(tenant)).or_else(|| last(None)).map_or(&self.base, |change| &change.terms)
+    }
+
+    /// A sheet of these terms alone.
+    pub(crate) fn of_terms(&self, terms: &Terms) -> Self {
+        Self { currency: self.currency.clone(), base: terms.clone(), changes: Vec::new() }
+    }
+
+    /// The terms that hold unless a change says otherwise.
+    pub(crate) fn base(&self) -> &Terms {
+        &self.base
     }
 
     /// The currency, as ISO 4217 writes it.
@@ -116,36 +227,21 @@ impl PriceSheet {
         &self.currency.0
     }
 
-    /// What this invocation costs.
+    /// What this invocation costs: its list price.
     ///
     /// # Errors
     /// [`Overflow`], for figures that no invocation can come to.
     pub fn cost(&self, usage: &Usage) -> Result<Nanos, Overflow> {
-        self.cost_of(usage.outcome, usage.billed_ms, usage.memory_mib)
+        let terms = self.terms(&usage.tenant, usage.started);
+        terms.cost_of(usage.outcome, usage.billed_ms, usage.memory_mib)
     }
 
-    /// What an invocation of this outcome, billed time and memory costs.
+    /// What an invocation of this outcome, billed time and memory costs, by the terms without changes.
     ///
     /// # Errors
     /// [`Overflow`], for figures that no invocation can come to.
     pub fn cost_of(&self, outcome: Outcome, billed_ms: u64, memory_mib: u32) -> Result<Nanos, Overflow> {
-        /// MiB·ms in a GB-second.
-        const MIB_MS: u128 = 1_024 * 1_000;
-        const MILLION: u128 = 1_000_000;
-        /// The least common multiple of the two.
-        const COMMON: u128 = 128_000_000;
-        /// Decimals are in 10^-18, nanos in 10^-9.
-        const DENOMINATOR: u128 = COMMON * 1_000_000_000;
-        if billed_ms == 0 || outcome == Outcome::PlatformError {
-            return Ok(Nanos(0));
-        }
-        let mib_ms = u128::from(billed_ms) * u128::from(memory_mib);
-        let request = self.requests_per_million.0.checked_mul(COMMON / MILLION);
-        let duration =
-            self.duration_per_gb_second.0.checked_mul(COMMON / MIB_MS).and_then(|p| p.checked_mul(mib_ms));
-        let sum = request.zip(duration).and_then(|(request, duration)| request.checked_add(duration));
-        let rounded = sum.and_then(|sum| sum.checked_add(DENOMINATOR / 2)).map(|sum| sum / DENOMINATOR);
-        rounded.and_then(|nanos| u64::try_from(nanos).ok()).map(Nanos).ok_or(Overflow)
+        self.base.cost_of(outcome, billed_ms, memory_mib)
     }
 }
 

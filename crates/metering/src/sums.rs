@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rouse_store::journal::{Position, Record};
 use rouse_types::{AppName, FunctionName, Outcome, TenantId, Timestamp, Usage};
 
-use crate::price::PriceSheet;
+use crate::price::{PriceSheet, Quantity};
 
 /// Sums over invocations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +96,8 @@ pub(crate) struct Rollup {
     pub(crate) rows: BTreeMap<Key, Sums>,
     pub(crate) segments: BTreeMap<(String, u64), Segment>,
     pub(crate) refused: Vec<Refused>,
+    /// What is billed, by tenant and hour: what free amounts and tiers go by.
+    pub(crate) billed: BTreeMap<(TenantId, Timestamp), Quantity>,
 }
 
 impl Rollup {
@@ -131,6 +133,11 @@ impl Rollup {
         };
         self.rows.insert(key, row);
         self.segments.insert(segment, after);
+        if sums.billed_ms > 0 && outcome != Outcome::PlatformError {
+            let quantity = self.billed.entry((billed.tenant.clone(), hour)).or_default();
+            quantity.requests += 1;
+            quantity.mib_ms += sums.mib_ms;
+        }
         Ok(billed)
     }
 }

@@ -273,7 +273,7 @@ fn a_ledger_of_the_release_before_is_taken_over() {
     drop(open(dir.path()));
     let db = rusqlite::Connection::open(dir.path().join("ledger.db")).unwrap();
     db.execute_batch(
-        "DROP TABLE parts; DROP TABLE chains; DROP TABLE chunks; DROP TABLE seals; PRAGMA user_version = 1;",
+        "DROP TABLE parts; DROP TABLE chains; DROP TABLE chunks; DROP TABLE seals; DROP TABLE months; PRAGMA user_version = 1;",
     )
     .unwrap();
     drop(db);

@@ -174,3 +174,27 @@ pub struct AuditKey {
     /// The public key, in hexadecimal.
     pub key: String,
 }
+
+/// How an invoice is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InvoiceFormat {
+    /// All of it, amounts in billionths.
+    #[default]
+    Json,
+    /// A row for each function and discount, and the total.
+    Csv,
+    /// A page to be printed.
+    Html,
+    /// The columns of FinOps FOCUS 1.0, as CSV.
+    Focus,
+}
+
+/// How an invoice is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InvoiceQuery {
+    /// How it is written; JSON when left out.
+    #[serde(default)]
+    pub format: InvoiceFormat,
+}

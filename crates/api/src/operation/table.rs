@@ -7,9 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, DeleteAnswer, DeployEvent, DeployRequest,
-    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info, KeyInfo, LogsQuery,
-    NewKey, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery,
-    SentMessage, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
+    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery,
+    KeyInfo, LogsQuery, NewKey, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest,
+    SendQuery, SentMessage, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -238,6 +238,14 @@ pub static ALL: &[Operation] = &[
     operation(Id::Usage, Method::GET, "/v1/tenants/{tenant}/usage", "Sums what was used, and prices it.")
         .query(of::<UsageQuery>)
         .response(Body::Json(of::<UsageReport>)),
+    operation(
+        Id::Invoice,
+        Method::GET,
+        "/v1/tenants/{tenant}/invoices/{month}",
+        "Writes the invoice of a month, such as 2026-11: JSON, CSV, HTML, or the columns of FinOps FOCUS 1.0.",
+    )
+    .query(of::<InvoiceQuery>)
+    .response(Body::Text),
     operation(
         Id::AuditExport,
         Method::GET,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
 use super::{Error, Refusal, wrap};
 use crate::sums::{Key, Rollup, Segment, Sums};
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Refusals that are kept: enough to find the cause, and a writer gone mad fills no disk.
 const REFUSED_KEPT: i64 = 10_000;
 
@@ -64,10 +64,10 @@ pub(super) fn open(path: &Path) -> std::result::Result<Connection, Error> {
     match found {
         VERSION => {}
         // Chains begin where they were introduced: what was billed before that stays as sums.
-        0 | 1 => {
-            let tables = if found == 0 { SCHEMA } else { "" };
-            let chains = super::chain::SCHEMA;
-            let text = format!("BEGIN IMMEDIATE; {tables} {chains} PRAGMA user_version = {VERSION}; COMMIT;");
+        0..VERSION => {
+            let steps = [SCHEMA, super::chain::SCHEMA, super::invoice::SCHEMA];
+            let tables = steps[usize::try_from(found).unwrap_or_default()..].concat();
+            let text = format!("BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION}; COMMIT;");
             connection.execute_batch(&text).map_err(wrap)?;
         }
         _ => return Err(foreign(format!("its version is {found}, and {VERSION} is known"))),
