@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn each_thing_that_is_wrong_is_named() {
         type Spoil = fn(&mut DeployFunction);
-        let cases: [(Spoil, &str); 11] = [
+        let cases: [(Spoil, &str); 12] = [
             (|f| f.code = None, "neither"),
             (|f| f.image = Some(DeployImage { reference: "a".to_owned(), login: None }), "code and an image"),
             (|f| f.isolation = Isolation::Wasm, "isolation"),
@@ -236,6 +236,7 @@ mod tests {
             (|f| drop(f.env.insert("A=B".to_owned(), String::new())), "'A=B'"),
             (|f| drop(f.env.insert("A".to_owned(), "\0".to_owned())), "NUL"),
             (|f| f.aliases = vec!["12".parse().expect("a name")], "'12'"),
+            (|f| f.events.on_failure = Some("topic:a".parse().expect("a target")), "'topic:a'"),
         ];
         for (spoil, told) in cases {
             let mut function = good();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rouse_api::DeployFunction;
 use rouse_triggers::schedule::Schedule;
 use rouse_types::{
-    Timestamp, Trigger,
+    EventTarget, Timestamp, Trigger,
     trigger::{On, TRIGGERS_MAX, is_resource_name},
 };
 
@@ -22,6 +22,13 @@ pub(super) fn check(function: &DeployFunction) -> Result<(), String> {
             return Err(format!("'{name}' is no name for a trigger, or is there twice"));
         }
         one(trigger).map_err(|what| format!("its trigger '{name}': {what}"))?;
+    }
+    for target in function.events.on_success.iter().chain(&function.events.on_failure) {
+        if let EventTarget::Topic(_) | EventTarget::Url(_) = target {
+            return Err(format!(
+                "outcomes of its events cannot be sent to '{target}' yet: name a function or a queue"
+            ));
+        }
     }
     Ok(())
 }
