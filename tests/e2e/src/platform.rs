@@ -31,6 +31,8 @@ use crate::{
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(45);
+/// How long processes may take to end after their supervisor.
+const ORPHANS_MAX: Duration = Duration::from_secs(15);
 
 /// Whether any test failed: then the platform's log is of interest.
 static FAILED: AtomicBool = AtomicBool::new(false);
@@ -346,9 +348,13 @@ impl Drop for Platform {
         let stopped = self.child.try_wait().is_ok_and(|status| status.is_some());
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // The kernel may take a moment to end what was killed.
-        thread::sleep(Duration::from_millis(200));
-        let left: Vec<&Process> = all.iter().filter(|process| processes::alive(process.pid)).collect();
+        // What lost its supervisor ends by itself, once it has cleared away what it holds.
+        let alive = || all.iter().filter(|process| processes::alive(process.pid)).collect::<Vec<_>>();
+        let end = Instant::now() + ORPHANS_MAX;
+        while !alive().is_empty() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let left = alive();
         left.iter().for_each(|process| processes::kill(process.pid, Signal::KILL));
         if FAILED.load(Ordering::Relaxed) {
             eprintln!("--- the platform's log ends so:\n{}\n---", self.log());
