@@ -19,9 +19,10 @@ if 'poison' in (body or json.dumps(event)):
     raise ValueError('it is poison')
 return {'done': True}";
 
+/// One instance: a second one, started before there was a history, would be kept as long as its start is worth.
 fn teller(name: &str, port: u16, events: &str) -> App {
     let lines = format!(
-        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 4\n{events}"
+        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 1\n{events}"
     );
     App::new(name).python(name, TELL, &lines)
 }

@@ -15,9 +15,10 @@ with socket.create_connection(('127.0.0.1', int(os.environ['TELL']))) as tell:
     tell.recv(1)
 return {}";
 
+/// One instance: a second one, started before there was a history, would be kept as long as its start is worth.
 fn told_by(name: &str, port: u16, trigger: &str) -> App {
     let lines = format!(
-        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 2\n\
+        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 1\n\
          [[functions.{name}.triggers]]\n{trigger}"
     );
     App::new(name).python(name, TELL, &lines)
