@@ -189,7 +189,8 @@ def watched_files():
 
     for name, mask in [("opened", 0x20), ("read", 1), ("closed", 0x10), ("anything", 0xFFF)]:
         way(name, lambda mask=mask: inotify(mask))
-    # F_NOTIFY, DN_ACCESS: the older way, of folders.
+    # F_NOTIFY, DN_ACCESS: the older way, of folders. Being told, by SIGIO, would end this process.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     way("by the older way", lambda: [fcntl.fcntl(os.open("/usr/bin", os.O_RDONLY), 1026, 1)])
     way("by a lease", lambda: [fcntl.fcntl(os.open("/usr/bin/true", os.O_RDONLY), 1024, fcntl.F_RDLCK)])
 

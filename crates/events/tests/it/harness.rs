@@ -152,7 +152,8 @@ impl World {
         let world = Self { folder, gateway, listening: tokio::sync::Mutex::default(), process, stop };
         world.gateway_comes().await;
         let socket = world.folder.path().join("run/events.sock");
-        wait("the socket", || socket.exists()).await;
+        // A socket is there a moment before it listens.
+        wait("the socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
         world
     }
 
