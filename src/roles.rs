@@ -304,6 +304,7 @@ fn builder(folder: &Path, mount_roots: Vec<PathBuf>) -> anyhow::Result<ExitCode>
             most: 0,
             memory_bytes: 0,
             zygotes_most: 0,
+            zygotes_bytes: 0,
             forks_most: 0,
             started_most: 0,
             started_bytes: 0,

@@ -115,6 +115,14 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     within("queue_max", scaling.queue_max.into(), 0, 100_000)?;
     within("queue_timeout_ms", scaling.queue_timeout_ms, 0, 900_000)?;
     within("instance_reuse", scaling.instance_reuse.into(), 1, 1_000_000)?;
+    if scaling.preload {
+        if !matches!(runtime, Runtime::Python { .. }) || contract != Contract::Lambda {
+            return Err("preload is for Lambda functions in Python".to_owned());
+        }
+        if scaling.concurrency_per_instance > 1 {
+            return Err("preload does not go with several calls at once in one instance".to_owned());
+        }
+    }
     within(
         "the number of egress destinations",
         function.egress.destinations().len() as u64,
@@ -224,7 +232,7 @@ mod tests {
     #[test]
     fn each_thing_that_is_wrong_is_named() {
         type Spoil = fn(&mut DeployFunction);
-        let cases: [(Spoil, &str); 12] = [
+        let cases: [(Spoil, &str); 14] = [
             (|f| f.code = None, "neither"),
             (|f| f.image = Some(DeployImage { reference: "a".to_owned(), login: None }), "code and an image"),
             (|f| f.isolation = Isolation::Wasm, "isolation"),
@@ -232,6 +240,8 @@ mod tests {
             (|f| f.limits.memory_mib = 1, "memory_mib is 1; 16 to 10240"),
             (|f| f.limits.timeout_ms = u64::MAX, "timeout_ms"),
             (|f| f.scaling.concurrency_max = 0, "concurrency_max"),
+            (|f| (f.scaling.preload, f.runtime) = (true, Runtime::Node { major: 20 }), "in Python"),
+            (|f| (f.scaling.preload, f.scaling.concurrency_per_instance) = (true, 2), "several calls"),
             (|f| drop(f.env.insert("A".to_owned(), "x".repeat(20_000))), "environment"),
             (|f| drop(f.env.insert("A=B".to_owned(), String::new())), "'A=B'"),
             (|f| drop(f.env.insert("A".to_owned(), "\0".to_owned())), "NUL"),

@@ -108,6 +108,11 @@ pub struct Function {
     /// How often a Wasm instance is used before it is replaced: 1 means a new one for each call.
     #[schemars(with = "u32", range(min = 1))]
     pub instance_reuse: Option<u32>,
+    /// Python Lambda functions alone: instances are forks of an interpreter that has imported the function's module. Say so
+    /// only if importing once is right for all instances: random numbers drawn and files opened at import are shared by
+    /// them.
+    #[schemars(with = "bool")]
+    pub preload: Option<bool>,
     /// What the code may reach: a list of `host:port`, or `"*"` for everything. Nothing when left out.
     #[schemars(default)]
     pub egress: Egress,
@@ -214,6 +219,7 @@ impl Function {
             queue_max: self.queue_max.unwrap_or(default.queue_max),
             queue_timeout_ms: self.queue_timeout.map_or(default.queue_timeout_ms, Span::ms),
             instance_reuse: self.instance_reuse.unwrap_or(default.instance_reuse),
+            preload: self.preload.unwrap_or(default.preload),
         }
     }
 

@@ -169,6 +169,7 @@ fn function(
         queue_max: table.number("queue_max", 0),
         queue_timeout: table.parsed("queue_timeout", duration),
         instance_reuse: table.number("instance_reuse", 1),
+        preload: table.flag("preload"),
         egress: egress(report, &mut table),
         env: table.get("env").map(|value| env(report, value)).unwrap_or_default(),
         triggers: table
@@ -184,8 +185,23 @@ fn function(
         report.error(value.span(), message, "leave `isolation` out: the runtime decides it".to_owned());
     }
     contract_fits(report, &function, &mut table);
+    preload_fits(report, &function, &mut table);
     table.finish();
     Some(function)
+}
+
+/// Only Python can be forked, and an instance of several processes forks them itself.
+fn preload_fits(report: &Report<'_>, function: &Function, table: &mut Table<'_, '_>) {
+    let Some(value) = table.get("preload").filter(|_| function.preload == Some(true)) else { return };
+    let forks = matches!(function.runtime, None | Some(Runtime::Python { .. }))
+        && !matches!(function.contract, Some(Contract::Http));
+    if !forks {
+        let message = "`preload` is for Lambda functions in Python".to_owned();
+        report.error(value.span(), message, "leave it out".to_owned());
+    } else if function.concurrency_per_instance.is_some_and(|calls| calls > 1) {
+        let message = "`preload` does not go with several calls at once in one instance".to_owned();
+        report.error(value.span(), message, "leave out one of the two".to_owned());
+    }
 }
 
 /// What only the contract `http` knows is an error beside another one.

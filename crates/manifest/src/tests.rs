@@ -18,6 +18,7 @@ timeout = "30s"
 isolation = "container"
 egress = ["api.example.com:443"]
 concurrency_max = 7
+preload = true
 env = { TABLE = "photos" }
 
 [functions.hello]
@@ -45,6 +46,7 @@ fn a_full_manifest_is_read_and_the_rest_has_the_platforms_defaults() {
     assert_eq!(thumbnail.limits().timeout_ms, 30_000);
     assert_eq!(thumbnail.limits().request_body_bytes, rouse_types::Limits::default().request_body_bytes);
     assert_eq!(thumbnail.scaling().concurrency_max, 7);
+    assert!(thumbnail.scaling().preload);
     assert_eq!(thumbnail.egress.destinations()[0].to_string(), "api.example.com:443");
     assert_eq!(thumbnail.env["TABLE"], "photos");
     let build = manifest.functions["hello"].build.as_ref().expect("a build");
@@ -99,6 +101,14 @@ fn what_is_wrong_is_named_and_the_next_step_is_given() {
         ("env = { \"A-B\" = \"1\" }", "is not a variable's name", "letters, digits"),
         ("env = { AWS_LAMBDA_RUNTIME_API = \"x\" }", "is set by the platform", "another name"),
         ("handler = \"app\"", "is not a handler", "file.function"),
+        ("preload = 1", "`preload` must be true or false", ""),
+        ("runtime = \"nodejs20\"\npreload = true", "is for Lambda functions in Python", "leave it out"),
+        (
+            "runtime = \"python3.11\"\ncontract = \"http\"\npreload = true",
+            "is for Lambda functions",
+            "leave it",
+        ),
+        ("concurrency_per_instance = 2\npreload = true", "several calls at once", "one of the two"),
         ("concurrency_max = 0", "must be a whole number from 1", ""),
         ("queue_max = -1", "must be a whole number from 0", ""),
         ("triggers = 1", "`triggers` must be a list of tables", "[[functions.f.triggers]]"),

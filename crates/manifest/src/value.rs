@@ -140,6 +140,15 @@ impl<'r, 't> Table<'r, 't> {
     }
 
     /// A list of texts.
+    pub(crate) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let value = self.get(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            wrong_type(self.report, key, "true or false", value);
+        }
+        flag
+    }
+
     pub(crate) fn strings(&mut self, key: &'static str) -> Vec<(&'r str, Range<usize>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {

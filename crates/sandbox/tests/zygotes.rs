@@ -244,6 +244,34 @@ fn a_zygote_that_cannot_be_made_is_done_without() {
 }
 
 #[test]
+fn zygotes_that_hold_too_much_go_and_their_starts_go_on_without() {
+    let Some(host) = host("zygotes_that_hold_too_much_go", &code("")) else { return };
+    std::fs::write(host.code().join("zygote/hoard.py"), "x = bytearray(b'x') * (120 << 20)")
+        .expect("a module");
+    block_on(async {
+        let hoards = |family: &str| {
+            let mut spec = forked(&host, &[]);
+            if let Some(zygote) = &mut spec.interpreter {
+                zygote.family = family.into();
+                zygote.argv.push("hoard".into());
+                zygote.limits.memory_bytes = 256 << 20;
+            }
+            spec
+        };
+        for family in ["one", "two"] {
+            while run(&host, hoards(family)).await.0 != "fork\n" {
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        // There is room for one of them.
+        assert_eq!(run(&host, hoards("one")).await.0, "plain\n");
+        assert_eq!(run(&host, hoards("two")).await.0, "fork\n");
+        let held = host.driver().ahead().await.expect("what is held").zygotes;
+        assert!((120 << 20..=200 << 20).contains(&held.memory_bytes), "{held:?}");
+    });
+}
+
+#[test]
 fn a_spawner_that_is_killed_with_zygotes_and_forks_leaves_nothing_to_the_next() {
     let source = code("import time\nsys.stdout.flush()\ntime.sleep(float(sys.argv[1]))\n");
     let Some(mut host) = host("a_spawner_that_is_killed_with_zygotes_and_forks", &source) else { return };

@@ -197,6 +197,10 @@ pub struct Scaling {
     pub queue_timeout_ms: u64,
     /// How often a Wasm instance is used before it is replaced: 1 means a new one for each call.
     pub instance_reuse: u32,
+    /// Whether instances are forks of an interpreter that has imported the function's module: it is imported once for all
+    /// of them. For Lambda functions in Python.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preload: bool,
 }
 
 impl Default for Scaling {
@@ -207,6 +211,7 @@ impl Default for Scaling {
             queue_max: 1_000,
             queue_timeout_ms: 10_000,
             instance_reuse: 1,
+            preload: false,
         }
     }
 }

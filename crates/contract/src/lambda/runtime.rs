@@ -139,7 +139,7 @@ impl Launch {
             hosts: Vec::new(),
             network: Network::Sockets,
             root,
-            interpreter: self.interpreter(version),
+            interpreter: self.interpreter(version, code),
         };
         launch::with_extensions(&mut spec, code);
         if spec.argv.first() != self.argv.first() {
@@ -151,8 +151,13 @@ impl Launch {
 
     /// What has started before this version's instances do: for all functions of a tenant, and of no other, since forks
     /// share the layout of its memory.
-    fn interpreter(&self, version: &FunctionVersion) -> Option<Interpreter> {
+    fn interpreter(&self, version: &FunctionVersion, code: &Path) -> Option<Interpreter> {
         let ahead = self.ahead.as_ref()?;
+        if let Ahead::Forked(script) = ahead
+            && version.scaling.preload
+        {
+            return self.preloaded(version, code, script);
+        }
         let at_start = |name: &str| READ_AT_START.iter().any(|read| name.starts_with(read));
         if version.env.keys().any(|name| name != READ_LATER && at_start(name)) {
             return None;
@@ -177,6 +182,37 @@ impl Launch {
         };
         Some(Interpreter { family: version.tenant.to_string(), becomes, argv, env, mounts, limits })
     }
+
+    /// The interpreter that has imported this version's module: its own environment holds from the start on, and so do its
+    /// limits.
+    fn preloaded(&self, version: &FunctionVersion, code: &Path, script: &Path) -> Option<Interpreter> {
+        let handler = version.handler.as_deref().unwrap_or_default();
+        let mut argv = vec![self.argv.first()?.clone(), format!("{ZYGOTE_DIR}/{ZYGOTE_FILE}")];
+        argv.extend(PRELOADED.map(str::to_owned));
+        let client = format!("{RUNTIME_DIR}/awslambdaric/__main__.py");
+        argv.extend(["--code".into(), TASK_ROOT.into(), module(handler)?, client, handler.into()]);
+        let mut mounts = vec![
+            Mount { source: code.to_owned(), target: TASK_ROOT.into() },
+            Mount { source: script.to_owned(), target: ZYGOTE_DIR.into() },
+        ];
+        mounts
+            .extend(self.support.iter().map(|dir| Mount { source: dir.clone(), target: RUNTIME_DIR.into() }));
+        let own = limits(&version.limits);
+        Some(Interpreter {
+            family: format!("{} {}", version.tenant, version.key()),
+            becomes: Becomes::Forked,
+            argv,
+            env: environment::of(version, "preload", &self.env),
+            mounts,
+            // Those on their way into a fork's sandbox are not the function's.
+            limits: Limits { processes: own.processes.saturating_add(WAITING.processes), ..own },
+        })
+    }
+}
+
+/// The module of a handler, as AWS' client finds it.
+fn module(handler: &str) -> Option<String> {
+    handler.rsplit_once('.').map(|(module, _)| module.replace('/', "."))
 }
 
 /// The sandbox' limits that follow from a function's.
@@ -369,6 +405,18 @@ pub(crate) mod tests {
         assert_ne!(zygote(&version), Some(of_acme), "and none for two tenants");
         version.env.insert("PYTHONHASHSEED".into(), "0".into());
         assert_eq!(zygote(&version), None, "what is read at the start cannot be changed in a fork");
+        version.handler = Some("src/api/app.handler".into());
+        version.scaling.preload = true;
+        let of_version = zygote(&version).expect("its own has it from the start on");
+        assert!(of_version.env.contains(&("PYTHONHASHSEED".into(), "0".into())));
+        assert!(of_version.argv.ends_with(&[
+            "src.api.app".into(),
+            "/opt/rouse/runtime/awslambdaric/__main__.py".into(),
+            "src/api/app.handler".into()
+        ]));
+        assert_eq!(of_version.limits.memory_bytes, u64::from(version.limits.memory_mib) << 20);
+        version.number += 1;
+        assert_ne!(zygote(&version), Some(of_version), "one for each version");
     }
 
     #[expect(clippy::print_stderr, reason = "a skipped test is reported")]

@@ -1,6 +1,6 @@
-"""A Python interpreter that is forked instead of started: `zygote.py MODULE...`.
+"""A Python interpreter that is forked instead of started: `zygote.py MODULE... [--code FOLDER MODULE ARGUMENT...]`.
 
-It imports the modules, and then, for each sandbox that it is handed over descriptor 3, forks a process that goes there,
+It imports the modules, of a function's code last, with its folder and its arguments as they will be, and then, for each sandbox that it is handed over descriptor 3, forks a process that goes there,
 gives up every privilege, and waits for its spec. Then it is what `python3 -m NAME ARGUMENT...` would have become. The
 messages are described in the spawner's `zygotes.rs`.
 
@@ -183,13 +183,50 @@ def become(spec):
     runpy.run_module(arguments[2], run_name="__main__", alter_sys=True)
 
 
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def end_threads():
+    """Libraries that can be forked end their threads before (`pthread_atfork(3)`), and start them again when needed."""
+    if threads() != 1 and os.fork() == 0:
+        os._exit(0)
+    # The kernel shows a thread a moment longer than it is there.
+    until = time.monotonic() + 1
+    while threads() != 1:
+        if time.monotonic() > until:
+            sys.exit("what was imported started threads: %d of them" % (threads() - 1))
+        time.sleep(0.01)
+
+
+def load_code(folder, name, arguments):
+    """Imports a function's module once for all forks, nearly as the client would."""
+    import logging
+
+    os.chdir(folder)
+    sys.path[0] = folder
+    sys.argv = arguments
+    # The client logs by a handler of its own, which it adds before it imports: code that looks whether there is one finds
+    # one here too.
+    placeholder = logging.NullHandler()
+    logging.getLogger().addHandler(placeholder)
+    importlib.import_module(name)
+    logging.getLogger().removeHandler(placeholder)
+
+
 def main():
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for name in sys.argv[1:]:
+    names, code = sys.argv[1:], []
+    if "--code" in names:
+        at = names.index("--code")
+        names, code = names[:at], names[at + 1 :]
+    for name in names:
         importlib.import_module(name)
-    threads = len(os.listdir("/proc/self/task"))
-    if threads != 1:
-        sys.exit("what was imported started threads: %d of them" % threads)
+    if code:
+        load_code(code[0], code[1], code[2:])
+    end_threads()
+    # What was printed belongs to no fork.
+    sys.stdout.flush()
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=CONTROL)

@@ -7,6 +7,7 @@ mod harness;
 mod host;
 mod node;
 mod packages;
+mod preload;
 mod process;
 mod python;
 mod rust;

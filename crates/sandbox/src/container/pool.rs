@@ -19,6 +19,8 @@ pub struct Pool {
     pub memory_bytes: u64,
     /// How many zygotes there may be. Zero is none.
     pub zygotes_most: u32,
+    /// What all zygotes may hold, in bytes.
+    pub zygotes_bytes: u64,
     /// How many forks of each zygote wait at most; one does as long as the zygote is there.
     pub forks_most: u32,
     /// How many interpreters of each kind and family wait at most to become the code themselves; one does as long as
@@ -37,6 +39,7 @@ impl Default for Pool {
             most: 64,
             memory_bytes: 64 << 20,
             zygotes_most: 16,
+            zygotes_bytes: 512 << 20,
             forks_most: 8,
             started_most: 4,
             started_bytes: 256 << 20,
@@ -56,6 +59,18 @@ impl Pool {
     /// How many forks of a zygote shall wait now. `busiest` counts the starts of its specs.
     pub(super) fn forks(&self, busiest: u32, places: usize) -> usize {
         places.div_ceil(2).min(busiest.max(1).min(self.forks_most) as usize)
+    }
+
+    /// How many of the zygotes go for want of memory: `held` is what each holds, the one that was not needed for longest
+    /// first.
+    pub(super) fn zygotes_too_many(&self, held: &[u64]) -> usize {
+        let mut all: u64 = held.iter().sum();
+        let too_many = held.iter().take_while(|bytes| {
+            let over = all > self.zygotes_bytes;
+            all -= **bytes;
+            over
+        });
+        too_many.count()
     }
 
     /// How many interpreters of one family shall wait now to become code. `busiest` counts the starts of its specs, `each`
@@ -117,6 +132,7 @@ mod tests {
         most: 10,
         memory_bytes: 8 * WAITING_BYTES,
         zygotes_most: 2,
+        zygotes_bytes: 100,
         forks_most: 3,
         started_most: 3,
         started_bytes: 100,
@@ -156,6 +172,15 @@ mod tests {
         assert_eq!(POOL.started(50, 100, 40, 70), 0, "the others have it");
         assert_eq!(POOL.started(50, 1, 10, 0), 1);
         assert_eq!(Pool { started_most: 0, ..POOL }.started(50, 100, 10, 0), 0);
+    }
+
+    #[test]
+    fn zygotes_that_hold_too_much_go_beginning_with_the_one_that_was_not_needed_for_longest() {
+        assert_eq!(POOL.zygotes_too_many(&[]), 0);
+        assert_eq!(POOL.zygotes_too_many(&[40, 60]), 0);
+        assert_eq!(POOL.zygotes_too_many(&[1, 40, 60]), 1);
+        assert_eq!(POOL.zygotes_too_many(&[10, 40, 60, 30]), 1 + 1);
+        assert_eq!(POOL.zygotes_too_many(&[101]), 1, "one alone can be too much");
     }
 
     #[test]

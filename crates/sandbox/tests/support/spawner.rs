@@ -18,6 +18,7 @@ fn main() -> std::io::Result<()> {
         most: size,
         memory_bytes: u64::MAX,
         zygotes_most: 8,
+        zygotes_bytes: 200 << 20,
         forks_most: 2,
         started_most: 2,
         started_bytes: u64::MAX,

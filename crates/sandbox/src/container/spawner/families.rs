@@ -54,7 +54,33 @@ impl Spawner {
         match family {
             Some(family) => family.state = State::Ready(number),
             // It was let go meanwhile.
-            None => self.kill(number),
+            None => return self.kill(number),
+        }
+        self.bound_zygotes();
+    }
+
+    /// Lets those go that are too much together, the one that was not needed for longest first.
+    fn bound_zygotes(&mut self) {
+        let mut held: Vec<_> = self
+            .families
+            .iter()
+            .filter_map(|(zygote, family)| match family.state {
+                State::Ready(number) => {
+                    let group = &self.sessions.get(&number)?.child.as_ref()?.group;
+                    Some((family.used, self.cgroups.memory_bytes(group), zygote.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        held.sort_by_key(|(used, ..)| *used);
+        let bytes: Vec<u64> = held.iter().map(|(_, bytes, _)| *bytes).collect();
+        for (_, bytes, zygote) in held.iter().take(self.config.pool.zygotes_too_many(&bytes)) {
+            tracing::warn!(
+                family = zygote.family,
+                bytes,
+                "a zygote goes: together they hold too much memory"
+            );
+            self.forget_for(zygote, RETRY);
         }
     }
 
@@ -67,14 +93,19 @@ impl Spawner {
         let pause = if matches!(family.state, State::Ready(_)) { RETRY_READY } else { RETRY };
         let zygote = zygote.clone();
         tracing::warn!(family = zygote.family, said = self.last_words(number), "a zygote ended");
-        self.let_go(&zygote);
+        self.forget_for(&zygote, pause);
+    }
+
+    /// Lets a zygote go, and has its specs start without for a while.
+    fn forget_for(&mut self, zygote: &Interpreter, pause: Duration) {
+        self.let_go(zygote);
         let family = Family {
             state: State::Failed(Instant::now() + pause),
             spare: VecDeque::new(),
             demand: Demand::new(self.second()),
             used: Instant::now(),
         };
-        self.families.insert(zygote, family);
+        self.families.insert(zygote.clone(), family);
     }
 
     /// What an interpreter that is not ready wrote to its standard error.
