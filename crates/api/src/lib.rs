@@ -16,6 +16,7 @@ pub mod client;
 pub mod message;
 pub mod openapi;
 pub mod operation;
+pub mod percent;
 pub mod query;
 pub mod wire;
 

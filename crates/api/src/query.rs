@@ -8,7 +8,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use crate::operation::{decode, encode};
+use crate::percent::{decode, encode};
 
 /// Which version an invocation is for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ pub fn read<T: DeserializeOwned>(query: &str) -> Result<T, Refusal> {
     let mut pairs = Vec::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let decoded = decode(name).zip(if value.is_empty() { Some(String::new()) } else { decode(value) });
+        let decoded = decode(name).filter(|name| !name.is_empty()).zip(decode(value));
         let (name, value) = decoded.ok_or_else(|| refuse(format!("'{part}' is not percent-encoded")))?;
         pairs.push((name, Value(value)));
     }

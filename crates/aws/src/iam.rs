@@ -7,12 +7,13 @@ use std::{
 };
 
 use http::{Response, StatusCode};
+use rouse_api::percent::encode;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Body,
     face::{Around, Face},
-    query, state,
+    state,
     sts::{error, escape, xml},
 };
 
@@ -139,7 +140,7 @@ async fn run(
                 "<RoleName>{}</RoleName><PolicyName>{}</PolicyName><PolicyDocument>{}</PolicyDocument>",
                 escape(name),
                 escape(&policy),
-                query::encode(document, false)
+                encode(document)
             )
         }
         "DeleteRole" => {
@@ -196,7 +197,7 @@ fn shown(around: &Around, name: &str, role: &Role) -> String {
         escape(&role.path),
         escape(name),
         role.created,
-        query::encode(&role.trust, false),
+        encode(&role.trust),
         role.duration
     )
 }

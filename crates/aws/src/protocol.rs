@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use rouse_api::percent::decode;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -55,7 +56,7 @@ fn segments(template: &'static str, path: &str) -> Option<Vec<(&'static str, Str
     for expected in template.split('/') {
         let part = parts.next()?;
         match expected.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
-            Some(name) => params.push((name, query::decode(part).filter(|value| !value.is_empty())?)),
+            Some(name) => params.push((name, decode(part).filter(|value| !value.is_empty())?)),
             None if expected == part => {}
             None => return None,
         }

@@ -6,6 +6,7 @@
 
 use http::{HeaderMap, Method, header};
 use ring::hmac;
+use rouse_api::percent::encode;
 use sha2::{Digest as _, Sha256};
 
 use crate::{error::AwsError, query};
@@ -230,12 +231,12 @@ fn canonical(claim: &Claim, request: &Signed<'_>, hash: &str) -> String {
     // S3 alone takes the path as it is; for all others what was encoded is encoded again.
     let path = match claim.service.as_str() {
         "s3" => request.path.to_owned(),
-        _ => query::encode(&normal(request.path), true),
+        _ => normal(request.path).split('/').map(encode).collect::<Vec<_>>().join("/"),
     };
     let mut pairs: Vec<(String, String)> = query::pairs(&request.query.replace('+', "%20"))
         .into_iter()
         .filter(|(name, _)| claim.expires.is_none() || name != "X-Amz-Signature")
-        .map(|(name, value)| (query::encode(&name, false), query::encode(&value, false)))
+        .map(|(name, value)| (encode(&name), encode(&value)))
         .collect();
     pairs.sort();
     let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -112,17 +112,7 @@ impl Event {
         source: impl Into<String>,
         ty: impl Into<String>,
     ) -> Result<Self, Error> {
-        let mut event = Self {
-            id: String::new(),
-            source: String::new(),
-            ty: String::new(),
-            subject: None,
-            time: None,
-            content_type: None,
-            schema: None,
-            extensions: BTreeMap::new(),
-            data: None,
-        };
+        let mut event = Self::blank(None);
         event.set("id", Extension::Text(id.into()))?;
         event.set("source", Extension::Text(source.into()))?;
         event.set("type", Extension::Text(ty.into()))?;
@@ -257,9 +247,9 @@ impl Event {
         if bytes > ATTRIBUTES_BYTES_MAX { Err(Error::TooLarge("its attributes")) } else { Ok(()) }
     }
 
-    /// An event of what was read.
-    fn from_members(members: Members) -> Result<Self, Error> {
-        let mut event = Self {
+    /// Nothing but data: what each event has is still to be set.
+    fn blank(data: Option<Vec<u8>>) -> Self {
+        Self {
             id: String::new(),
             source: String::new(),
             ty: String::new(),
@@ -268,8 +258,13 @@ impl Event {
             content_type: None,
             schema: None,
             extensions: BTreeMap::new(),
-            data: members.data,
-        };
+            data,
+        }
+    }
+
+    /// An event of what was read.
+    fn from_members(members: Members) -> Result<Self, Error> {
+        let mut event = Self::blank(members.data);
         match members.version.as_deref() {
             None => return Err(Error::Missing("specversion")),
             Some("1.0") => {}
