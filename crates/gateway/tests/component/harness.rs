@@ -252,6 +252,15 @@ impl Gateway {
         }
     }
 
+    /// Waits until the code has written this line.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while !self.log().iter().any(|line| line.text == text) {
+            assert!(Instant::now() < give_up, "{text:?} was not written");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     fn read<T>(
         &self,
         kind: &str,

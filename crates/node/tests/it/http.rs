@@ -149,7 +149,7 @@ async fn many_calls_share_a_connection_over_http_2_and_one_that_goes_away_takes_
         let mut sender = sender.clone();
         async move { sender.send_request(request).await.expect("an answer") }
     };
-    let gone = tokio::time::timeout(Duration::from_millis(50), send("/sleep?4000", Body::default()));
+    let gone = tokio::time::timeout(Duration::from_secs(1), send("/sleep?4000", Body::default()));
     let (parts, body) = by_hand();
     parts.send("one").await.expect("it is read");
     let (gone, mut echo) = tokio::join!(gone, send("/echo", body));

@@ -48,6 +48,7 @@ impl Guest for Probe {
                 whole(out, 200, b"spun");
             }
             "/sleep" => {
+                println!("asleep");
                 std::thread::sleep(std::time::Duration::from_millis(number(query)));
                 whole(out, 200, b"slept");
             }
