@@ -17,7 +17,8 @@ use std::{
 
 use anyhow::Context;
 use rouse_sandbox::container::ContainerDriver;
-use rouse_types::{Digest, SystemClock};
+use rouse_store::access_keys::FunctionKeys;
+use rouse_types::{Digest, SystemClock, access_key};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,8 @@ pub(crate) enum Role {
     Gateway { state: PathBuf, index: usize, gateways: usize, domain: String },
     /// Keeps events and delivers them. See `rouse_events`.
     Events { state: PathBuf, gateways: usize },
+    /// Keeps objects. See `rouse_services`.
+    Objects { state: PathBuf },
     /// Owns the instances that are not components. See `rouse_node`.
     Node { state: PathBuf, memory_budget_bytes: u64 },
     /// Deploys, and answers for what is there. See `rouse_control`.
@@ -71,6 +74,7 @@ impl Role {
         match self {
             Self::Gateway { .. } => "gateway",
             Self::Events { .. } => "events",
+            Self::Objects { .. } => "objects",
             Self::Node { .. } => "node",
             Self::Control { .. } => "control",
             Self::Aws { .. } => "aws",
@@ -98,6 +102,9 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     rouse_gateway::Counters::create(&state.run("counters"))?;
     state.give(&state.run("counters"))?;
 
+    FunctionKeys::prepare(&state.path).context("make the secret of functions' keys")?;
+    state.give(&state.path.join(access_key::FUNCTIONS_FILE))?;
+
     let path = state.path.clone();
     let gateway = |index| Role::Gateway { state: path.clone(), index, gateways, domain: args.domain.clone() };
     let take_calls = listeners.into_iter().enumerate().map(|(index, listener)| Process {
@@ -116,6 +123,8 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let processes = vec![
         take_calls.collect(),
         aws.map(|aws| unprivileged(face, Some(aws))).unwrap_or_default(),
+        // Before events: what happens to objects is told there.
+        unprivileged(Role::Objects { state: path.clone() }, None),
         // After the gateways: deliveries under way end while it still can note that.
         unprivileged(Role::Events { state: path.clone(), gateways }, None),
         unprivileged(node, None),
@@ -123,7 +132,9 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         vec![Process { role: spawner, listener: None, privileged: true }],
     ];
     let mut sockets: Vec<PathBuf> = (0..gateways).map(|i| state.run(&format!("gateway-{i}.sock"))).collect();
-    sockets.extend(["events.sock", "node.sock", "control.sock"].map(|name| state.run(name)));
+    sockets.extend(
+        ["events.sock", "objects.sock", "s3.sock", "node.sock", "control.sock"].map(|name| state.run(name)),
+    );
     sockets.extend(aws_address.map(|_| state.run("aws.sock")));
     // What a predecessor left would look like readiness.
     for socket in &sockets {
@@ -210,6 +221,7 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
     match role {
         Role::Gateway { state, index, gateways, domain } => gateway(state, index, gateways, domain),
         Role::Events { state, gateways } => events(state, gateways),
+        Role::Objects { state } => objects(state),
         Role::Node { state, memory_budget_bytes } => node(state, memory_budget_bytes),
         Role::Control { state, public_url, domain, compile } => {
             control::run(state, public_url, domain, compile)
@@ -238,6 +250,11 @@ fn gateway(state: PathBuf, index: usize, gateways: usize, domain: String) -> any
 fn events(state: PathBuf, gateways: usize) -> anyhow::Result<ExitCode> {
     let config = rouse_events::Config { state, gateways, drain: EVENTS_DRAIN, clock: Arc::new(SystemClock) };
     boot::run(|stop| async move { Ok(rouse_events::serve(config, stop).await?) })
+}
+
+fn objects(state: PathBuf) -> anyhow::Result<ExitCode> {
+    let config = rouse_services::Config { state, clock: Arc::new(SystemClock) };
+    boot::run(|stop| async move { Ok(Box::pin(rouse_services::serve(config, stop)).await?) })
 }
 
 fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {

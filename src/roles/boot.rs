@@ -13,11 +13,23 @@ use tracing_subscriber::EnvFilter;
 
 /// Logs to standard error, as much as `RUST_LOG` asks for; as JSON where `ROUSE_LOG_FORMAT` is `json`.
 pub(crate) fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter(std::env::var("RUST_LOG").ok().as_deref());
     let json = std::env::var("ROUSE_LOG_FORMAT").is_ok_and(|format| format == "json");
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber would be refused: in tests the first stays.
     let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
+}
+
+/// What is logged: as `RUST_LOG` asks, `info` otherwise.
+fn filter(asked: Option<&str>) -> EnvFilter {
+    let filter =
+        asked.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new("info"));
+    // The library for S3 writes whole requests, with what signs them: whoever asks for more of ours has not asked for
+    // that. What is of interest our own code says.
+    match "s3s=off".parse() {
+        Ok(off) => filter.add_directive(off),
+        Err(_) => filter,
+    }
 }
 
 /// Sees to it that this process gets this signal when the supervisor ends, however it does.
@@ -65,4 +77,18 @@ where
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_asked_for_signatures_are_not_logged() {
+        for asked in [None, Some("debug"), Some("trace,hyper=off"), Some("s3s=trace")] {
+            let said = filter(asked).to_string();
+            assert!(said.contains("s3s=off") && !said.contains("s3s=trace"), "{asked:?}: {said}");
+        }
+        assert!(filter(Some("rouse_node=debug")).to_string().contains("rouse_node=debug"));
+    }
 }

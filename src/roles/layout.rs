@@ -11,10 +11,11 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The folders below the state folder. All belong to the unprivileged user.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "aws",
     "control",
     "events",
+    "objects",
     "code",
     "layers",
     "compiled",

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  start ─▶ running ─[dies]─▶ pause (none, then longer) ─▶ running
-//!             └─[told to stop]─▶ gateways drain ─▶ events ─▶ node ─▶ control ─▶ spawner
+//!             └─[told to stop]─▶ gateways drain ─▶ objects ─▶ events ─▶ node ─▶ control ─▶ spawner
 //! ```
 
 use std::{

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
+use rouse_store::access_keys::Ring;
 use rouse_types::TenantId;
 
 use crate::{
     error::AwsError,
-    keys::Ring,
     sigv4::{self, Claim, Signed},
 };
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client ─▶ server ─▶ auth: whose key ─▶ body ─▶ sigv4: is it true ─┬─▶ lambda: protocol ─▶ validate ─▶ operation
-//!                                                                     └─▶ sts, iam, logs
+//!                └─▶ s3: passed on unread, checked there              └─▶ sts, iam, logs
 //!                                      operation ─▶ state (own records) ─▶ platform: control deploys, gateways run
 //! ```
 //!
@@ -16,7 +16,6 @@ mod error;
 mod events;
 mod face;
 mod iam;
-mod keys;
 mod lambda;
 mod logs;
 pub mod model;
@@ -24,6 +23,7 @@ mod names;
 mod platform;
 mod protocol;
 mod query;
+mod s3;
 mod server;
 mod sigv4;
 mod state;
@@ -87,10 +87,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     listener.set_nonblocking(true).map_err(io("take the listener"))?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(io("take the listener"))?;
     let face = face::Face::open(config)?;
-    let ready = server::ready(&face.config.state).map_err(io("make the socket that says it is ready"))?;
+    let unix = server::bind(&face.config.state).map_err(io("listen on the socket for functions"))?;
     face.tasks.spawn(lambda::activate::resume(Arc::clone(&face), stop.clone()));
     face.tasks.spawn(events::run(Arc::clone(&face), stop.clone()));
-    server::serve(&face, listener, ready, stop).await;
+    server::serve(&face, listener, unix, stop).await;
     face.tasks.close();
     // What does not end in time is taken up at the next start.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(10), face.tasks.wait()).await;

@@ -1,15 +1,25 @@
-//! Listens and serves HTTP/1.1: finds out who asks, reads the body within bounds, and hands the request to the
+//! Listens and serves HTTP/1.1, for clients on a port and for functions on a unix socket: finds out who asks, reads the body within bounds, and hands the request to the
 //! service that it is for.
 
-use std::{convert::Infallible, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rouse_store::access_keys::Ring;
 use rouse_types::limits;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::Semaphore,
 };
@@ -20,11 +30,9 @@ use crate::{
     auth::Auth,
     error::AwsError,
     face::{self, Around, Face},
-    iam,
-    keys::Ring,
-    lambda, logs,
+    iam, lambda, logs,
     names::{self, Scope},
-    query,
+    query, s3,
     sigv4::Signed,
     sts,
 };
@@ -42,15 +50,22 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Bodies larger than this are read one at a time: bounds the memory of all together.
 const LARGE_BYTES: u64 = 7 << 20;
 
-/// Listens on a unix socket that says to the supervisor that we are ready, and nothing else.
-pub(crate) fn ready(state: &Path) -> io::Result<UnixListener> {
+/// Listens on a unix socket, to which the platform's own processes bring what functions say. Whoever can connect there is
+/// asked for a key as everyone is.
+pub(crate) fn bind(state: &Path) -> io::Result<UnixListener> {
     let path = state.join("run").join("aws.sock");
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    UnixListener::bind(&path)
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 struct Server {
     face: Arc<Face>,
@@ -59,7 +74,7 @@ struct Server {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, ready: UnixListener, stop: CancellationToken) {
+pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, unix: UnixListener, stop: CancellationToken) {
     let auth = Auth::new(Ring::new(&face.config.state), face.config.any_key);
     let server = Arc::new(Server { face: Arc::clone(face), auth, large: Semaphore::new(2) });
     let connections = TaskTracker::new();
@@ -71,27 +86,29 @@ pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, ready: UnixListene
         };
         let Ok(place) = place else { break };
         let accepted = tokio::select! {
-            accepted = tcp.accept() => accepted,
-            // Whoever connects there has learned what there is to learn.
-            _ = ready.accept() => continue,
+            accepted = tcp.accept() => accepted.map(|(stream, peer)| {
+                let _ = stream.set_nodelay(true);
+                (Box::new(stream) as Box<dyn Io>, peer.ip())
+            }),
+            // A function is nobody's loopback: it is never believed without a key.
+            accepted = unix.accept() => {
+                accepted.map(|(stream, _)| (Box::new(stream) as Box<dyn Io>, Ipv4Addr::UNSPECIFIED.into()))
+            }
             () = stop.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let _ = stream.set_nodelay(true);
                 let (server, stop) = (Arc::clone(&server), stop.clone());
                 connections.spawn(async move {
                     let service = service_fn(move |request| {
                         let server = Arc::clone(&server);
-                        async move { Ok::<_, Infallible>(server.answer(request, peer.ip()).await) }
+                        async move { Ok::<_, Infallible>(server.answer(request, peer).await) }
                     });
                     let connection = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(limits::HEADER_TIMEOUT * 6)
                         .max_headers(limits::HEADERS_MAX)
                         .max_buf_size(limits::HEADER_BYTES_MAX)
-                        // As AWS writes them; some clients look.
-                        .title_case_headers(true)
                         .serve_connection(TokioIo::new(stream), service);
                     let mut connection = std::pin::pin!(connection);
                     tokio::select! {
@@ -138,6 +155,9 @@ impl Server {
             query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
         };
+        if s3::is_meant(&signed) {
+            return Ok(s3::pass_on(&self.face.config.state, parts, body).await);
+        }
         let claimed = self.auth.claimed(&signed, peer)?;
         let payload = self.body(&parts, body).await?;
         let now = self.face.config.clock.now();

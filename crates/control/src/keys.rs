@@ -1,11 +1,11 @@
 //! Access keys: records of the store, and the file that whoever checks signatures reads.
 
-use std::{fs, io, io::Write as _, path::Path};
+use std::{fs, io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rouse_api::{KeyInfo, NewKey};
-use rouse_store::{Records, records::Expect};
-use rouse_types::{AccessKey, AccessKeys, Code, Refusal, TenantId, access_key::FILE};
+use rouse_store::{Records, access_keys, records::Expect};
+use rouse_types::{AccessKey, AccessKeys, Code, Refusal, TenantId};
 
 use crate::{
     control::Control,
@@ -81,16 +81,5 @@ fn id(key: &str) -> String {
 pub(crate) async fn write(records: &Records, state: &Path) -> Result<(), Refusal> {
     let keys = state::scan::<AccessKey>(records, KEYS, "").await?;
     let keys: AccessKeys = keys.into_iter().map(|at| (id(&at.key), at.value)).collect();
-    let path = state.join(FILE);
-    let replace = || -> io::Result<()> {
-        let dir = path.parent().unwrap_or(state);
-        fs::create_dir_all(dir)?;
-        // Mode 0600 is what tempfile makes.
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(&serde_json::to_vec(&keys)?)?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    replace().map_err(|error| state::io_refusal("write the access keys", &error))
+    access_keys::replace(state, &keys).map_err(|error| state::io_refusal("write the access keys", &error))
 }

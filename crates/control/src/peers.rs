@@ -64,12 +64,16 @@ impl Peers {
 
     fn all(&self) -> Vec<(String, PathBuf)> {
         let mut found = self.gateways();
-        found.extend([self.events(), self.node()]);
+        found.extend([self.events(), self.objects(), self.node()]);
         found
     }
 
     fn events(&self) -> (String, PathBuf) {
         ("events".to_owned(), self.run.join("events.sock"))
+    }
+
+    fn objects(&self) -> (String, PathBuf) {
+        ("objects".to_owned(), self.run.join("objects.sock"))
     }
 
     fn node(&self) -> (String, PathBuf) {
@@ -94,7 +98,7 @@ impl Peers {
         // for a while longer, for calls that are on their way.
         let mut warnings: Vec<String> = tell(self.node()).await.into_iter().collect();
         warnings.extend(
-            join_all(self.gateways().into_iter().chain([self.events()]).map(tell))
+            join_all(self.gateways().into_iter().chain([self.objects(), self.events()]).map(tell))
                 .await
                 .into_iter()
                 .flatten(),

@@ -24,6 +24,7 @@ mod gateways;
 mod manage;
 mod messages;
 mod metrics;
+mod objects;
 mod queue;
 mod record;
 mod schedules;

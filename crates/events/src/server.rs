@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /accept` | an event with its body; 202 once it is on the disk |
+//! | `POST /objects` | what happened to objects; 204 once what it rouses is on the disk |
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: no instances live here |
@@ -19,7 +20,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rouse_api::operation;
 use rouse_types::{
-    AppName, Code, Event, Refusal, TenantId,
+    AppName, Code, Event, ObjectEvent, Refusal, TenantId,
     limits::{HEADER_BYTES_MAX, HEADERS_MAX},
     trigger::EVENT_BYTES_MAX,
 };
@@ -119,6 +120,13 @@ async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answ
                 Event::decode(&bytes).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
             let accepted = events.accept(&event, body).await?;
             Ok(json(StatusCode::ACCEPTED, &accepted))
+        }
+        (&Method::POST, ["objects"]) => {
+            let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let happened: Vec<ObjectEvent> = serde_json::from_slice(&bytes)
+                .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+            events.accept_objects(&happened).await?;
+            Ok(answer(StatusCode::NO_CONTENT, "application/json", Bytes::new()))
         }
         (&Method::PUT, ["apps", tenant, app]) => reload(events, tenant, app).await,
         (&Method::GET, ["metrics"]) => {

@@ -6,9 +6,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use rouse_store::access_keys::FunctionKeys;
 use rouse_types::{
-    AppName, AppSnapshot, Code, FunctionName, FunctionRoute, FunctionVersion, LIVE, Refusal, TenantId,
+    AppName, AppSnapshot, Code, Contract, FunctionName, FunctionRoute, FunctionVersion, LIVE, Refusal,
+    TenantId,
     app::LATEST,
+    egress::{PLATFORM_HOST, PLATFORM_PORT},
 };
 
 use crate::route::Target;
@@ -67,9 +70,30 @@ impl Table {
     }
 
     fn load(&self, file: &Path) -> std::io::Result<()> {
-        let snapshot: AppSnapshot = serde_json::from_slice(&std::fs::read(file)?)?;
+        let mut snapshot: AppSnapshot = serde_json::from_slice(&std::fs::read(file)?)?;
+        let versions = snapshot.functions.iter_mut().flat_map(|route| route.versions.values_mut());
+        // Here once, and not at each call. The node tells those that it starts.
+        for version in versions.filter(|version| version.contract == Contract::Component) {
+            if version.egress.reaches_platform() {
+                self.tell_of_platform(Arc::make_mut(version));
+            }
+        }
         self.routes().apply(snapshot);
         Ok(())
+    }
+
+    /// Tells a component where the platform is and who it is there.
+    fn tell_of_platform(&self, version: &mut FunctionVersion) {
+        let state = self.dir.parent().unwrap_or(&self.dir);
+        match FunctionKeys::open(state) {
+            Ok(keys) => {
+                let pairs = keys.environment(version, &format!("http://{PLATFORM_HOST}:{PLATFORM_PORT}"));
+                version.env.extend(pairs);
+            }
+            Err(error) => {
+                tracing::warn!(%error, version = %version.key(), "a function gets no key of its own")
+            }
+        }
     }
 
     /// The function and version for a request. `point` decides among the versions of a weighted alias.

@@ -1,6 +1,78 @@
 //! Backend services that functions and their clients use: so far `objects`, which speaks S3.
 //!
+//! ```text
+//!  aws, node ─▶ run/s3.sock ──── S3, signed ──▶ objects ─▶ files, records
+//!  control ───▶ run/objects.sock ─ own ───────▶ objects
+//!                                               outbox ─ relay ─▶ run/events.sock
+//! ```
+//!
 //! Invariant: a service knows its tenants and its store, and nothing of functions; what happens in it is told to
 //! others by an outbox that is written in the same transaction.
 
 pub mod objects;
+mod own;
+mod relay;
+pub mod server;
+
+use std::{path::PathBuf, sync::Arc};
+
+use rouse_store::{Records, access_keys::Ring};
+use rouse_types::Clock;
+use tokio_util::sync::CancellationToken;
+
+use objects::{Objects, S3Http};
+
+/// What the process of objects is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The state folder.
+    pub state: PathBuf,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why the process of objects could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system said no.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The records cannot be opened.
+    #[error("cannot open the records of objects")]
+    Store(#[from] rouse_store::Error),
+    /// The objects cannot be opened.
+    #[error("cannot open the objects")]
+    Objects(#[from] objects::Error),
+}
+
+/// Serves until `stop`, then lets requests under way end.
+///
+/// # Errors
+/// What keeps it from starting; nothing after that.
+pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let folder = config.state.join("objects");
+    let io = |action| move |source| Error::Io { action, source };
+    std::fs::create_dir_all(&folder).map_err(io("make the folder of objects"))?;
+    let records = Records::open(&folder.join("records.db"))?;
+    let objects = Objects::open(objects::Config::new(&folder), records, config.clock).await?;
+    let run = config.state.join("run");
+    let s3 = server::bind(&run.join("s3.sock")).map_err(io("listen on the socket of S3"))?;
+    let own = server::bind(&run.join("objects.sock")).map_err(io("listen on the socket of objects"))?;
+    let keys = Ring::new(&config.state);
+    let s3 = server::serve(S3Http::new(objects.clone(), keys), s3, stop.clone());
+    let face = own::Own::open(objects.clone(), config.state.clone()).await;
+    let own = server::serve(face, own, stop.clone());
+    let events = run.join("events.sock");
+    let relay = relay::run(objects.outbox(), &events, &stop);
+    let served = async { tokio::join!(s3, own, relay) };
+    tokio::select! {
+        _ = served => {}
+        () = objects.maintain() => {}
+    }
+    Ok(())
+}

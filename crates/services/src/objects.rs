@@ -15,7 +15,7 @@ mod commit;
 mod digest;
 mod error;
 mod files;
-mod keys;
+mod http;
 mod list;
 mod locks;
 mod multipart;
@@ -24,7 +24,6 @@ mod outbox;
 mod read;
 mod record;
 mod s3;
-mod server;
 mod sweep;
 mod write;
 
@@ -37,18 +36,18 @@ use tokio_util::task::TaskTracker;
 pub use bucket::Bucket;
 pub use digest::{Algorithm, Checksum, ChecksumKind, Expected};
 pub use error::Error;
-pub use keys::Keys;
+pub use http::S3Http;
 pub use list::{Entry, Listing, Query};
 pub use multipart::{CompletedPart, Completion, Part, Upload, UploadQuery, Uploads};
-pub use outbox::{EventKind, ObjectEvent, Outbox};
+pub use outbox::Outbox;
 pub use read::{Read, Reader};
 pub use record::{Attributes, ContentHeaders, Object};
-pub use server::{S3Http, serve};
 pub use sweep::Swept;
 pub use write::{Condition, Copy, Put};
 
 use files::Files;
 use locks::Locks;
+pub use rouse_types::object::{EventKind, ObjectEvent};
 
 /// How the service is set up.
 #[derive(Debug, Clone)]

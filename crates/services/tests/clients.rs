@@ -10,8 +10,12 @@ mod tools;
 
 use std::{path::Path, process::Command};
 
-use rouse_services::objects::{EventKind, Keys, serve};
-use rouse_types::TenantId;
+use rouse_services::{
+    objects::{EventKind, S3Http},
+    server::{Listener, serve},
+};
+use rouse_store::access_keys::{self, Ring};
+use rouse_types::AccessKey;
 use service::Service;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,21 +25,25 @@ fn with_server(run: impl FnOnce(&str) + Send + 'static) -> Service {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let service = Service::live().await;
-        let keys = Keys::new();
-        keys.set("AKALICE", "alice-secret", TenantId::new("alice").unwrap());
-        keys.set("AKBOB", "bob-secret", TenantId::new("bob").unwrap());
+        let key = |tenant: &str| AccessKey {
+            tenant: tenant.parse().unwrap(),
+            secret: format!("{tenant}-secret"),
+            created: Default::default(),
+        };
+        let keys = [("AKALICE".to_owned(), key("alice")), ("AKBOB".to_owned(), key("bob"))];
+        access_keys::replace(service.dir(), &keys.into()).unwrap();
+        let s3 = S3Http::new(service.objects.clone(), Ring::new(service.dir()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let server = serve(service.objects.clone(), keys, listener, stop.clone());
+        let server = serve(s3, Listener::Tcp(listener), stop.clone());
         let client = tokio::task::spawn_blocking(move || run(&endpoint));
         let ended = async {
             let result = client.await;
             stop.cancel();
             result
         };
-        let (served, ran) = tokio::join!(server, ended);
-        served.unwrap();
+        let ((), ran) = tokio::join!(server, ended);
         ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         service
     })

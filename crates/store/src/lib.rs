@@ -4,6 +4,7 @@
 //! the bytes mean, and nothing here is on the path of a synchronous call but [`journal::Writer::append`],
 //! which makes no system call.
 
+pub mod access_keys;
 pub mod ballast;
 pub mod blobs;
 mod embedded;

@@ -10,6 +10,9 @@ use crate::{TenantId, Timestamp};
 /// The file, below the state folder. It holds secrets: its mode is 0600.
 pub const FILE: &str = "aws/keys.json";
 
+/// The file that the keys of functions are made from, below the state folder: 32 bytes of chance, its mode 0600.
+pub const FUNCTIONS_FILE: &str = "aws/functions.key";
+
 /// All keys, by their ids.
 pub type AccessKeys = BTreeMap<String, AccessKey>;
 

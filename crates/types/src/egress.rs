@@ -13,6 +13,13 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
+/// The platform itself, as AWS' clients reach it: a destination whose name stands for no address of any network.
+pub const PLATFORM_HOST: &str = "rouse.internal";
+/// Its port.
+pub const PLATFORM_PORT: u16 = 4_566;
+/// Where a sandbox finds it: an address, for clients of S3 put the bucket before a name, and before no address.
+pub const PLATFORM_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 6, 0, 1);
+
 /// What a function may reach. Written as a list of destinations, or as `"*"`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Egress {
@@ -39,6 +46,21 @@ impl Egress {
             Self::Only(destinations) => destinations.iter().any(|one| one.allows(host, port)),
             Self::All => true,
         }
+    }
+
+    /// The platform itself, and nothing else.
+    #[must_use]
+    pub fn platform() -> Self {
+        Self::Only(vec![Destination { host: Host::Name(PLATFORM_HOST.to_owned()), port: PLATFORM_PORT }])
+    }
+
+    /// Whether the platform itself is among what is named. What allows everything does not name it.
+    #[must_use]
+    pub fn reaches_platform(&self) -> bool {
+        let is_platform = |one: &Destination| {
+            matches!(one.host(), Host::Name(name) if name == PLATFORM_HOST) && one.port() == PLATFORM_PORT
+        };
+        self.destinations().iter().any(is_platform)
     }
 
     /// The destinations that are named; none where everything is allowed.
@@ -329,6 +351,17 @@ mod tests {
         }
         assert!(destination("127.0.0.1:5432").allows("127.0.0.1", 5432));
         assert!(destination("[2001:db8:0::1]:80").allows("2001:db8::1", 80));
+    }
+
+    #[test]
+    fn the_platform_is_reached_where_it_is_named() {
+        let only = |text: &str| Egress::Only(vec![text.parse().expect("a destination")]);
+        assert_eq!(only("rouse.internal:4566"), Egress::platform());
+        assert!(Egress::platform().reaches_platform());
+        for other in ["rouse.internal:80", "*.internal:4566", "internal:4566"] {
+            assert!(!only(other).reaches_platform(), "{other}");
+        }
+        assert!(!Egress::All.reaches_platform());
     }
 
     #[test]

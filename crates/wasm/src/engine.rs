@@ -62,7 +62,7 @@ impl Engine {
         wasmtime_wasi::p3::add_to_linker(&mut linker).context("link WASI 0.3")?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).context("link wasi:http 0.3")?;
         let ticker = Ticker::start(engine.weak());
-        let outside = Arc::new(Outside::new(state.join("hosts")).context("set TLS up")?);
+        let outside = Arc::new(Outside::new(state).context("set TLS up")?);
         Ok(Self { engine, linker: Arc::new(linker), ticker, outside })
     }
 }

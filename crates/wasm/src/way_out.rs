@@ -13,7 +13,7 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -21,10 +21,13 @@ use std::{
 use http::uri::Scheme;
 use rouse_types::{
     Egress,
-    egress::address::{self, Never},
+    egress::{
+        PLATFORM_HOST, PLATFORM_PORT,
+        address::{self, Never},
+    },
 };
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::{TcpStream, UnixStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::{
@@ -52,6 +55,8 @@ pub(crate) struct Outside {
     hosts: PathBuf,
     /// That file as it was read last, and when it had been written.
     read: Mutex<Option<(SystemTime, Arc<str>)>>,
+    /// The platform's own socket for AWS' clients.
+    platform: PathBuf,
     tls: TlsConnector,
     /// Who resolves names in a test, instead of this machine.
     #[cfg(test)]
@@ -59,20 +64,21 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// With the operator's names in this file, which need not be there.
-    pub(crate) fn new(hosts: PathBuf) -> Result<Self, tokio_rustls::rustls::Error> {
+    /// With the operator's names in a file `hosts` of the state folder, which need not be there.
+    pub(crate) fn new(state: &Path) -> Result<Self, tokio_rustls::rustls::Error> {
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-        Self::with_roots(hosts, roots)
+        Self::with_roots(state, roots)
     }
 
-    fn with_roots(hosts: PathBuf, roots: RootCertStore) -> Result<Self, tokio_rustls::rustls::Error> {
+    fn with_roots(state: &Path, roots: RootCertStore) -> Result<Self, tokio_rustls::rustls::Error> {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let tls = TlsConnector::from(Arc::new(config));
         Ok(Self {
-            hosts,
+            hosts: state.join("hosts"),
+            platform: state.join("run/aws.sock"),
             read: Mutex::default(),
             tls,
             #[cfg(test)]
@@ -148,6 +154,11 @@ impl Outside {
         request: http::Request<WasiBody>,
         options: RequestOptions,
     ) -> Result<Sent, Why> {
+        if place.host == PLATFORM_HOST && place.port == PLATFORM_PORT && !place.tls {
+            let stream = UnixStream::connect(&self.platform).await;
+            let stream = stream.map_err(|error| Why::Failed(Error::Connect(error)))?;
+            return send::send(stream, request, options).await.map_err(Why::Failed);
+        }
         let connect = async {
             let stream = self.connect(place).await?;
             if !place.tls {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a test says why it was skipped, and what the platform logged")]
 
 mod app;
+mod aws;
 mod call;
 mod load;
 mod platform;
@@ -14,6 +15,7 @@ mod seen;
 mod tools;
 
 pub use app::{App, example, fixture, folder};
+pub use aws::{Boto3, environment, run, tool};
 pub use call::{Answer, call_on, get, wait_for};
 pub use load::Load;
 pub use platform::{Cli, Platform, free_address, program, python, state_folder};

@@ -216,7 +216,8 @@ fn described(
             ..Limits::default()
         },
         scaling: Scaling { concurrency_max, ..Scaling::default() },
-        egress: Egress::default(),
+        // Code that is written for AWS expects to be somebody there.
+        egress: Egress::platform(),
         triggers: Vec::new(),
         events: EventSettings::default(),
         aliases: vec![platform_alias(version).parse().map_err(|_| invalid("no alias".to_owned()))?],

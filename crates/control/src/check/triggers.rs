@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use rouse_api::DeployFunction;
-use rouse_triggers::schedule::Schedule;
+use rouse_triggers::{pattern::Pattern, schedule::Schedule};
 use rouse_types::{
     EventTarget, Timestamp, Trigger,
-    trigger::{On, TRIGGERS_MAX, is_resource_name},
+    object::is_bucket_name,
+    trigger::{ObjectSource, On, TRIGGERS_MAX, is_resource_name},
 };
 
 /// Checks all of them.
@@ -47,6 +48,23 @@ fn one(trigger: &Trigger) -> Result<(), String> {
             Some(_) => Err("messages of a queue are not filtered".to_owned()),
             None => Ok(()),
         },
+        On::Object(source) => object(source, trigger),
         on => Err(format!("this platform does not offer triggers of the kind {} yet", on.kind())),
+    }
+}
+
+fn object(source: &ObjectSource, trigger: &Trigger) -> Result<(), String> {
+    let bucket = &source.bucket;
+    if !is_bucket_name(bucket) {
+        return Err(format!(
+            "'{bucket}' is no bucket's name: use 3 to 63 of a-z, 0-9, '-' and '.', with a letter or digit at the ends"
+        ));
+    }
+    if source.events.is_empty() {
+        return Err("it names no events: write events = [\"created\"]".to_owned());
+    }
+    match trigger.filter.as_ref().map(Pattern::compile) {
+        Some(Err(error)) => Err(format!("its filter: {error}")),
+        _ => Ok(()),
     }
 }

@@ -11,9 +11,13 @@ use std::{
     time::Duration,
 };
 
-use rouse_types::egress::address::{self, Never};
+use rouse_sandbox::Stream;
+use rouse_types::egress::{
+    PLATFORM_HOST, PLATFORM_PORT,
+    address::{self, Never},
+};
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::{TcpStream, UnixStream, lookup_host},
     time::timeout,
 };
 
@@ -41,12 +45,17 @@ pub(crate) enum Error {
     /// Nobody answers there.
     #[error("{0}: {1}")]
     Connect(SocketAddr, io::Error),
+    /// The platform has no address for AWS' clients, or its process is away.
+    #[error("the platform does not answer AWS' clients at the moment (`rouse serve --aws`): {0}")]
+    Platform(io::Error),
 }
 
 /// Dials for all sandboxes of a node.
 #[derive(Debug)]
 pub struct Dialer {
     hosts: PathBuf,
+    /// The platform's own socket for AWS' clients.
+    platform: PathBuf,
     names: Names,
 }
 
@@ -64,7 +73,7 @@ impl Dialer {
     /// A dialer with the operator's names of this state folder.
     #[must_use]
     pub fn new(state: &std::path::Path) -> Self {
-        Self { hosts: state.join(HOSTS_FILE), names: Names::System }
+        Self { hosts: state.join(HOSTS_FILE), platform: state.join("run/aws.sock"), names: Names::System }
     }
 
     #[cfg(test)]
@@ -73,7 +82,10 @@ impl Dialer {
     }
 
     /// Connects to a destination that is allowed.
-    pub(super) async fn dial(&self, target: &Target, port: u16) -> Result<TcpStream, Error> {
+    pub(super) async fn dial(&self, target: &Target, port: u16) -> Result<Stream, Error> {
+        if matches!(target, Target::Name(name) if name == PLATFORM_HOST) && port == PLATFORM_PORT {
+            return UnixStream::connect(&self.platform).await.map(Stream::Unix).map_err(Error::Platform);
+        }
         let addresses = match target {
             Target::Address(address) => vec![*address],
             Target::Name(name) => self.addresses(name).await?,
@@ -82,7 +94,11 @@ impl Dialer {
         for address in addresses.into_iter().take(ADDRESSES_MAX) {
             let address = SocketAddr::new(address, port);
             match timeout(CONNECT_MAX, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(stream)) => {
+                    // As for the code's own socket: small messages must not wait.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Stream::Tcp(stream));
+                }
                 Ok(Err(error)) => last = Error::Connect(address, error),
                 Err(_) => last = Error::Connect(address, io::ErrorKind::TimedOut.into()),
             }

@@ -9,7 +9,6 @@ use std::{
 use rouse_sandbox::Stream;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
-    net::TcpStream,
     time::{Instant, sleep_until},
 };
 
@@ -28,7 +27,7 @@ pub(super) struct Bytes {
 
 /// Pipes until both sides have ended. An end of one side is passed on and the other goes on; what breaks on one
 /// side breaks on the other.
-pub(super) async fn pipe(inside: Stream, outside: TcpStream, bytes: &Bytes) -> io::Result<()> {
+pub(super) async fn pipe(inside: Stream, outside: Stream, bytes: &Bytes) -> io::Result<()> {
     let begun = Instant::now();
     let last_ms = AtomicU64::new(0);
     let moved = |count: &AtomicU64, length: usize| {
@@ -39,7 +38,7 @@ pub(super) async fn pipe(inside: Stream, outside: TcpStream, bytes: &Bytes) -> i
     let mut outside = outside;
     let result = {
         let (mut from_code, mut to_code) = split(&mut inside);
-        let (mut from_there, mut to_there) = outside.split();
+        let (mut from_there, mut to_there) = split(&mut outside);
         let both = async {
             tokio::try_join!(
                 copy(&mut from_code, &mut to_there, |length| moved(&bytes.sent, length)),
@@ -62,15 +61,14 @@ pub(super) async fn pipe(inside: Stream, outside: TcpStream, bytes: &Bytes) -> i
     };
     if result.is_err() {
         reset(&inside);
-        // It is closed anyway.
-        let _ = outside.set_zero_linger();
+        reset(&outside);
     }
     result
 }
 
-/// Lets the code see that its connection broke, and not that it ended.
-pub(super) fn reset(inside: &Stream) {
-    if let Stream::Tcp(stream) = inside {
+/// Lets the other side see that its connection broke, and not that it ended.
+pub(super) fn reset(stream: &Stream) {
+    if let Stream::Tcp(stream) = stream {
         // It is closed anyway.
         let _ = stream.set_zero_linger();
     }

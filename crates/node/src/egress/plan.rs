@@ -6,7 +6,10 @@ use std::{
 };
 
 use rouse_sandbox::{Network, Spec};
-use rouse_types::{Egress, egress::Host};
+use rouse_types::{
+    Egress,
+    egress::{Host, PLATFORM_ADDRESS, PLATFORM_HOST},
+};
 
 /// Where the sandbox asks for names: the address that systemd's resolver has on many hosts, so that programs which
 /// know it do not wonder.
@@ -52,6 +55,10 @@ impl Plan {
                 Host::Address(address) => (*address, Some(Target::Address(*address))),
                 Host::Name(name) if name == LOCALHOST => {
                     (Ipv4Addr::LOCALHOST.into(), Some(Target::Name(name.clone())))
+                }
+                Host::Name(name) if name == PLATFORM_HOST => {
+                    names.insert(name, PLATFORM_ADDRESS.into());
+                    (PLATFORM_ADDRESS.into(), Some(Target::Name(name.clone())))
                 }
                 Host::Name(name) => {
                     let next = nth(FIXED, names.len());
@@ -132,6 +139,15 @@ mod tests {
         let plan = plan(&["localhost:9001", "localhost:5432", "127.0.0.1:9001"]);
         assert_eq!(listeners(&plan), ["127.0.0.1:5432"]);
         assert_eq!(plan.lost, ["localhost:9001", "127.0.0.1:9001"]);
+    }
+
+    #[test]
+    fn the_platform_is_found_at_its_own_address() {
+        let plan = plan(&["db.internal:1", "rouse.internal:4566", "a.internal:1"]);
+        let hosts: Vec<_> = plan.hosts.iter().map(|(address, name)| format!("{address} {name}")).collect();
+        assert_eq!(hosts.len(), 3);
+        assert!(hosts.contains(&"127.6.0.1 rouse.internal".to_owned()), "{hosts:?}");
+        assert!(listeners(&plan).contains(&"127.6.0.1:4566".to_owned()));
     }
 
     #[test]

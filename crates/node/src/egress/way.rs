@@ -154,8 +154,6 @@ impl Way {
         }
         match Box::pin(self.dialer.dial(&target, dialled.port())).await {
             Ok(outside) => {
-                // As for the code's own socket: small messages must not wait.
-                let _ = outside.set_nodelay(true);
                 if let Err(error) = pipe::pipe(inside, outside, &self.bytes).await {
                     tracing::debug!(%error, %place, "a connection broke");
                 }

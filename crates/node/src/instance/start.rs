@@ -8,7 +8,11 @@ use std::{
 
 use rouse_contract::{http, lambda};
 use rouse_sandbox::{Driver, Exit};
-use rouse_types::{Code, Contract, FunctionVersion, Refusal, Runtime};
+use rouse_store::access_keys::FunctionKeys;
+use rouse_types::{
+    Code, Contract, FunctionVersion, Refusal, Runtime,
+    egress::{PLATFORM_ADDRESS, PLATFORM_PORT},
+};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{Shared, StartFailure};
@@ -112,10 +116,12 @@ pub(super) async fn start<D: Driver>(
         };
         let started = match &launch {
             Launch::Lambda(launch) => {
-                Box::pin(start_lambda(shared, &driver, version, launch.spec(version, &code, name))).await
+                let spec = with_platform(shared, version, launch.spec(version, &code, name));
+                Box::pin(start_lambda(shared, &driver, version, spec)).await
             }
             Launch::Http(launch) => {
-                Box::pin(start_http(shared, &driver, version, launch.spec(version, name))).await
+                let spec = with_platform(shared, version, launch.spec(version, name));
+                Box::pin(start_http(shared, &driver, version, spec)).await
             }
         };
         match started {
@@ -131,6 +137,31 @@ pub(super) async fn start<D: Driver>(
             }
         }
     }
+}
+
+/// Tells the code where the platform is and who it is there, where it may reach it.
+fn with_platform<D: Driver>(
+    shared: &Shared<D>,
+    version: &FunctionVersion,
+    mut spec: rouse_sandbox::Spec,
+) -> rouse_sandbox::Spec {
+    if !version.egress.reaches_platform() {
+        return spec;
+    }
+    let endpoint = format!("http://{PLATFORM_ADDRESS}:{PLATFORM_PORT}");
+    match FunctionKeys::open(&shared.state) {
+        Ok(keys) => {
+            let region = lambda::environment::REGION.to_owned();
+            let regions = ["AWS_REGION", "AWS_DEFAULT_REGION"].map(|name| (name.to_owned(), region.clone()));
+            for (name, value) in keys.environment(version, &endpoint).into_iter().chain(regions) {
+                if !spec.env.iter().any(|(known, _)| *known == name) {
+                    spec.env.push((name, value));
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, version = %version.key(), "a function gets no key of its own"),
+    }
+    spec
 }
 
 async fn start_lambda<D: Driver>(

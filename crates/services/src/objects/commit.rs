@@ -4,9 +4,8 @@
 use rouse_store::records::{Expect, Write};
 
 use super::{
-    Caller, Error, Inner, Object, Objects,
+    Caller, Error, EventKind, Inner, Object, ObjectEvent, Objects,
     files::{FileId, blocking},
-    outbox::{EventKind, ObjectEvent},
     record::{self, BUCKETS, Content, MANIFESTS, OBJECTS, Piece},
 };
 
@@ -69,6 +68,7 @@ impl Inner {
             kind,
             size: about.size,
             etag: about.etag.clone(),
+            content_type: about.attributes.headers.content_type.clone(),
             version: about.version.to_string(),
             time: self.clock.now(),
             requester: caller.requester.clone(),

@@ -7,12 +7,12 @@ use rouse_store::records::{Expect, PAGE_MAX, Record};
 use rouse_types::Timestamp;
 
 use super::{
-    Algorithm, Attributes, Caller, Checksum, ChecksumKind, Condition, Error, Expected, Object, Objects,
+    Algorithm, Attributes, Caller, Checksum, ChecksumKind, Condition, Error, EventKind, Expected, Object,
+    Objects,
     commit::Change,
     digest::{combined, combined_etag},
     files::FileId,
     name,
-    outbox::EventKind,
     record::{self, Content, MANIFESTS, PARTS, PartRecord, Piece, UPLOADS, UploadRecord},
     write::Received,
 };

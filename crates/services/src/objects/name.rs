@@ -67,7 +67,7 @@ pub fn decode(text: &str) -> Option<String> {
 /// Refuses a name that no bucket can have: 3 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or
 /// digit, and not an address (as S3).
 pub(super) fn check_bucket(name: &str) -> Result<(), Error> {
-    if s3s::path::check_bucket_name(name) {
+    if rouse_types::object::is_bucket_name(name) {
         return Ok(());
     }
     let shown: String = name.chars().take(80).collect();
@@ -90,6 +90,11 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn buckets_are_named_as_the_library_for_s3_has_it(name in "[a-c0-9.\\-]{0,8}|[a-z0-9.\\-]{60,66}|xn--[a-z]{1,3}") {
+            prop_assert_eq!(rouse_types::object::is_bucket_name(&name), s3s::path::check_bucket_name(&name));
+        }
+
         #[test]
         fn a_key_reads_back_and_is_at_most_twice_as_long(key in ".{0,64}") {
             let text = encode(&key);

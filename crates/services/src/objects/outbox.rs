@@ -17,8 +17,7 @@ use rouse_store::{
     Records,
     records::{Expect, PAGE_MAX, Write},
 };
-use rouse_types::{TenantId, Timestamp};
-use serde::{Deserialize, Serialize};
+use rouse_types::ObjectEvent;
 use tokio::sync::watch;
 
 use super::{Error, record};
@@ -28,48 +27,6 @@ const DONE: &str = "object-events-done";
 const DONE_KEY: &str = "up-to";
 /// The first step of looking for the last event: as many as may be pending by default.
 const FIRST_STEP: u64 = 1 << 20;
-
-/// What happened to an object, in the words of S3's notifications.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EventKind {
-    /// It was put.
-    #[serde(rename = "created:Put")]
-    Put,
-    /// It was copied from another.
-    #[serde(rename = "created:Copy")]
-    Copy,
-    /// Its multipart upload was completed.
-    #[serde(rename = "created:CompleteMultipartUpload")]
-    CompleteMultipartUpload,
-    /// It was deleted.
-    #[serde(rename = "removed:Delete")]
-    Delete,
-}
-
-/// One thing that happened to one object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ObjectEvent {
-    /// Grows from event to event. Numbers may be left out; the first is 1.
-    pub sequence: u64,
-    /// Whose object it is.
-    pub tenant: TenantId,
-    /// Its bucket.
-    pub bucket: String,
-    /// Its key, as it is.
-    pub key: String,
-    /// What happened.
-    pub kind: EventKind,
-    /// Its size in bytes; of a deleted one, what it was.
-    pub size: u64,
-    /// Its entity tag, without quotes.
-    pub etag: String,
-    /// The version that was written or deleted.
-    pub version: String,
-    /// When it happened.
-    pub time: Timestamp,
-    /// Who did it: an access key, or the name of a part of the platform.
-    pub requester: String,
-}
 
 /// The outbox of a service of objects. Cheap to clone.
 #[derive(Debug, Clone)]

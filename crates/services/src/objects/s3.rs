@@ -5,6 +5,7 @@ mod access;
 mod buckets;
 mod convert;
 mod error;
+mod host;
 mod listing;
 mod multipart;
 mod reading;
@@ -33,7 +34,9 @@ use s3s::{
     service::{S3Service, S3ServiceBuilder},
 };
 
-use super::{Keys, Objects};
+use rouse_store::access_keys::Ring;
+
+use super::Objects;
 
 /// A body that is a document: 10,000 parts or 1,000 keys to delete.
 const DOCUMENT_BYTES_MAX: usize = 8 << 20;
@@ -41,10 +44,11 @@ const DOCUMENT_BYTES_MAX: usize = 8 << 20;
 struct Face(Objects);
 
 /// The service over these objects, for whoever has these keys.
-pub(super) fn service(objects: Objects, keys: Keys) -> S3Service {
+pub(super) fn service(objects: Objects, keys: Ring) -> S3Service {
     let mut builder = S3ServiceBuilder::new(Face(objects));
     builder.set_auth(access::Auth(keys.clone()));
     builder.set_access(access::Access(keys));
+    builder.set_host(host::ByName);
     let mut config = S3Config::default();
     config.xml_max_body_size = DOCUMENT_BYTES_MAX;
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));

@@ -8,12 +8,11 @@ use rouse_store::records::Expect;
 use rouse_types::Timestamp;
 
 use super::{
-    Attributes, Caller, Checksum, Error, Expected, Object, Objects,
+    Attributes, Caller, Checksum, Error, EventKind, Expected, Object, Objects,
     commit::Change,
     digest::Digests,
     files::{FileId, blocking},
     name,
-    outbox::EventKind,
     read::{Read, TRIES},
     record::{self, Content, MANIFESTS, OBJECTS, Piece},
 };

@@ -39,7 +39,7 @@ impl Case {
 
     fn with_roots(allowed: Egress, names: &[(&str, &str)], roots: RootCertStore) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut outside = Outside::with_roots(folder.path().join("hosts"), roots).expect("TLS");
+        let mut outside = Outside::with_roots(folder.path(), roots).expect("TLS");
         let names =
             names.iter().map(|(name, ip)| ((*name).to_owned(), vec![ip.parse().expect("an address")]));
         outside.names = Some(names.collect::<HashMap<_, _>>());

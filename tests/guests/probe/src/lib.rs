@@ -65,9 +65,20 @@ impl Guest for Probe {
             "/status" => whole(out, u16::try_from(number(query)).unwrap_or(500), b""),
             "/fetch" => fetch(query, out),
             "/count" => count(out),
+            "/" if request.headers().has("ce-type") => told(&request, out),
             _ => whole(out, 200, target.as_bytes()),
         }
     }
+}
+
+/// Prints a CloudEvent that came in binary mode.
+fn told(request: &IncomingRequest, out: ResponseOutparam) {
+    let value = |name: &str| {
+        let values = request.headers().get(name);
+        values.first().map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    };
+    println!("told of {} {} {}", value("ce-type"), value("ce-subject"), value("ce-bucket"));
+    whole(out, 204, b"");
 }
 
 fn number(query: &str) -> u64 {

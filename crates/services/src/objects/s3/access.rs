@@ -8,19 +8,22 @@ use s3s::{
     s3_error,
 };
 
-use crate::objects::{Caller, Keys};
+use rouse_store::access_keys::Ring;
 
-pub(super) struct Auth(pub(super) Keys);
+use crate::objects::Caller;
+
+pub(super) struct Auth(pub(super) Ring);
 
 #[async_trait::async_trait]
 impl S3Auth for Auth {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let unknown = || s3_error!(InvalidAccessKeyId, "the access key is not known here");
-        self.0.secret(access_key).ok_or_else(unknown)
+        let key = self.0.find(access_key).ok_or_else(unknown)?;
+        Ok(SecretKey::from(key.secret))
     }
 }
 
-pub(super) struct Access(pub(super) Keys);
+pub(super) struct Access(pub(super) Ring);
 
 #[async_trait::async_trait]
 impl S3Access for Access {
@@ -34,7 +37,7 @@ impl S3Access for Access {
         };
         // It may have been removed since the signature was checked.
         let gone = || s3_error!(InvalidAccessKeyId, "the access key is not known here");
-        let tenant = self.0.tenant(&requester).ok_or_else(gone)?;
+        let tenant = self.0.find(&requester).ok_or_else(gone)?.tenant;
         check_headers(context.headers(), tenant.as_str())?;
         check_version(context.uri().query().unwrap_or_default())?;
         context.extensions_mut().insert(Caller { tenant, requester });

@@ -1,36 +1,26 @@
-//! The service over HTTP: bounds and refusals that need no signature, before S3 sees a request; and a server for it.
+//! The service over HTTP: bounds and refusals that need no signature, before S3 sees a request.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::convert::Infallible;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, server::conn::http1, service::Service};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rouse_types::limits;
+use hyper::{body::Incoming, service::Service};
+use rouse_store::access_keys::Ring;
 use s3s::{Body, S3Error, S3ErrorCode, service::S3Service};
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Keys, Objects, s3, write::BODY_BYTES_MAX};
+use super::{Objects, s3, write::BODY_BYTES_MAX};
 
-/// Connections at once; who comes then waits in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1_024;
-/// What is waited after an error of accepting, such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long requests under way may go on after the end was asked for.
-const DRAIN: Duration = Duration::from_secs(10);
 /// What a body is longer by when it is sent in signed chunks: at most 100 bytes for each 8 KiB, and trailers.
 const FRAMING: u64 = BODY_BYTES_MAX / 64;
 
-/// The service as a value for hyper: to be served here by [`serve`], or mounted elsewhere. It never fails; errors are
-/// answers.
+/// The service as a value for hyper, such as [`crate::server::serve`]. It never fails; errors are answers.
 #[derive(Debug, Clone)]
 pub struct S3Http(S3Service);
 
 impl S3Http {
     /// The service over these objects, for whoever signs with one of these keys.
     #[must_use]
-    pub fn new(objects: Objects, keys: Keys) -> Self {
+    pub fn new(objects: Objects, keys: Ring) -> Self {
         Self(s3::service(objects, keys))
     }
 }
@@ -96,69 +86,6 @@ fn refusal<B>(request: &Request<B>) -> Option<S3Error> {
         return with(S3ErrorCode::EntityTooLarge, "a body has at most 5 GiB: use a multipart upload");
     }
     None
-}
-
-/// Serves until told to stop, then ends what is under way; meanwhile sweeps.
-///
-/// # Errors
-/// None of single connections or requests; only that the listener cannot be used.
-pub async fn serve(
-    objects: Objects,
-    keys: Keys,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    listener.local_addr()?;
-    let service = S3Http::new(objects.clone(), keys);
-    tokio::select! {
-        () = accept(service, listener, stop) => Ok(()),
-        () = objects.maintain() => Ok(()),
-    }
-}
-
-async fn accept(service: S3Http, listener: TcpListener, stop: CancellationToken) {
-    let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            } => accepted,
-        };
-        let (Ok(place), Ok((stream, _))) = accepted else {
-            tracing::warn!("a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let (service, stop) = (service.clone(), stop.clone());
-        connections.spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits::HEADER_TIMEOUT)
-                .max_headers(limits::HEADERS_MAX)
-                .max_buf_size(limits::HEADER_BYTES_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection broke off");
-            }
-            drop(place);
-        });
-    }
-    connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
-        tracing::warn!("connections were cut off at the end");
-    }
 }
 
 #[cfg(test)]
