@@ -78,6 +78,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keys(args) => block_on(command::keys::run(global, args))?,
         Command::Events(args) => block_on(command::events::run(global, args))?,
         Command::Queue(args) => block_on(command::queue::run(global, args))?,
+        Command::Bucket(args) => block_on(command::object::bucket(global, args))?,
+        Command::Object(args) => block_on(command::object::object(global, args))?,
         Command::Logs(args) => block_on(command::logs::run(global, &args))?,
         Command::Ps => block_on(command::ps::run(global))?,
         Command::Usage(args) => block_on(command::usage::run(global, &args))?,

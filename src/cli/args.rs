@@ -1,6 +1,7 @@
 //! The command line's words: every command, its arguments and their help.
 
 mod events;
+mod objects;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
 pub(crate) use events::{EventsArgs, EventsCommand, QueueCommand};
+pub(crate) use objects::{BucketCommand, ObjectCommand};
 
 /// Runs people's functions on people's own machines.
 #[derive(Debug, Parser)]
@@ -79,6 +81,12 @@ pub(crate) enum Command {
     /// Send to queues, and look into them.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Make, list and delete buckets.
+    #[command(subcommand)]
+    Bucket(BucketCommand),
+    /// List, put, get and delete objects.
+    #[command(subcommand)]
+    Object(ObjectCommand),
     /// Show what functions printed.
     Logs(LogsArgs),
     /// Show the instances that are there now.

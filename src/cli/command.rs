@@ -13,6 +13,7 @@ pub(crate) mod invoke;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod object;
 pub(crate) mod prices;
 pub(crate) mod ps;
 pub(crate) mod queue;

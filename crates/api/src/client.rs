@@ -3,6 +3,7 @@
 
 mod events;
 mod lines;
+mod objects;
 mod upload;
 
 use std::{path::Path, time::Duration};

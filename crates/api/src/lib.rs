@@ -28,6 +28,7 @@ pub use message::{
     InvoiceQuery, IsolationInfo, KeyInfo, LogsQuery, NewKey, RegistryLogin, RollbackAnswer, RollbackRequest,
     RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
+pub use message::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
 pub use message::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
 pub use operation::Operation;
 

@@ -4,6 +4,7 @@ mod app;
 mod deploy;
 mod event;
 mod key;
+mod object;
 mod observe;
 mod queue;
 
@@ -18,6 +19,7 @@ pub use event::{
     EventCount, EventDetail, EventFilter, EventInfo, EventPage, EventState, EventStates, EventsQuery,
 };
 pub use key::{KeyInfo, NewKey};
+pub use object::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
 pub use observe::{
     AuditKey, AuditQuery, Info, InvoiceFormat, InvoiceQuery, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy,
     UsageQuery, UsageReport, UsageRow, UsageSums,

@@ -80,6 +80,13 @@ pub enum Id {
     ReceiveMessages,
     DeleteMessage,
     PurgeQueue,
+    ListBuckets,
+    CreateBucket,
+    DeleteBucket,
+    ListObjects,
+    PutObject,
+    GetObject,
+    DeleteObject,
     Logs,
     Usage,
     Invoice,
@@ -124,6 +131,13 @@ impl Id {
             Self::ReceiveMessages => "receiveMessages",
             Self::DeleteMessage => "deleteMessage",
             Self::PurgeQueue => "purgeQueue",
+            Self::ListBuckets => "listBuckets",
+            Self::CreateBucket => "createBucket",
+            Self::DeleteBucket => "deleteBucket",
+            Self::ListObjects => "listObjects",
+            Self::PutObject => "putObject",
+            Self::GetObject => "getObject",
+            Self::DeleteObject => "deleteObject",
             Self::Logs => "logs",
             Self::Usage => "usage",
             Self::Invoice => "invoice",
@@ -168,8 +182,8 @@ impl Params {
     }
 }
 
-/// The longest path that is looked at: far longer than any of ours, and bounds the work.
-const PATH_BYTES_MAX: usize = 2_048;
+/// The longest path that is looked at: the longest key of an object, each of its bytes percent-encoded. Bounds the work.
+const PATH_BYTES_MAX: usize = 4_096;
 
 /// The operation that a request means. Pure, since strangers choose its input.
 ///

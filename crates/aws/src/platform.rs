@@ -95,6 +95,35 @@ impl Platform {
         }
     }
 
+    /// Reads an object of a tenant, up to a size in bytes. Control is not asked.
+    pub(crate) async fn object(
+        &self,
+        tenant: &TenantId,
+        at: (&str, &str),
+        bytes_max: usize,
+    ) -> Result<Bytes, Refusal> {
+        let socket = self.state.join("run/objects.sock");
+        let client = Client::new(&format!("unix:{}", socket.display()), None)?;
+        let mut all = bytes::BytesMut::new();
+        let mut too_large = false;
+        let got = client.get_object(tenant, at, |bytes| {
+            too_large = all.len() + bytes.len() > bytes_max;
+            if too_large {
+                return Err(std::io::ErrorKind::FileTooLarge.into());
+            }
+            all.extend_from_slice(&bytes);
+            Ok(())
+        });
+        match got.await {
+            Ok(_) => Ok(all.freeze()),
+            Err(_) if too_large => Err(Refusal::new(
+                Code::CodeTooLarge,
+                format!("The object is larger than the {bytes_max} bytes that code may have"),
+            )),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     /// Runs a function: the gateway's answer, whose body may still be coming.
     pub(crate) async fn invoke(
         &self,

@@ -188,7 +188,6 @@ pub(crate) fn verify(
     let said = request.headers.get("x-amz-content-sha256").and_then(|hash| hash.to_str().ok());
     let hash = match said {
         Some(UNSIGNED) => UNSIGNED.to_owned(),
-        None if claim.expires.is_some() && claim.service == "s3" => UNSIGNED.to_owned(),
         // What the client says of the body is believed only when it is true.
         Some(said) if said != hex::encode(Sha256::digest(body)) => {
             return Err(invalid(
@@ -228,11 +227,8 @@ fn signing_key(secret: &str, claim: &Claim) -> hmac::Key {
 
 /// The canonical request.
 fn canonical(claim: &Claim, request: &Signed<'_>, hash: &str) -> String {
-    // S3 alone takes the path as it is; for all others what was encoded is encoded again.
-    let path = match claim.service.as_str() {
-        "s3" => request.path.to_owned(),
-        _ => normal(request.path).split('/').map(encode).collect::<Vec<_>>().join("/"),
-    };
+    // What was encoded is encoded again. S3 alone takes the path as it is, and checks its signatures itself.
+    let path = normal(request.path).split('/').map(encode).collect::<Vec<_>>().join("/");
     let mut pairs: Vec<(String, String)> = query::pairs(&request.query.replace('+', "%20"))
         .into_iter()
         .filter(|(name, _)| claim.expires.is_none() || name != "X-Amz-Signature")

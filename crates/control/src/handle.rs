@@ -112,6 +112,16 @@ async fn act(
             tenant()?;
             crate::events::ask(control, request).await
         }
+        Id::ListBuckets
+        | Id::CreateBucket
+        | Id::DeleteBucket
+        | Id::ListObjects
+        | Id::PutObject
+        | Id::GetObject
+        | Id::DeleteObject => {
+            tenant()?;
+            crate::objects::ask(control, request).await
+        }
         Id::Logs => {
             let filter = logs::Filter::new(tenant()?, query::read::<LogsQuery>(&text)?)?;
             let (lines, response) = body::lines();

@@ -25,6 +25,7 @@ mod ledger_key;
 mod locks;
 mod logs;
 mod metrics;
+mod objects;
 mod otlp;
 mod peers;
 mod plan;

@@ -21,6 +21,9 @@ const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(1), head: Duration::from_secs(5), idle: Duration::from_secs(5) };
 /// For what may go through many events.
 const EVENTS_TIMEOUTS: Timeouts = Timeouts { head: Duration::from_secs(60), ..TIMEOUTS };
+/// For the upload of an object, which may be 5 GiB: one that stops coming ends sooner, by its client's body.
+const OBJECTS_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(12 * 3_600), idle: Duration::from_secs(60), ..TIMEOUTS };
 /// For an invocation: the longest time-out of a function, and the wait for its turn and its start.
 const INVOKE_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(3_600 + 120), idle: Duration::from_secs(3_600 + 120), ..TIMEOUTS };
@@ -185,6 +188,15 @@ impl Peers {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         Box::pin(wire::exchange(&Address::Unix(self.events().1), request, EVENTS_TIMEOUTS)).await
+    }
+
+    /// Asks the process of objects.
+    pub(crate) async fn ask_objects<B>(&self, request: Request<B>) -> Result<Response<Answer>, wire::Error>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Box::pin(wire::exchange(&Address::Unix(self.objects().1), request, OBJECTS_TIMEOUTS)).await
     }
 
     /// Has a gateway run a function.

@@ -5,18 +5,24 @@
 //! | `PUT /apps/<tenant>/<app>` | 204 when there are the buckets that the app's triggers name |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: no instances live here |
+//! | operations of the API for objects | as `docs/openapi.json` says; control has checked who asks |
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::Service};
 use prometheus_client::{encoding::text::encode, metrics::gauge::ConstGauge, registry::Registry};
+use rouse_api::operation;
 use rouse_types::{AppName, AppSnapshot, Code, Refusal, TenantId, trigger::On};
 
 use crate::objects::{Caller, Error, Objects};
+
+mod operations;
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
 
 /// Who makes the buckets of triggers.
 const REQUESTER: &str = "rouse";
@@ -65,7 +71,7 @@ impl Own {
         Ok(())
     }
 
-    async fn handle(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match (request.method(), parts.as_slice()) {
@@ -75,6 +81,10 @@ impl Own {
                 Ok(answer(StatusCode::OK, TYPE, self.metrics()))
             }
             (&Method::GET, ["ps"]) => Ok(answer(StatusCode::OK, "application/json", "[]")),
+            (_, ["v1", ..]) => {
+                let (operation, params) = operation::find(request.method(), &path)?;
+                operations::run(&self.0.objects, operation.id, &params, request).await
+            }
             _ => {
                 Err(Refusal::new(Code::OperationNotFound, format!("there is no operation {path} of objects")))
             }
@@ -82,7 +92,7 @@ impl Own {
     }
 
     /// Makes what the snapshot of an app asks for. One that is gone asks for nothing: objects outlive apps.
-    async fn deployed(&self, tenant: &str, app: &str) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn deployed(&self, tenant: &str, app: &str) -> Result<Response<Body>, Refusal> {
         let bad = |error: rouse_types::name::Error| Refusal::new(Code::BadRequest, error.to_string());
         let (tenant, app): (TenantId, AppName) = (tenant.parse().map_err(bad)?, app.parse().map_err(bad)?);
         let path = self.0.state.join("apps").join(tenant.as_str()).join(format!("{app}.json"));
@@ -114,7 +124,7 @@ impl Own {
 }
 
 impl Service<Request<Incoming>> for Own {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
@@ -124,14 +134,18 @@ impl Service<Request<Incoming>> for Own {
     }
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
+fn refused(refusal: &Refusal) -> Response<Body> {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    answer(status, "application/json", serde_json::to_vec(refusal).unwrap_or_default())
+    let mut response = answer(status, "application/json", serde_json::to_vec(refusal).unwrap_or_default());
+    if let Some(seconds) = refusal.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }

@@ -67,6 +67,13 @@ codes! {
     EventsUnavailable = "events-unavailable", 503;
     /// There is no such event, or it has ended well.
     EventNotFound = "event-not-found", 404;
+    // Objects.
+    /// The tenant has no such bucket.
+    BucketNotFound = "bucket-not-found", 404;
+    /// The bucket has no such object.
+    ObjectNotFound = "object-not-found", 404;
+    /// The process that keeps objects is not there at the moment.
+    ObjectsUnavailable = "objects-unavailable", 503;
     // Control.
     /// The manifest has errors.
     ManifestInvalid = "manifest-invalid", 400;

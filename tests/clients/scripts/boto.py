@@ -77,6 +77,26 @@ def a_function_is_created_awaited_called_and_deleted():
     fails("ResourceNotFoundException", 404, f"^Function not found: {re.escape(arn)}$", client.get_function, FunctionName=name)
 
 
+def code_comes_from_objects_and_a_function_has_a_key_of_its_own():
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="code")
+    tell = "import os\ndef handler(event, context):\n    return [%s, os.environ['AWS_ACCESS_KEY_ID'], os.environ['AWS_ENDPOINT_URL']]\n"
+    s3.put_object(Bucket="code", Key="a/one.zip", Body=archive(tell % 1))
+    s3.put_object(Bucket="code", Key="a/two.zip", Body=archive(tell % 2))
+    s3.put_object(Bucket="code", Key="a/none.zip", Body=b"no archive")
+    made = create("from-s3", Code={"S3Bucket": "code", "S3Key": "a/one.zip"})
+    assert made["CodeSize"] == len(archive(tell % 1)), made
+    one, key, endpoint = call("from-s3")[1]
+    assert (one, key.startswith("ROUSE_default_"), endpoint) == (1, True, "http://127.6.0.1:4566"), (key, endpoint)
+    client.update_function_code(FunctionName="from-s3", S3Bucket="code", S3Key="a/two.zip")
+    client.get_waiter("function_updated_v2").wait(FunctionName="from-s3")
+    assert call("from-s3")[1][0] == 2
+    for bucket, key, said in [("code", "a/three.zip", "NoSuchKey"), ("other", "a/one.zip", "NoSuchBucket"),
+                              ("code", "a/none.zip", "Could not unzip")]:
+        fails("InvalidParameterValueException", 400, said, client.update_function_code,
+              FunctionName="from-s3", S3Bucket=bucket, S3Key=key)
+
+
 def a_function_is_updated_and_published_and_aliases_share_its_calls():
     code = "import os\ndef handler(e, c):\n    return [%s, c.function_version, os.environ.get('AB')]\n"
     create("versions", code % 1)

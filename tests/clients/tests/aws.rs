@@ -25,6 +25,7 @@ macro_rules! boto3 {
 
 boto3! {
     a_function_is_created_awaited_called_and_deleted
+    code_comes_from_objects_and_a_function_has_a_key_of_its_own
     a_function_is_updated_and_published_and_aliases_share_its_calls
     an_error_a_timeout_and_an_exit_are_told_as_aws_tells_them
     the_tail_of_the_log_and_the_context_are_there

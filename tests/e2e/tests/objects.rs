@@ -104,6 +104,47 @@ print('all hold')
 }
 
 #[tokio::test]
+async fn the_command_line_makes_buckets_and_brings_files_in_and_out() {
+    let platform = Platform::shared();
+    let rouse = async |args: &[&str]| {
+        let cli = platform.rouse(args).await;
+        assert!(cli.ok, "rouse {args:?} failed:\n{}{}", cli.out, cli.err);
+        cli.out
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // More than a pipe or a socket holds at once.
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[(n % 4) as usize]).collect();
+    std::fs::write(path("in.png"), &bytes).expect("a file");
+    assert_eq!(rouse(&["bucket", "create", "drawer"]).await, "drawer\n");
+    rouse(&["bucket", "create", "drawer"]).await;
+    let put = platform.json(&["object", "put", "drawer", "a b/\u{e4}%2f.png", &path("in.png")]).await;
+    assert_eq!((&put["size"], &put["content_type"]), (&3_000_000.into(), &"image/png".into()));
+    rouse(&["object", "put", "drawer", "note", &path("in.png"), "--content-type", "text/x-note"]).await;
+    let listed = platform.json(&["object", "ls", "drawer", "a "]).await;
+    assert_eq!((listed.as_array().map(Vec::len), &listed[0]["key"]), (Some(1), &"a b/\u{e4}%2f.png".into()));
+    assert!(rouse(&["object", "ls", "drawer"]).await.contains("  note\n"));
+    rouse(&["object", "get", "drawer", "a b/\u{e4}%2f.png", &path("out.png")]).await;
+    assert_eq!(std::fs::read(path("out.png")).expect("the file"), bytes);
+    let refused = async |args: &[&str], said: &[&str]| {
+        let cli = platform.rouse(args).await;
+        assert!(!cli.ok && said.iter().all(|said| cli.err.contains(said)), "{said:?}: {cli:?}");
+    };
+    refused(&["object", "get", "drawer", "none", &path("none")], &["object-not-found", "none"]).await;
+    assert!(!std::path::Path::new(&path("none")).exists(), "no half of a file is left");
+    refused(&["object", "ls", "nowhere"], &["bucket-not-found", "rouse bucket create"]).await;
+    refused(&["bucket", "create", "Drawer"], &["3 to 63"]).await;
+    refused(&["bucket", "delete", "drawer"], &["not empty"]).await;
+    refused(&["object", "ls", "drawer", "--tenant", "other"], &["bucket-not-found"]).await;
+    rouse(&["object", "rm", "drawer", "note"]).await;
+    rouse(&["object", "rm", "drawer", "a b/\u{e4}%2f.png"]).await;
+    rouse(&["bucket", "delete", "drawer"]).await;
+    let left = platform.json(&["bucket", "list"]).await;
+    let left = left.as_array().expect("a list");
+    assert!(left.iter().all(|bucket| bucket["name"] != "drawer"), "{left:?}");
+}
+
+#[tokio::test]
 async fn an_upload_rouses_a_lambda_function_and_it_goes_to_nothing() {
     let platform = Platform::start();
     need!(platform, "an_upload_rouses_a_lambda_function_and_it_goes_to_nothing", "python");

@@ -1,11 +1,11 @@
-//! The example of thumbnails: an upload by S3 rouses a function that reads it and writes another object, both from inside
+//! The examples of thumbnails: an upload by S3 rouses a function that reads it and writes another object, both from inside
 //! its sandbox, with a key of its own.
 
 use std::time::Duration;
 
 use rouse_e2e::{App, Boto3, Platform, example, folder, need, skipped, wait_for};
 
-/// pip resolves wheels first, and the machine is busy.
+/// pip resolves wheels first, or cargo builds, and the machine is busy.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The width and height that a JPEG or PNG says it has, by its bytes alone (ITU T.81 §B.2.2; PNG §11.2.1).
@@ -36,33 +36,27 @@ fn can_resolve(test: &str) -> bool {
     there
 }
 
-async fn keys(boto3: &Boto3) -> Vec<String> {
-    let list = "print(json.dumps([o['Key'] for o in s3.list_objects_v2(Bucket='photos').get('Contents', [])]))";
-    serde_json::from_str(&boto3.run(list, &[]).await).expect("keys")
+async fn keys(boto3: &Boto3, bucket: &str) -> Vec<String> {
+    let list =
+        "print(json.dumps([o['Key'] for o in s3.list_objects_v2(Bucket=sys.argv[1]).get('Contents', [])]))";
+    serde_json::from_str(&boto3.run(list, &[bucket]).await).expect("keys")
 }
 
-#[tokio::test]
-async fn uploaded_pictures_get_thumbnails_and_lose_them_again() {
-    let test = "uploaded_pictures_get_thumbnails_and_lose_them_again";
-    let platform = Platform::start();
-    need!(platform, "uploaded_pictures_get_thumbnails_and_lose_them_again", "python");
-    let Some(boto3) = Boto3::of(&platform, test).await else { return };
-    if !can_resolve(test) {
-        return;
-    }
-    platform.deploy(&example("thumbnails")).await;
+/// Deploys the example, which watches this bucket, and tries it on real pictures.
+async fn pictures_are_made_small(platform: &Platform, boto3: &Boto3, app: &str, bucket: &str) {
+    platform.deploy(&example(app)).await;
     assert_eq!(platform.functions(), [], "nothing runs before the first upload");
     let pictures = folder("tests/e2e/fixtures/pictures").display().to_string();
     let upload = "
 for name in ('upright.jpg', 'drawing.png'):
-    s3.upload_file(f'{sys.argv[1]}/{name}', 'photos', f'in/{name}')
-s3.put_object(Bucket='photos', Key='in/broken.jpg', Body=b'no picture')
-s3.put_object(Bucket='photos', Key='in/note.txt', Body=b'no picture either')
+    s3.upload_file(f'{sys.argv[1]}/{name}', sys.argv[2], f'in/{name}')
+s3.put_object(Bucket=sys.argv[2], Key='in/broken.jpg', Body=b'no picture')
+s3.put_object(Bucket=sys.argv[2], Key='in/note.txt', Body=b'no picture either')
 ";
-    boto3.run(upload, &[&pictures]).await;
+    boto3.run(upload, &[&pictures, bucket]).await;
     let made = ["thumbnails/drawing.png", "thumbnails/upright.jpg"];
     wait_for("the thumbnails are there", LIMIT, async || {
-        let keys = keys(&boto3).await;
+        let keys = keys(boto3, bucket).await;
         made.iter().all(|made| keys.iter().any(|key| key == made))
     })
     .await;
@@ -70,25 +64,46 @@ s3.put_object(Bucket='photos', Key='in/note.txt', Body=b'no picture either')
         "{SIZE}
 found = {{}}
 for name in ('upright.jpg', 'drawing.png'):
-    got = s3.get_object(Bucket='photos', Key=f'thumbnails/{{name}}')
+    got = s3.get_object(Bucket=sys.argv[1], Key=f'thumbnails/{{name}}')
     found[name] = [got['ContentType'], size(got['Body'].read())]
 print(json.dumps(found))"
     );
-    let found: serde_json::Value = serde_json::from_str(&boto3.run(&look, &[]).await).expect("json");
+    let found: serde_json::Value = serde_json::from_str(&boto3.run(&look, &[bucket]).await).expect("json");
     // 1200 × 800, and held upright when it was taken; 900 × 300.
     let expected = serde_json::json!({ "upright.jpg": ["image/jpeg", [171, 256]], "drawing.png": ["image/png", [256, 85]] });
     assert_eq!(found, expected);
     wait_for("what is no picture is left alone, and said", LIMIT, async || {
-        platform.rouse(&["logs", "thumbnails"]).await.out.contains("in/broken.jpg is no picture")
+        platform.rouse(&["logs", app]).await.out.contains("in/broken.jpg is no picture")
     })
     .await;
-    boto3.run("s3.delete_object(Bucket='photos', Key='in/upright.jpg')", &[]).await;
+    boto3.run("s3.delete_object(Bucket=sys.argv[1], Key='in/upright.jpg')", &[bucket]).await;
     wait_for("its thumbnail goes with a picture", LIMIT, async || {
-        !keys(&boto3).await.contains(&made[1].to_owned())
+        !keys(boto3, bucket).await.contains(&made[1].to_owned())
     })
     .await;
-    let left = keys(&boto3).await;
+    let left = keys(boto3, bucket).await;
     assert_eq!(left, ["in/broken.jpg", "in/drawing.png", "in/note.txt", made[0]]);
+}
+
+#[tokio::test]
+async fn a_python_handler_makes_uploaded_pictures_small() {
+    let test = "a_python_handler_makes_uploaded_pictures_small";
+    let platform = Platform::start();
+    need!(platform, "a_python_handler_makes_uploaded_pictures_small", "python");
+    let Some(boto3) = Boto3::of(&platform, test).await else { return };
+    if can_resolve(test) {
+        pictures_are_made_small(&platform, &boto3, "thumbnails", "photos").await;
+    }
+}
+
+#[tokio::test]
+async fn a_rust_component_makes_uploaded_pictures_small() {
+    let test = "a_rust_component_makes_uploaded_pictures_small";
+    let platform = Platform::start();
+    need!(platform, "a_rust_component_makes_uploaded_pictures_small", "component");
+    let Some(boto3) = Boto3::of(&platform, test).await else { return };
+    pictures_are_made_small(&platform, &boto3, "thumbnails-rust", "pictures").await;
+    assert_eq!(platform.functions(), [], "a component has no process");
 }
 
 #[tokio::test]

@@ -6,10 +6,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
-    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, DeleteAnswer, DeployEvent, DeployRequest,
-    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery,
-    KeyInfo, LogsQuery, NewKey, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest,
-    SendQuery, SentMessage, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
+    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo, DeleteAnswer, DeployEvent,
+    DeployRequest, EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info,
+    InvoiceQuery, KeyInfo, LogsQuery, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, QueueSummary,
+    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage, UsageQuery,
+    UsageReport, VersionInfo, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -227,6 +228,52 @@ pub static ALL: &[Operation] = &[
         "Deletes the messages of a queue that wait, and its dead ones.",
     )
     .response(Body::Json(of::<EventCount>)),
+    operation(Id::ListBuckets, Method::GET, "/v1/tenants/{tenant}/buckets", "Lists the buckets.")
+        .response(Body::Json(of::<Vec<BucketInfo>>)),
+    operation(
+        Id::CreateBucket,
+        Method::PUT,
+        "/v1/tenants/{tenant}/buckets/{bucket}",
+        "Makes a bucket. One that is there stays as it is.",
+    )
+    .response(Body::Json(of::<BucketInfo>)),
+    operation(
+        Id::DeleteBucket,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/buckets/{bucket}",
+        "Deletes a bucket, which must be empty.",
+    )
+    .response(Body::Json(of::<BucketInfo>)),
+    operation(
+        Id::ListObjects,
+        Method::GET,
+        "/v1/tenants/{tenant}/buckets/{bucket}/objects",
+        "Lists a bucket's objects by their keys.",
+    )
+    .query(of::<ObjectsQuery>)
+    .response(Body::Json(of::<ObjectPage>)),
+    operation(
+        Id::PutObject,
+        Method::PUT,
+        "/v1/tenants/{tenant}/buckets/{bucket}/objects/{key}",
+        "Puts an object: the body, with its content type. Answered once it is on the disk.",
+    )
+    .request(Body::Bytes)
+    .response(Body::Json(of::<ObjectInfo>)),
+    operation(
+        Id::GetObject,
+        Method::GET,
+        "/v1/tenants/{tenant}/buckets/{bucket}/objects/{key}",
+        "Gets an object.",
+    )
+    .response(Body::Bytes),
+    operation(
+        Id::DeleteObject,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/buckets/{bucket}/objects/{key}",
+        "Deletes an object.",
+    )
+    .response(Body::Json(of::<ObjectInfo>)),
     operation(
         Id::Logs,
         Method::GET,

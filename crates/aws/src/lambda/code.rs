@@ -1,4 +1,4 @@
-//! The code that a request brings: an archive, or the name of an image.
+//! The code that a request brings: an archive, one among the objects, or the name of an image.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -11,6 +11,9 @@ use crate::error::AwsError;
 
 /// What AWS takes in a request.
 const ZIP_BYTES_MAX: usize = 52_428_800;
+
+/// And from S3, where AWS bounds what it unpacks to: as large as the platform takes code.
+const S3_BYTES_MAX: usize = rouse_types::limits::CODE_BYTES_MAX as usize;
 
 /// Code that is kept.
 #[derive(Debug, Clone)]
@@ -30,11 +33,11 @@ impl Op<'_> {
             let sha256 = hex::encode(sha2::Sha256::digest(image));
             return Ok(Code { digest: None, image: Some(image.to_owned()), size: 0, sha256 });
         }
-        if text("S3Bucket").is_some() || text("S3Key").is_some() {
-            return Err(AwsError::unsupported(
-                "Error occurred while GetObject. S3 Error Code: NoSuchBucket. S3 Error Message: code from S3 is not offered \
-                 yet; send it as ZipFile",
-            ));
+        if let (Some(bucket), Some(key)) = (text("S3Bucket"), text("S3Key")) {
+            if text("S3ObjectVersion").is_some_and(|version| version != "null") {
+                return Err(not_found("NoSuchVersion", "versions are not kept: leave out S3ObjectVersion"));
+            }
+            return self.store(self.object(bucket, key).await?).await;
         }
         let Some(zip) = text("ZipFile") else {
             return Err(AwsError::invalid("Please provide a source for function code."));
@@ -42,7 +45,32 @@ impl Op<'_> {
         let bytes = STANDARD
             .decode(zip)
             .map_err(|_| AwsError::new("SerializationException", "ZipFile is not in base64"))?;
-        let bytes = Bytes::from(bytes);
+        if bytes.len() > ZIP_BYTES_MAX {
+            return Err(AwsError::new(
+                "RequestEntityTooLargeException",
+                format!(
+                    "Request must be smaller than {ZIP_BYTES_MAX} bytes for the CreateFunction operation"
+                ),
+            ));
+        }
+        self.store(Bytes::from(bytes)).await
+    }
+
+    /// An archive out of the platform's own objects, as the caller's tenant may read it.
+    async fn object(&self, bucket: &str, key: &str) -> Result<Bytes, AwsError> {
+        let found = self.face.platform.object(&self.around.scope.tenant, (bucket, key), S3_BYTES_MAX).await;
+        found.map_err(|refusal| match refusal.code {
+            rouse_types::Code::BucketNotFound => {
+                not_found("NoSuchBucket", "The specified bucket does not exist")
+            }
+            rouse_types::Code::ObjectNotFound => not_found("NoSuchKey", "The specified key does not exist."),
+            rouse_types::Code::BadRequest => not_found("InvalidRequest", &refusal.message),
+            rouse_types::Code::CodeTooLarge => AwsError::invalid(refusal.message),
+            _ => AwsError::service(refusal.message),
+        })
+    }
+
+    async fn store(&self, bytes: Bytes) -> Result<Code, AwsError> {
         check(&bytes)?;
         let sha256 = STANDARD.encode(sha2::Sha256::digest(&bytes));
         let size = bytes.len();
@@ -51,14 +79,15 @@ impl Op<'_> {
     }
 }
 
+/// As AWS says that an object cannot be had.
+fn not_found(code: &str, message: &str) -> AwsError {
+    AwsError::invalid(format!(
+        "Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}"
+    ))
+}
+
 /// Whether bytes are an archive that can be unpacked.
 fn check(bytes: &Bytes) -> Result<(), AwsError> {
-    if bytes.len() > ZIP_BYTES_MAX {
-        return Err(AwsError::new(
-            "RequestEntityTooLargeException",
-            format!("Request must be smaller than {ZIP_BYTES_MAX} bytes for the CreateFunction operation"),
-        ));
-    }
     let archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(|_| {
         AwsError::invalid("Could not unzip uploaded file. Please check your file, then try to upload again.")
     })?;
