@@ -264,6 +264,9 @@ fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {
         driver: ContainerDriver::new(&run.join(SPAWNER_SOCKET)),
         clock: Arc::new(SystemClock),
         memory_budget_bytes,
+        starts_max: rouse_node::starts_max(
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        ),
         drain: NODE_DRAIN,
         state,
     };

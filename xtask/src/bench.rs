@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what Rouse costs, beside its peers, by the rules of docs/benchmarks.md.
 
 mod crun;
+mod durable;
 mod load;
 mod meter;
 mod peers;
@@ -16,7 +17,7 @@ use crate::setup;
 use suite::{Bench, Effort};
 
 /// All benchmarks, in the order in which they run.
-const NAMES: [&str; 6] = ["cold-wasm", "cold-process", "warm-capacity", "density", "burst", "meter"];
+const NAMES: [&str; 7] = ["cold-wasm", "cold-process", "warm-capacity", "density", "burst", "meter", "async"];
 /// Fewer rounds than this say too little for the table.
 const ROUNDS_MIN: usize = 11;
 

@@ -18,6 +18,8 @@ pub struct Config<D> {
     /// Memory of all instances together, in bytes: each counts with the whole of what it may use, so that the
     /// host's memory is never promised twice.
     pub memory_budget_bytes: u64,
+    /// How many instances may be starting at the same time: see [`crate::starts_max`].
+    pub starts_max: u32,
     /// How long calls under way may go on after the node was told to end.
     pub drain: Duration,
 }

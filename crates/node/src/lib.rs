@@ -27,4 +27,5 @@ mod timers;
 mod worker;
 
 pub use config::{Config, Error};
+pub use rouse_scheduler::starts_max;
 pub use server::serve;

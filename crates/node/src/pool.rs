@@ -4,6 +4,7 @@
 mod instances;
 mod memory;
 mod snapshots;
+mod starts;
 mod state;
 mod waiting;
 
@@ -19,6 +20,7 @@ use tokio::{sync::watch, time::Instant};
 
 use self::{
     snapshots::RETIRE,
+    starts::Starts,
     state::{App, Group, Instance, Known, memory_bytes, slots},
 };
 use crate::{
@@ -35,6 +37,8 @@ pub(crate) enum Timer {
     KeepAlive(Id),
     /// The oldest call of a version has waited for long enough.
     Queue(VersionKey),
+    /// An instance has been starting for so long that another may.
+    Start(Id),
     /// A version that did not start may be tried again.
     Retry(VersionKey),
     /// A version is forgotten.
@@ -55,6 +59,7 @@ pub(crate) struct Pool {
     instances: HashMap<Id, Instance>,
     /// Versions with waiting calls that found no memory, in the order in which they asked.
     starved: VecDeque<VersionKey>,
+    starts: Starts,
     timers: Timers<Timer>,
     evictions: GreedyDual,
     orders: Vec<Order>,
@@ -68,7 +73,7 @@ pub(crate) struct Pool {
 pub(crate) type Streaming = HashSet<VersionKey>;
 
 impl Pool {
-    pub(crate) fn new(around: Around, budget_bytes: u64) -> Self {
+    pub(crate) fn new(around: Around, budget_bytes: u64, starts_max: u32) -> Self {
         // Names must differ from those that a killed predecessor left to the spawner.
         let prefix = format!("i{:x}", around.clock.now().as_millis());
         Self {
@@ -82,6 +87,7 @@ impl Pool {
             groups: BTreeMap::new(),
             instances: HashMap::new(),
             starved: VecDeque::new(),
+            starts: Starts::new(starts_max),
             timers: Timers::default(),
             evictions: GreedyDual::default(),
             orders: Vec::new(),
@@ -161,7 +167,10 @@ impl Pool {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let key = instance.key.clone();
         match event {
-            Event::Ready(milestones) => self.ready(id, &key, &milestones),
+            Event::Ready(milestones) => {
+                self.ready(id, &key, &milestones);
+                self.start_over(id);
+            }
             Event::Failed(failure) => {
                 self.remove(id);
                 self.start_failed(&key, *failure);
@@ -185,6 +194,7 @@ impl Pool {
             }
         }
         self.feed_starved();
+        self.feed_starts();
         self.scale(&key);
     }
 
@@ -199,6 +209,10 @@ impl Pool {
                         self.end(id);
                         self.tidy(&key);
                     }
+                }
+                Timer::Start(id) => {
+                    self.start_over(id);
+                    self.feed_starts();
                 }
                 Timer::Queue(key) => self.expire(&key, now),
                 Timer::Retry(key) => self.scale(&key),
@@ -280,6 +294,7 @@ impl Pool {
         if group.waiting.is_empty() {
             self.timers.cancel(group.queue_timer.take());
             self.starved.retain(|starved| starved != key);
+            self.starts.forget(key);
         }
         if group.waiting.is_empty() && group.is_alone() && group.running == 0 {
             self.groups.remove(key);

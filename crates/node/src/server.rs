@@ -61,7 +61,7 @@ pub async fn serve<D: Driver>(config: Config<D>, shutdown: impl Future<Output = 
         metrics: Arc::new(Metrics::new()),
         over: Arc::default(),
     };
-    let mut pool = Pool::new(around.clone(), config.memory_budget_bytes);
+    let mut pool = Pool::new(around.clone(), config.memory_budget_bytes, config.starts_max);
     for snapshot in apps::read_all(&config.state) {
         pool.apply(snapshot);
     }

@@ -8,9 +8,11 @@ pub mod arrivals;
 pub mod backoff;
 pub mod evict;
 pub mod keepalive;
+pub mod starts;
 
 pub use admit::{Admission, Contender, Load, Reason, Turn, admit, starts_wanted, turn};
 pub use arrivals::Arrivals;
 pub use backoff::backoff;
 pub use evict::{Candidate, GreedyDual};
 pub use keepalive::{FREEZE_GRACE, keep_alive};
+pub use starts::{START_HOLD, starts_max};

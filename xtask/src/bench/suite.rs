@@ -5,6 +5,7 @@ use std::{fs, path::Path, process::Command, thread, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use super::{
+    durable,
     load::{self, Load, Sample, Script, Subject},
     meter, peers, process,
     report::{Row, Target},
@@ -323,6 +324,7 @@ pub(super) fn by_name(name: &str) -> Option<Measure> {
         "warm-capacity" => Some(warm_capacity),
         "density" => Some(density),
         "meter" => Some(meter::meter),
+        "async" => Some(durable::durable),
         _ => None,
     }
 }

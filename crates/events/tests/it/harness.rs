@@ -19,7 +19,7 @@ use rouse_api::wire::{self, Address, Timeouts};
 use rouse_events::Config;
 use rouse_store::{Queues, queues::DEDUPLICATION_WINDOW_DEFAULT};
 use rouse_types::{
-    Alias, AppSnapshot, Chain, Clock as _, Delivery, Event, EventCall, EventSettings, FunctionRoute,
+    Alias, AppSnapshot, Chain, Clock, Delivery, Event, EventCall, EventSettings, FunctionRoute,
     FunctionVersion, InvocationId, Refusal, Scaling, SystemClock,
     event::{Accepted, DELIVERY_HEADER},
 };
@@ -76,6 +76,7 @@ struct Gateway {
 
 pub(crate) struct World {
     folder: Arc<tempfile::TempDir>,
+    clock: Arc<dyn Clock>,
     gateway: Arc<Gateway>,
     listening: tokio::sync::Mutex<JoinSet<()>>,
     /// A runtime of its own: what is killed leaves no task behind that would go on.
@@ -123,7 +124,16 @@ pub(crate) fn event(function: &str) -> Event {
 
 impl World {
     pub(crate) async fn start(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(tempfile::tempdir().unwrap(), Arc::new(SystemClock), script).await
+    }
+
+    /// In this folder, and by this clock.
+    pub(crate) async fn start_in(
+        folder: tempfile::TempDir,
+        clock: Arc<dyn Clock>,
+        script: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let folder = Arc::new(folder);
         for name in ["run", "apps/default", "events"] {
             std::fs::create_dir_all(folder.path().join(name)).unwrap();
         }
@@ -133,23 +143,23 @@ impl World {
             busy: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
         };
-        Self::with(folder, Arc::new(gateway)).await
+        Self::with(folder, clock, Arc::new(gateway)).await
     }
 
-    async fn with(folder: Arc<tempfile::TempDir>, gateway: Arc<Gateway>) -> Self {
+    async fn with(folder: Arc<tempfile::TempDir>, clock: Arc<dyn Clock>, gateway: Arc<Gateway>) -> Self {
         let stop = CancellationToken::new();
         let config = Config {
             state: folder.path().to_owned(),
             gateways: 1,
             drain: Duration::from_secs(1),
-            clock: Arc::new(SystemClock),
+            clock: Arc::clone(&clock),
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let stopping = stop.clone();
         let process = runtime.spawn(async move { rouse_events::serve(config, stopping).await.unwrap() });
         let process = Some((runtime, process));
-        let world = Self { folder, gateway, listening: tokio::sync::Mutex::default(), process, stop };
+        let world = Self { folder, clock, gateway, listening: tokio::sync::Mutex::default(), process, stop };
         world.gateway_comes().await;
         let socket = world.folder.path().join("run/events.sock");
         // A socket is there a moment before it listens.
@@ -165,7 +175,7 @@ impl World {
         let _ = process.await;
         self.gateway_leaves().await;
         std::fs::remove_file(self.folder.path().join("run/events.sock")).unwrap();
-        Self::with(Arc::clone(&self.folder), Arc::clone(&self.gateway)).await
+        Self::with(Arc::clone(&self.folder), Arc::clone(&self.clock), Arc::clone(&self.gateway)).await
     }
 
     /// Stops the process, and gives what it leaves in the store.
@@ -176,7 +186,7 @@ impl World {
         runtime.shutdown_background();
         let folder = Arc::clone(&self.folder);
         let path = folder.path().join("events/queues.db");
-        let queues = Queues::open(&path, Arc::new(SystemClock), DEDUPLICATION_WINDOW_DEFAULT).unwrap();
+        let queues = Queues::open(&path, Arc::clone(&self.clock), DEDUPLICATION_WINDOW_DEFAULT).unwrap();
         Left { queues, _folder: folder }
     }
 
@@ -297,13 +307,18 @@ impl World {
 
     /// Waits until no queue has a consumer: nothing is left to do.
     pub(crate) async fn idle(&self) {
+        self.until("rouse_events_consumers 0").await;
+    }
+
+    /// Waits until its metrics say this.
+    pub(crate) async fn until(&self, metric: &str) {
         let end = tokio::time::Instant::now() + LIMIT;
         loop {
             let (_, text) = self.exchange(Method::GET, "/metrics", b"").await;
-            if String::from_utf8_lossy(&text).contains("rouse_events_consumers 0") {
+            if String::from_utf8_lossy(&text).contains(metric) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < end, "it is still busy");
+            assert!(tokio::time::Instant::now() < end, "{metric}: not within {LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rouse_sandbox::Stats;
-use rouse_scheduler::{Contender, Load, Turn, keep_alive};
+use rouse_scheduler::{Contender, Load, START_HOLD, Turn, keep_alive};
 use rouse_types::{InstanceState, function::VersionKey};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -87,6 +87,7 @@ impl Pool {
             )
         });
         let timer = self.timers.set(now + kept, Timer::KeepAlive(id));
+        self.keep_no_longer(key, kept);
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.timer = Some(timer);
             instance.idle_since = now;
@@ -97,6 +98,27 @@ impl Pool {
             return;
         }
         self.scale(key);
+    }
+
+    /// What is known of a function may have come after an instance of it went to rest: once its keep-alive is clearly
+    /// shorter, those that rest already are held to it too.
+    fn keep_no_longer(&mut self, key: &VersionKey, kept: Duration) {
+        let group = self.group(key);
+        let shorter = kept < group.kept / 4 * 3;
+        if shorter || kept > group.kept {
+            group.kept = kept;
+        }
+        if !shorter {
+            return;
+        }
+        for id in group.idle.clone() {
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            let due = instance.idle_since + kept;
+            if instance.timer.is_some_and(|(at, _)| due < at) {
+                self.timers.cancel(instance.timer.take());
+                instance.timer = Some(self.timers.set(due, Timer::KeepAlive(id)));
+            }
+        }
     }
 
     /// Serves the waiting calls of a version's function, of all its versions: hands them to idle instances, and
@@ -177,10 +199,14 @@ impl Pool {
         }
     }
 
-    /// Starts an instance of a version, if there is memory for it; otherwise it waits for some.
+    /// Starts an instance of a version, if not too many start already and there is memory for it; otherwise it waits.
     fn start(&mut self, key: &VersionKey) -> bool {
         let Some(known) = self.known.get(key) else { return false };
         let version = Arc::clone(&known.version);
+        if !self.starts.has_room() {
+            self.starts.wait(key);
+            return false;
+        }
         let memory_bytes = memory_bytes(&version);
         if !self.make_room(memory_bytes) {
             if !self.starved.contains(key) {
@@ -190,6 +216,7 @@ impl Pool {
         }
         self.next += 1;
         let id = self.next;
+        self.starts.begin(id, self.timers.set(Instant::now() + START_HOLD, Timer::Start(id)));
         let name = format!("{}-{id:x}", self.prefix);
         // A job is sent only into a free slot, so that no more are ever on their way.
         let (jobs, receiver) = mpsc::channel(slots(&version) as usize);
@@ -243,6 +270,7 @@ impl Pool {
     /// Forgets an instance that is gone.
     pub(super) fn remove(&mut self, id: Id) {
         self.end(id);
+        self.start_over(id);
         if let Some(instance) = self.instances.remove(&id) {
             let bytes = instance.memory_bytes;
             self.reserved_bytes -= bytes;

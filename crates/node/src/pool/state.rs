@@ -72,6 +72,8 @@ pub(super) struct Group {
     pub(super) slots: u32,
     pub(super) waiting: VecDeque<Job>,
     pub(super) queue_timer: Option<timers::Id>,
+    /// About how long its idle instances are kept.
+    pub(super) kept: Duration,
 }
 
 pub(super) struct Instance {
@@ -125,6 +127,7 @@ impl Group {
             slots,
             waiting: VecDeque::new(),
             queue_timer: None,
+            kept: Duration::ZERO,
         }
     }
 

@@ -110,6 +110,10 @@ pub(crate) fn version(function: &str, number: u64) -> FunctionVersion {
 
 impl Node {
     pub(crate) async fn start(driver: SimDriver, memory_mib: u64) -> Arc<Self> {
+        Self::start_with(driver, memory_mib, 1_000).await
+    }
+
+    pub(crate) async fn start_with(driver: SimDriver, memory_mib: u64, starts_max: u32) -> Arc<Self> {
         let state = tempfile::tempdir().expect("a folder");
         let (shutdown, told) = oneshot::channel();
         let away = Arc::new(AtomicU32::new(0));
@@ -119,6 +123,7 @@ impl Node {
             driver: Spawned { sim: driver.clone(), away: Arc::clone(&away) },
             clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000))),
             memory_budget_bytes: memory_mib * MIB,
+            starts_max,
             drain: Duration::from_secs(10),
         };
         let mut served = JoinSet::new();

@@ -7,3 +7,4 @@ mod http;
 mod scaling;
 mod server;
 mod slots;
+mod starts;

@@ -170,7 +170,7 @@ impl Spawner {
         let now = self.second();
         let places = self.config.sandboxes_max.saturating_sub(self.held) as usize;
         let mut next = if self.helpers.is_empty() { SHRINK_PAUSE } else { FILL_PAUSE };
-        let mut make = None;
+        let mut make: Option<(_, _, bool)> = None;
         let mut end = None;
         let mut idle = None;
         for (zygote, family) in &mut self.families {
@@ -179,12 +179,18 @@ impl Spawner {
                 continue;
             }
             match family.state {
-                State::Wanted => make = Some((zygote.clone(), None)),
+                State::Wanted => {
+                    // More than one start asks for it already, and each one without it costs as much as it does.
+                    let pressing = family.demand.busiest(now) > 1;
+                    if pressing || make.is_none() {
+                        make = Some((zygote.clone(), None, pressing));
+                    }
+                }
                 State::Ready(number) => {
                     let busiest = family.demand.busiest(now);
                     let size = self.config.pool.forks(busiest, places + family.spare.len());
                     if family.spare.len() < size {
-                        make = Some((zygote.clone(), Some(number)));
+                        make.get_or_insert_with(|| (zygote.clone(), Some(number), false));
                     } else if family.spare.len() > size {
                         end = family.spare.pop_front();
                     }
@@ -198,8 +204,8 @@ impl Spawner {
         if let Some(spare) = end {
             self.kill(spare);
         }
-        if let Some((zygote, parent)) = make {
-            if quiet {
+        if let Some((zygote, parent, pressing)) = make {
+            if quiet || pressing {
                 self.make(&zygote, parent);
             }
             next = FILL_PAUSE;
