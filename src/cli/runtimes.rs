@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rouse_contract::lambda::environment::RUNTIME_DIR;
 use rouse_types::Runtime;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tokio::process::Command;
@@ -64,6 +65,12 @@ impl Support {
         }
     }
 
+    /// What is in a folder that is complete.
+    fn content(&self) -> String {
+        let compiled = matches!(self, Self::Python(_) | Self::Framework(Runtime::Python { .. }));
+        format!("{}{}\n", self.package(), if compiled { ", compiled" } else { "" })
+    }
+
     fn folder(&self, state: &Path) -> PathBuf {
         state.join("runtimes").join(self.to_string())
     }
@@ -71,7 +78,7 @@ impl Support {
     /// Whether it is there.
     pub(crate) fn is_there(&self, state: &Path) -> bool {
         let marker = self.folder(state).join(MARKER);
-        std::fs::read_to_string(marker).is_ok_and(|text| text.trim() == self.package())
+        std::fs::read_to_string(marker).is_ok_and(|text| text == self.content())
     }
 
     /// Installs it; at once done when it is there.
@@ -88,11 +95,13 @@ impl Support {
         let _progress = Progress::spinner(format!("installing {package} as {self}"));
         match self {
             Self::Python(minor) | Self::Framework(Runtime::Python { minor }) => {
-                pip(&interpreter(*minor)?, *minor, package, fresh.path()).await?;
+                let interpreter = interpreter(*minor)?;
+                pip(&interpreter, *minor, package, fresh.path()).await?;
+                byte_compile(&interpreter, fresh.path()).await?;
             }
             Self::Framework(_) => npm(package, fresh.path()).await?,
         }
-        std::fs::write(fresh.path().join(MARKER), package).context("write the marker")?;
+        std::fs::write(fresh.path().join(MARKER), self.content()).context("write the marker")?;
         // Processes without privileges read it.
         let readable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(fresh.path(), readable).context("make the runtime readable")?;
@@ -111,6 +120,20 @@ impl std::fmt::Display for Support {
             Self::Framework(runtime) => write!(f, "{FRAMEWORK}{runtime}"),
         }
     }
+}
+
+/// Writes the interpreter's byte code beside the files: instances see them read-only, and each would compile them again.
+async fn byte_compile(interpreter: &Path, folder: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(interpreter);
+    // The files never change, so nobody needs to look whether they did; and tracebacks name what the code sees.
+    command.args(["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s"]).arg(folder);
+    command.args(["-p", RUNTIME_DIR]).arg(folder).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.context("run compileall")?;
+    if !output.status.success() {
+        // A package may carry files for other versions of Python. What is not compiled is compiled at each start.
+        tracing::debug!(told = %String::from_utf8_lossy(&output.stderr), "not all of it could be compiled");
+    }
+    Ok(())
 }
 
 async fn npm(package: &str, target: &Path) -> anyhow::Result<()> {

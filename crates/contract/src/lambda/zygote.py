@@ -34,9 +34,11 @@ OPEN_FILES = 65_536
 # `capabilities(7)`: what this process was given.
 CAPABILITIES = {"SETPCAP": 8, "SYS_CHROOT": 18, "SYS_ADMIN": 21}
 # `prctl(2)`.
-PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 22, 24
+PR_SET_SECCOMP, PR_CAPBSET_DROP = 22, 24
 SECCOMP_MODE_FILTER = 2
 CAPABILITY_VERSION_3 = 0x20080522
+# Among the namespaces that come with a message: that of processes.
+PIDS, CLONE_NEWPID = 4, 0x20000000
 SETNS = {"x86_64": 308, "aarch64": 268}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -60,33 +62,55 @@ def receive(control):
 
 def serve(control):
     """Forks for each message. Returns in a fork, which has been told its spec."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    signal.signal(signal.SIGCHLD, lambda *_: tell_ended(control))
     while True:
         message, descriptors = receive(control)
         if not message:
             os._exit(0)
-        entrances = int(message.split()[1])
-        if os.fork() == 0:
-            return send_off(control, descriptors, entrances)
-        for descriptor in descriptors:
+        first = 3 + int(message.split()[1])
+        word = socket.socket(fileno=descriptors[0])
+        # Its number is said before its end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        # Who enters a namespace of processes does so with the children alone that are born after.
+        call("setns", descriptors[first + PIDS], CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            os.close(own)
+            return send_off(control, word, descriptors[1:3], descriptors[3:first], descriptors[first:])
+        call("setns", own, CLONE_NEWPID)
+        word.send(b"pid %d" % pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        word.close()
+        for descriptor in descriptors[1:]:
             os.close(descriptor)
 
 
-def send_off(control, descriptors, entrances):
-    """Between the zygote and a fork: a process enters the sandbox, and its child is born there."""
-    word = socket.socket(fileno=descriptors[0])
+def tell_ended(control):
+    """Says how forks ended. Each is reaped after that: should this process die between, whoever adopts it says so too."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None:
+            return
+        how = b"code" if ended.si_code == os.CLD_EXITED else b"signal"
+        control.send(b"ended %d %s %d" % (ended.si_pid, how, ended.si_status))
+        os.waitpid(ended.si_pid, 0)
+
+
+def send_off(control, word, outputs, groups, namespaces):
+    """In a fork: enters its sandbox, and waits there for its spec."""
     try:
-        # Should the zygote be let go of now, this must not stay behind.
-        call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         control.close()
-        outputs, groups = descriptors[1:3], descriptors[3 : 3 + entrances]
         for group in groups:
             os.write(group, b"0")
-        for namespace in descriptors[3 + entrances :]:
-            call("setns", namespace, 0)
-        pid = os.fork()
-        if pid:
-            word.send(b"pid %d" % pid)
-            os._exit(0)
+        for at, namespace in enumerate(namespaces):
+            if at != PIDS:
+                call("setns", namespace, 0)
         confine(word, outputs)
         word.send(b"waiting")
         spec = word.recv(MESSAGE_BYTES)
@@ -104,7 +128,6 @@ def send_off(control, descriptors, entrances):
 def confine(word, outputs):
     """Connects the outputs, closes all else, and gives up every privilege for good."""
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     null = os.open("/dev/null", os.O_RDONLY)
     for number, descriptor in enumerate([null] + outputs):
         os.dup2(descriptor, number)

@@ -137,6 +137,8 @@ struct Spawner {
     /// Not before this is the pool filled: after a failure it is left alone for a while.
     fill_after: Instant,
     next_group: u64,
+    /// Not before this are all sandboxes looked at again.
+    scan_after: Instant,
     /// Sandboxes that are there in some way.
     held: u32,
     /// It is ending: what fails now fails for that.
@@ -220,6 +222,7 @@ impl Spawner {
             begun: Instant::now(),
             fill_after: Instant::now(),
             next_group: 0,
+            scan_after: Instant::now(),
             held: 0,
             stopping: false,
             families: HashMap::new(),
@@ -358,6 +361,12 @@ impl Spawner {
     /// next.
     fn housekeep(&mut self, quiet: bool) -> Option<Duration> {
         let now = Instant::now();
+        // All sandboxes are looked at: not for each event of a burst.
+        let early = self.scan_after.saturating_duration_since(now);
+        if !early.is_zero() {
+            return Some(early);
+        }
+        self.scan_after = now + REMOVE_PAUSE;
         let mut next: Option<Duration> = None;
         let mut late = Vec::new();
         let mut gone = Vec::new();

@@ -1,7 +1,7 @@
 //! The first process: reaps what the code leaves, and ends with it, which ends all.
 //!
-//! A zygote's init ends later: with the last of its forks, whose sandboxes' processes are below it. When they end it
-//! is the one to be told, since the processes that forked them are gone, and it tells the spawner.
+//! A zygote's init ends later: with the last of its forks, whose sandboxes' processes are below it. Once their zygote is
+//! gone it is the one to be told when they end, and it tells the spawner.
 
 use std::{
     convert::Infallible,

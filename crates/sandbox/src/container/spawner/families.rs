@@ -25,6 +25,8 @@ pub(super) const RETRY: Duration = Duration::from_secs(60);
 pub(super) const RETRY_READY: Duration = Duration::from_secs(1);
 /// A zygote that nobody needed for so long is let go.
 pub(super) const IDLE: Duration = Duration::from_secs(300);
+/// Processes that have ended and were not reaped yet, until there is time for it.
+const HELPERS_MAX: usize = 64;
 /// Of what a zygote said before it failed, this much is logged.
 const LAST_WORDS_BYTES: usize = 2_048;
 
@@ -160,10 +162,12 @@ impl Spawner {
     /// Makes or ends one zygote or fork, if there are not as many as there should be. Gives the time until they are to
     /// be looked at again.
     pub(super) fn tend_zygotes(&mut self, quiet: bool) -> Option<Duration> {
-        self.helpers.retain(|helper| {
-            let waited = waitid(WaitId::PidFd(helper.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-            matches!(waited, Ok(None))
-        });
+        if quiet || self.helpers.len() > HELPERS_MAX {
+            self.helpers.retain(|helper| {
+                let flags = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+                matches!(waitid(WaitId::PidFd(helper.as_fd()), flags), Ok(None))
+            });
+        }
         if self.families.is_empty() {
             return (!self.helpers.is_empty()).then_some(FILL_PAUSE);
         }

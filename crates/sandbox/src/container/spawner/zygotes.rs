@@ -11,7 +11,8 @@
 //! ```text
 //!  zygote   ──▶ ready                            its imports are done
 //!           ◀── fork N  + word, stdout, stderr, N entrances of control groups, the namespaces
-//!  fork     ──▶ pid P                            said by the process that forked it: its number among the zygote's
+//!           ──▶ ended P code N, ended P signal N   a fork; once there is no zygote its sandbox' first process tells
+//!  fork     ──▶ pid P                            said by the zygote: its number among the zygote's processes
 //!           ──▶ waiting                          it is in its sandbox and has no privilege left
 //!           ◀── the spec, see `spoken`
 //!           ──▶ failed WHY
@@ -218,7 +219,12 @@ impl Spawner {
                 self.zygote_ready(number);
             }
             (Kind::Zygote(_) | Kind::Started(_), Phase::Removing { .. }) | (Kind::Plain, _) => {}
-            (Kind::Zygote(_), _) => self.zygote_ended(number),
+            (Kind::Zygote(_), phase) => match ended(&heard) {
+                Some((pid, exit)) if matches!(phase, Phase::Running) => {
+                    self.on_descendant(number, pid, false, exit);
+                }
+                _ => self.zygote_ended(number),
+            },
             (Kind::Started(_), Phase::Starting { .. }) if heard == "ready" => self.started_ready(number),
             // It has become the code.
             (Kind::Started(_), Phase::Running) if heard.is_empty() => {}
@@ -289,6 +295,12 @@ impl Spawner {
             tracing::debug!(?exit, "a zygote ended");
             return self.zygote_ended(parent);
         }
+        // Its number may have been said before, and not been heard yet.
+        let nameless: Vec<u64> =
+            self.sessions.iter().filter(|(_, s)| is_nameless(s, parent)).map(|(n, _)| *n).collect();
+        for number in nameless {
+            self.on_word(number);
+        }
         let found = self.sessions.iter_mut().find_map(|(number, session)| match &mut session.child {
             Some(Child { kind: Kind::Fork(fork), .. }) if fork.zygote == parent && fork.pid == Some(pid) => {
                 Some((*number, fork))
@@ -307,6 +319,24 @@ impl Spawner {
     pub(super) fn parent(&self, number: u64) -> Option<(OwnedFd, u32)> {
         let child = self.sessions.get(&number)?.child.as_ref()?;
         Some((child.pidfd.as_ref()?.try_clone().ok()?, child.uid?))
+    }
+}
+
+/// Whether a session is that of a fork of this zygote whose number is not known yet.
+fn is_nameless(session: &Session, zygote: u64) -> bool {
+    let kind = session.child.as_ref().map(|child| &child.kind);
+    matches!(kind, Some(Kind::Fork(fork)) if fork.zygote == zygote && fork.pid.is_none())
+}
+
+/// How a fork ended, in a zygote's words.
+fn ended(heard: &str) -> Option<(i32, Exit)> {
+    let mut words = heard.split(' ');
+    let (verb, pid, how, number) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let (pid, number) = (pid.parse().ok()?, number.parse().ok()?);
+    match (verb, how, words.next()) {
+        ("ended", "code", None) => Some((pid, Exit::Code(number))),
+        ("ended", "signal", None) => Some((pid, Exit::Signal(number))),
+        _ => None,
     }
 }
 
