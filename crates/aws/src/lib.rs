@@ -15,6 +15,7 @@ mod auth;
 mod error;
 mod events;
 mod face;
+mod function_keys;
 mod iam;
 mod lambda;
 mod logs;

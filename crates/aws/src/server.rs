@@ -30,7 +30,7 @@ use crate::{
     auth::Auth,
     error::AwsError,
     face::{self, Around, Face},
-    iam, lambda, logs,
+    function_keys, iam, lambda, logs,
     names::{self, Scope},
     query, s3,
     sigv4::Signed,
@@ -169,6 +169,12 @@ impl Server {
         let around = Around { scope, url: format!("http://{}", host.unwrap_or("127.0.0.1:4566")), now };
         let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let target = target.map(str::to_owned);
+        let service = match &target {
+            // It is served whatever it says that it is signed for.
+            Some(target) if target.starts_with("Logs_") => "logs",
+            _ => &claimed.claim.service,
+        };
+        function_keys::check(&claimed.claim.key, service, &parts.method, parts.uri.path())?;
         match (target.as_deref().and_then(|target| target.split_once('.')), claimed.claim.service.as_str()) {
             (Some((service, operation)), _) if service.starts_with("Logs_") => {
                 Ok(logs::answer(&self.face, &around, operation, &payload).await)

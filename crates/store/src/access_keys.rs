@@ -41,7 +41,7 @@ impl Ring {
     /// The key of this id. Looks at the file's time first; a file that cannot be read leaves the keys as they were.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<AccessKey> {
-        if functions::is_one(id) {
+        if FunctionKeys::is_one(id) {
             return FunctionKeys::open(&self.0.state).ok()?.find(&self.0.state, id);
         }
         // The id is no secret, so finding it need not take constant time.

@@ -88,6 +88,13 @@ def code_comes_from_objects_and_a_function_has_a_key_of_its_own():
     assert made["CodeSize"] == len(archive(tell % 1)), made
     one, key, endpoint = call("from-s3")[1]
     assert (one, key.startswith("ROUSE_default_"), endpoint) == (1, True, "http://127.6.0.1:4566"), (key, endpoint)
+    tell_more = "import os\ndef handler(event, context):\n    return [os.environ['AWS_ACCESS_KEY_ID'], os.environ['AWS_SECRET_ACCESS_KEY']]\n"
+    create("tells", tell_more)
+    id, secret = call("tells")[1]
+    own = boto3.client("lambda", aws_access_key_id=id, aws_secret_access_key=secret)
+    assert json.loads(own.invoke(FunctionName="from-s3", Payload=b"{}")["Payload"].read())[0] == 1
+    fails("AccessDeniedException", 403, "key of a function", own.delete_function, FunctionName="from-s3")
+    fails("AccessDeniedException", 403, "key of a function", own.get_function, FunctionName="from-s3")
     client.update_function_code(FunctionName="from-s3", S3Bucket="code", S3Key="a/two.zip")
     client.get_waiter("function_updated_v2").wait(FunctionName="from-s3")
     assert call("from-s3")[1][0] == 2

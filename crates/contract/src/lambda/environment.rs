@@ -1,8 +1,9 @@
 //! What the code finds in its environment, and the names under which it knows itself.
 //!
 //! Source: AWS Lambda Developer Guide, "Using Lambda environment variables", "Defined runtime environment
-//! variables". There are no credentials: a sandbox reaches no AWS, and false ones would only confuse; a function
-//! that needs some sets them itself. `_X_AMZN_TRACE_ID` is each call's own: the clients set it.
+//! variables". There are no credentials here: false ones would only confuse. A function whose egress names the platform
+//! gets a key of its own from the node; one that needs others sets them itself. `_X_AMZN_TRACE_ID` is each call's own: the
+//! clients set it.
 
 use std::fmt::Write as _;
 

@@ -17,16 +17,17 @@ use rouse_types::{AccessKey, FunctionVersion, TenantId, access_key::FUNCTIONS_FI
 /// What the id of a function's key begins with. Names have no underscores.
 const BEGIN: &str = "ROUSE_";
 
-/// Whether an id is that of a function's key.
-pub(super) fn is_one(id: &str) -> bool {
-    id.starts_with(BEGIN)
-}
-
 /// Makes the keys of functions.
 #[derive(Debug)]
 pub struct FunctionKeys(hmac::Key);
 
 impl FunctionKeys {
+    /// Whether an id is that of a function's key, good or not.
+    #[must_use]
+    pub fn is_one(id: &str) -> bool {
+        id.starts_with(BEGIN)
+    }
+
     /// Makes the secret of an installation, if it has none.
     ///
     /// # Errors
