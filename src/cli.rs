@@ -77,6 +77,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Alias(args) => block_on(command::alias::run(global, args))?,
         Command::Keys(args) => block_on(command::keys::run(global, args))?,
         Command::Events(args) => block_on(command::events::run(global, args))?,
+        Command::Triggers => block_on(command::triggers::run(global))?,
         Command::Queue(args) => block_on(command::queue::run(global, args))?,
         Command::Bucket(args) => block_on(command::object::bucket(global, args))?,
         Command::Object(args) => block_on(command::object::object(global, args))?,

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     /// Show and steer events: what waits, what runs, what was given up.
     #[command(subcommand)]
     Events(EventsCommand),
+    /// List the triggers that are in force, and what keeps one from acting.
+    Triggers,
     /// Send to queues, and look into them.
     #[command(subcommand)]
     Queue(QueueCommand),

@@ -19,5 +19,6 @@ pub(crate) mod ps;
 pub(crate) mod queue;
 pub(crate) mod rollback;
 pub(crate) mod runtime;
+pub(crate) mod triggers;
 pub(crate) mod usage;
 pub(crate) mod versions;

@@ -104,6 +104,10 @@ pub(crate) fn run() -> Result<Tools> {
     if !Path::new("/usr/lib/postgresql").exists() {
         lacking.push("postgresql");
     }
+    // It makes certificates for that database.
+    if !sh::works(Command::new("openssl").arg("version")) {
+        lacking.push("openssl");
+    }
     // A client of the service of objects.
     if !sh::works(Command::new("rclone").arg("version")) {
         lacking.push("rclone");

@@ -30,6 +30,7 @@ pub use message::{
 };
 pub use message::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
 pub use message::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
+pub use message::{TriggerInfo, TriggerState};
 pub use operation::Operation;
 
 /// The media type of a stream of JSON values, one a line.

@@ -7,6 +7,7 @@ mod key;
 mod object;
 mod observe;
 mod queue;
+mod trigger;
 
 pub use app::{
     AliasAnswer, AppDetail, AppSummary, DeleteAnswer, FunctionSummary, RollbackAnswer, RollbackRequest,
@@ -25,3 +26,4 @@ pub use observe::{
     UsageQuery, UsageReport, UsageRow, UsageSums,
 };
 pub use queue::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
+pub use trigger::{TriggerInfo, TriggerState};

@@ -103,6 +103,7 @@ async fn act(
         | Id::CancelEvent
         | Id::RedriveEvents
         | Id::PurgeEvents
+        | Id::ListTriggers
         | Id::ListQueues
         | Id::SendMessage
         | Id::ReceiveMessages

@@ -10,10 +10,12 @@ use std::{
 
 use rouse_store::{Queues, queues::NewMessage};
 use rouse_types::InvocationId;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Config, batch, consumer, gateways::Gateways, metrics::Metrics, queue, table::Table};
+use crate::{
+    Config, batch, consumer, database::Statuses, gateways::Gateways, metrics::Metrics, queue, table::Table,
+};
 
 /// Deliveries of all functions at once: each holds an event of some MiB at most, and a connection.
 const DELIVERIES_MAX: usize = 256;
@@ -34,7 +36,9 @@ pub(crate) struct Events {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Told when what is live has changed.
-    pub(crate) changed: Notify,
+    pub(crate) changed: watch::Sender<()>,
+    /// How database triggers fare.
+    pub(crate) databases: Statuses,
     consumers: Mutex<HashMap<String, Arc<Poke>>>,
     /// Deliveries under way, each with what cancels it.
     running: Mutex<HashMap<InvocationId, CancellationToken>>,
@@ -67,7 +71,8 @@ impl Events {
             places: Arc::new(Semaphore::new(DELIVERIES_MAX)),
             tasks: TaskTracker::new(),
             stop,
-            changed: Notify::new(),
+            changed: watch::Sender::new(()),
+            databases: Statuses::default(),
             consumers: Mutex::default(),
             running: Mutex::default(),
             config,

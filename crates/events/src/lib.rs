@@ -9,7 +9,7 @@
 //!                                 └─▶ decide (pure) ─▶ done · again later · dead letter ─▶ targets
 //! ```
 //!
-//! Beside it, `schedules` sends events to the same queues when their time has come.
+//! Beside it, `schedules` sends events to the same queues when their time has come, and `database` when rows change.
 //!
 //! Invariant: an event is answered for only once it is on the disk, and leaves it only as handled, cancelled, or a
 //! dead letter. A queue without messages has no task and no timer.
@@ -17,6 +17,7 @@
 mod accept;
 mod batch;
 mod consumer;
+mod database;
 mod decide;
 mod deliver;
 mod dispatch;
@@ -31,6 +32,7 @@ mod schedules;
 mod server;
 mod shape;
 mod table;
+mod triggers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -95,7 +97,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     events.table.load_all();
     events.resume(queue::FUNCTIONS).await?;
     events.resume(queue::NAMED).await?;
-    events.tasks.spawn(schedules::run(Arc::clone(&events), records));
+    events.tasks.spawn(schedules::run(Arc::clone(&events), records.clone()));
+    events.tasks.spawn(Box::pin(database::run(Arc::clone(&events), records)));
     server::serve(&events, socket).await;
     events.drain().await;
     Ok(())

@@ -61,6 +61,7 @@ impl Events {
             Id::CancelEvent => json(&self.cancel(&tenant, event()?).await?),
             Id::RedriveEvents => json(&self.redrive(&tenant, &filter(body)?).await?),
             Id::PurgeEvents => json(&self.purge(&tenant, &filter(body)?).await?),
+            Id::ListTriggers => json(&self.triggers(&tenant)),
             _ => Err(Refusal::new(Code::OperationNotFound, "this operation is not one of events")),
         }
     }

@@ -61,6 +61,7 @@ struct InForce {
 
 /// Runs until all is to stop.
 pub(crate) async fn run(events: Arc<Events>, records: Records) {
+    let mut changed = events.changed.subscribe();
     let mut in_force = BTreeMap::new();
     let mut sync = true;
     while !events.stop.is_cancelled() {
@@ -89,7 +90,7 @@ pub(crate) async fn run(events: Arc<Events>, records: Records) {
         };
         tokio::select! {
             () = sleep => {}
-            () = events.changed.notified() => sync = true,
+            _ = changed.changed() => sync = true,
             () = events.stop.cancelled() => {}
         }
     }

@@ -155,7 +155,7 @@ async fn reload(events: &Arc<Events>, tenant: &str, app: &str) -> Result<Answer,
         tracing::error!(%tenant, %app, %error, "a snapshot cannot be read; the one before stays in force");
         Refusal::new(Code::Internal, format!("the snapshot of '{app}' cannot be read: {error}"))
     })?;
-    events.changed.notify_one();
+    events.changed.send_replace(());
     // What waits in a queue may have found its function.
     let resumed = events.resume(&queue::named(&tenant, "")).await;
     resumed.map_err(|error| crate::accept::store(&error))?;

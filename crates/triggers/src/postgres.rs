@@ -9,7 +9,9 @@
 //!
 //! Source: PostgreSQL 15 Documentation, §55.9 "Logical Replication Message Formats".
 
+pub mod address;
 mod reader;
+pub mod slot;
 mod value;
 
 use std::{collections::HashMap, fmt};
@@ -55,8 +57,10 @@ pub enum Error {
 /// What a message said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// A transaction begins, or something that changes no row.
+    /// Something that changes no row.
     Nothing,
+    /// A transaction begins, of which this is the place of its commit.
+    Began(Lsn),
     /// Rows changed; more than one only if several tables were emptied at once.
     Changes(Vec<Change>),
     /// The transaction is whole. Once its changes are safe, this place may be confirmed to the database.
@@ -104,13 +108,14 @@ impl Decoder {
         let mut reader = Reader(message);
         match reader.u8()? {
             b'B' => {
-                let (_lsn, time, id) = (reader.u64()?, reader.i64()?, reader.u32()?);
-                self.begin(id, time);
-                Ok(Said::Nothing)
+                let (commit, time, id) = (reader.u64()?, reader.i64()?, reader.u32()?);
+                let committed_ms = u64::try_from(time.saturating_add(EPOCH_US) / 1_000).unwrap_or_default();
+                self.transaction = Some((id, committed_ms));
+                Ok(Said::Began(Lsn(commit)))
             }
             b'C' => {
                 let (_flags, _lsn, end) = (reader.u8()?, reader.u64()?, reader.u64()?);
-                self.end();
+                self.transaction = None;
                 Ok(Said::Committed(Lsn(end)))
             }
             b'R' => self.relation(&mut reader).map(|()| Said::Nothing),
@@ -163,18 +168,6 @@ impl Decoder {
             b'Y' | b'O' | b'M' => Ok(Said::Nothing),
             other => Err(Error::Kind(char::from(other))),
         }
-    }
-
-    /// A transaction begins, told by a client that reads the message itself: its id, and when it was committed, in
-    /// microseconds since 2000.
-    pub fn begin(&mut self, id: u32, time_us: i64) {
-        let committed_ms = u64::try_from(time_us.saturating_add(EPOCH_US) / 1_000).unwrap_or_default();
-        self.transaction = Some((id, committed_ms));
-    }
-
-    /// The transaction is whole, told likewise. After a new connection as well: what was left open comes again.
-    pub fn end(&mut self) {
-        self.transaction = None;
     }
 
     fn find(&self, id: u32) -> Result<&Relation, Error> {
@@ -272,12 +265,13 @@ mod tests {
         let mut decoder = Decoder::new("shop");
         let insert = [b"I\0\0\0\x07N\0\x01t\0\0\0\x015".as_slice()].concat();
         assert_eq!(decoder.read(Lsn(1), &insert), Err(Error::Order("its relation")));
-        decoder.begin(5, 0);
-        decoder.end();
+        let begin =
+            [b"B".as_slice(), &7_u64.to_be_bytes(), &848_587_110_641_748_i64.to_be_bytes(), &[0, 0, 0, 5]]
+                .concat();
         let relation = b"R\0\0\0\x07public\0t\0d\0\x01\x01id\0\0\0\0\x17\xff\xff\xff\xff";
         assert_eq!(decoder.read(Lsn(1), relation), Ok(Said::Nothing));
         assert_eq!(decoder.read(Lsn(1), &insert), Err(Error::Order("its transaction")));
-        decoder.begin(5, 848_587_110_641_748);
+        assert_eq!(decoder.read(Lsn(1), &begin), Ok(Said::Began(Lsn(7))));
         let Ok(Said::Changes(changes)) = decoder.read(Lsn(1), &insert) else { panic!("no change") };
         assert_eq!((changes[0].source.transaction, changes[0].source.committed_ms), (5, 1_795_271_910_641));
         assert_eq!(decoder.read(Lsn(1), b"S\0"), Err(Error::Kind('S')));

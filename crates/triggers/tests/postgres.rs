@@ -95,7 +95,7 @@ impl Server {
                     assert!(end >= lsn);
                     committed += 1;
                 }
-                Said::Nothing => {}
+                Said::Nothing | Said::Began(_) => {}
             }
         }
         assert!(committed > 0);

@@ -7,7 +7,7 @@ use rouse_types::{Code, FunctionName, InvocationId, Refusal, TenantId, event::Ac
 use super::{Client, TIMEOUTS, empty, full, json};
 use crate::{
     EventCount, EventDetail, EventFilter, EventPage, EventsQuery, QueueSummary, ReceiveQuery,
-    ReceivedMessage, SendQuery, SentMessage,
+    ReceivedMessage, SendQuery, SentMessage, TriggerInfo,
     operation::{Id, path},
     query::{self, InvokeMode, InvokeQuery},
 };
@@ -65,6 +65,11 @@ impl Client {
     /// Deletes events that wait or were given up.
     pub async fn purge_events(&self, tenant: &TenantId, filter: &EventFilter) -> Result<EventCount, Refusal> {
         self.ask(Method::POST, path(Id::PurgeEvents, &[tenant.as_str()]), json(filter)?).await
+    }
+
+    /// The triggers that are in force.
+    pub async fn triggers(&self, tenant: &TenantId) -> Result<Vec<TriggerInfo>, Refusal> {
+        self.get(path(Id::ListTriggers, &[tenant.as_str()])).await
     }
 
     /// The queues that have messages.

@@ -9,8 +9,8 @@ use crate::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo, DeleteAnswer, DeployEvent,
     DeployRequest, EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info,
     InvoiceQuery, KeyInfo, LogsQuery, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, QueueSummary,
-    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage, UsageQuery,
-    UsageReport, VersionInfo, query::InvokeQuery,
+    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage, TriggerInfo,
+    UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -190,6 +190,13 @@ pub static ALL: &[Operation] = &[
     )
     .request(Body::Json(of::<EventFilter>))
     .response(Body::Json(of::<EventCount>)),
+    operation(
+        Id::ListTriggers,
+        Method::GET,
+        "/v1/tenants/{tenant}/triggers",
+        "Lists the triggers that are in force, and how they fare.",
+    )
+    .response(Body::Json(of::<Vec<TriggerInfo>>)),
     operation(
         Id::ListQueues,
         Method::GET,

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use rouse_api::DeployFunction;
-use rouse_triggers::{pattern::Pattern, schedule::Schedule};
+use rouse_triggers::{pattern::Pattern, postgres::address::Address, schedule::Schedule};
 use rouse_types::{
     EventTarget, Timestamp, Trigger,
     object::is_bucket_name,
-    trigger::{ObjectSource, On, TRIGGERS_MAX, is_resource_name},
+    trigger::{DatabaseSource, ObjectSource, On, TRIGGERS_MAX, is_resource_name},
 };
+
+/// Tables of one database trigger.
+const TABLES_MAX: usize = 200;
 
 /// Checks all of them.
 pub(super) fn check(function: &DeployFunction) -> Result<(), String> {
@@ -22,7 +25,7 @@ pub(super) fn check(function: &DeployFunction) -> Result<(), String> {
         if !is_resource_name(name) || !names.insert(name) {
             return Err(format!("'{name}' is no name for a trigger, or is there twice"));
         }
-        one(trigger).map_err(|what| format!("its trigger '{name}': {what}"))?;
+        one(trigger, function).map_err(|what| format!("its trigger '{name}': {what}"))?;
     }
     for target in function.events.on_success.iter().chain(&function.events.on_failure) {
         if let EventTarget::Topic(_) | EventTarget::Url(_) = target {
@@ -34,7 +37,7 @@ pub(super) fn check(function: &DeployFunction) -> Result<(), String> {
     Ok(())
 }
 
-fn one(trigger: &Trigger) -> Result<(), String> {
+fn one(trigger: &Trigger, function: &DeployFunction) -> Result<(), String> {
     match &trigger.on {
         On::Schedule(schedule) => {
             // The time of the deployment changes nothing of whether it is one.
@@ -49,6 +52,10 @@ fn one(trigger: &Trigger) -> Result<(), String> {
             None => Ok(()),
         },
         On::Object(source) => object(source, trigger),
+        On::Database(source) => {
+            database(source, function)?;
+            filter(trigger)
+        }
         on => Err(format!("this platform does not offer triggers of the kind {} yet", on.kind())),
     }
 }
@@ -63,8 +70,31 @@ fn object(source: &ObjectSource, trigger: &Trigger) -> Result<(), String> {
     if source.events.is_empty() {
         return Err("it names no events: write events = [\"created\"]".to_owned());
     }
-    match trigger.filter.as_ref().map(Pattern::compile) {
-        Some(Err(error)) => Err(format!("its filter: {error}")),
-        _ => Ok(()),
+    filter(trigger)
+}
+
+/// What can be known without the database: whether it is there, and what it lacks, is found out when the trigger connects.
+/// A deployment does not wait for it.
+fn database(source: &DatabaseSource, function: &DeployFunction) -> Result<(), String> {
+    Address::of(&source.url, &function.env).map_err(|error| error.to_string())?;
+    if source.tables.is_empty() || source.operations.is_empty() {
+        return Err("it names no table or no operation, and would never fire".to_owned());
     }
+    if source.tables.len() > TABLES_MAX {
+        return Err(format!("it names {} tables; at most {TABLES_MAX} are allowed", source.tables.len()));
+    }
+    let is_table = |text: &&String| {
+        let parts = text.split_once('.').filter(|(schema, table)| !schema.is_empty() && !table.is_empty());
+        parts.is_some() && !text.contains('\0')
+    };
+    match source.tables.iter().find(|table| !is_table(table)) {
+        Some(table) => Err(format!("'{}' is no table: write schema.table", table.escape_default())),
+        None => Ok(()),
+    }
+}
+
+/// A filter must be a pattern.
+fn filter(trigger: &Trigger) -> Result<(), String> {
+    let pattern = trigger.filter.as_ref().map(Pattern::compile).transpose();
+    pattern.map(drop).map_err(|error| format!("its filter: {error}"))
 }

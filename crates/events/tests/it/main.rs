@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a failure is the report")]
 
 mod adversity;
+mod databases;
 mod harness;
+#[allow(dead_code, unreachable_pub, reason = "the end-to-end tests have it too, as part of a library")]
+#[path = "../../../../tests/e2e/src/postgres.rs"]
+mod postgres;
 mod triggers;
 
 use std::time::Duration;
