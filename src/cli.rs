@@ -81,6 +81,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Queue(args) => block_on(command::queue::run(global, args))?,
         Command::Bucket(args) => block_on(command::object::bucket(global, args))?,
         Command::Object(args) => block_on(command::object::object(global, args))?,
+        Command::Topic(args) => block_on(command::topic::run(global, args))?,
         Command::Logs(args) => block_on(command::logs::run(global, &args))?,
         Command::Ps => block_on(command::ps::run(global))?,
         Command::Usage(args) => block_on(command::usage::run(global, &args))?,

@@ -8,7 +8,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
-pub(crate) use events::{EventsArgs, EventsCommand, QueueCommand};
+pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, TopicCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand};
 
 /// Runs people's functions on people's own machines.
@@ -89,6 +89,9 @@ pub(crate) enum Command {
     /// List, put, get and delete objects.
     #[command(subcommand)]
     Object(ObjectCommand),
+    /// Publish events to topics, and see who wants them.
+    #[command(subcommand)]
+    Topic(TopicCommand),
     /// Show what functions printed.
     Logs(LogsArgs),
     /// Show the instances that are there now.

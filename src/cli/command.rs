@@ -19,6 +19,7 @@ pub(crate) mod ps;
 pub(crate) mod queue;
 pub(crate) mod rollback;
 pub(crate) mod runtime;
+pub(crate) mod topic;
 pub(crate) mod triggers;
 pub(crate) mod usage;
 pub(crate) mod versions;

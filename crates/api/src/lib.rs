@@ -29,6 +29,7 @@ pub use message::{
     RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
 pub use message::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
+pub use message::{PublishedEvents, TopicSubscription, TopicSummary};
 pub use message::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
 pub use message::{TriggerInfo, TriggerState};
 pub use operation::Operation;

@@ -7,6 +7,7 @@ mod key;
 mod object;
 mod observe;
 mod queue;
+mod topic;
 mod trigger;
 
 pub use app::{
@@ -26,4 +27,5 @@ pub use observe::{
     UsageQuery, UsageReport, UsageRow, UsageSums,
 };
 pub use queue::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
+pub use topic::{PublishedEvents, TopicSubscription, TopicSummary};
 pub use trigger::{TriggerInfo, TriggerState};

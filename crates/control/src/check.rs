@@ -204,7 +204,10 @@ fn environment(function: &DeployFunction) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use rouse_api::DeployImage;
-    use rouse_types::{Digest, FunctionName, Limits, Scaling};
+    use rouse_types::{
+        Digest, FunctionName, Limits, Scaling,
+        trigger::{On, Signer, WebhookSource},
+    };
 
     use super::*;
 
@@ -229,10 +232,20 @@ mod tests {
         }
     }
 
+    fn target(text: &str) -> Option<rouse_types::EventTarget> {
+        Some(text.parse().expect("a target"))
+    }
+
+    fn hook(name: &str, path: &str, secret: &str) -> rouse_types::Trigger {
+        let (path, secrets) = (path.to_owned(), vec![secret.to_owned()]);
+        let source = WebhookSource { path, signer: Signer::Github, secrets, tolerance_ms: 1 };
+        rouse_types::Trigger { name: name.to_owned(), on: On::Webhook(source), filter: None }
+    }
+
     #[test]
     fn each_thing_that_is_wrong_is_named() {
         type Spoil = fn(&mut DeployFunction);
-        let cases: [(Spoil, &str); 14] = [
+        let cases: [(Spoil, &str); 17] = [
             (|f| f.code = None, "neither"),
             (|f| f.image = Some(DeployImage { reference: "a".to_owned(), login: None }), "code and an image"),
             (|f| f.isolation = Isolation::Wasm, "isolation"),
@@ -246,7 +259,10 @@ mod tests {
             (|f| drop(f.env.insert("A=B".to_owned(), String::new())), "'A=B'"),
             (|f| drop(f.env.insert("A".to_owned(), "\0".to_owned())), "NUL"),
             (|f| f.aliases = vec!["12".parse().expect("a name")], "'12'"),
-            (|f| f.events.on_failure = Some("topic:a".parse().expect("a target")), "'topic:a'"),
+            (|f| f.events.on_failure = target("https://a.example/x"), "egress = [\"a.example:443\"]"),
+            (|f| f.events.on_success = target("http://u:p@a.example/"), "a password"),
+            (|f| f.triggers = vec![hook("a", "/x", "s"), hook("b", "/X", "s")], "at one path"),
+            (|f| f.triggers = vec![hook("a", "/x", "env:NONE")], "env:NONE"),
         ];
         for (spoil, told) in cases {
             let mut function = good();

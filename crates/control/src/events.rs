@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use rouse_api::wire;
-use rouse_types::{Code, Refusal};
+use rouse_types::{Code, Refusal, chain::CHAIN_HEADER};
 
 use crate::{
     body::{self, Body},
@@ -35,9 +35,11 @@ pub(crate) async fn ask(
             }
         })?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let onward = Request::builder()
-        .method(parts.method)
-        .uri(path)
+    let mut onward = Request::builder().method(parts.method).uri(path);
+    for (name, value) in parts.headers.iter().filter(|(name, _)| goes_on(name)) {
+        onward = onward.header(name, value);
+    }
+    let onward = onward
         .body(Full::new(question.to_bytes()))
         .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
     let answer = control.peers.ask_events(onward).await.map_err(|error| away(&error))?;
@@ -56,6 +58,11 @@ pub(crate) async fn ask(
         response.headers_mut().insert(http::header::RETRY_AFTER, after.clone());
     }
     Ok(response)
+}
+
+/// What is said of an event that is published, or of a message that is sent, by whom.
+fn goes_on(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "content-type" | "traceparent" | CHAIN_HEADER) || name.as_str().starts_with("ce-")
 }
 
 fn away(error: &wire::Error) -> Refusal {

@@ -108,7 +108,9 @@ async fn act(
         | Id::SendMessage
         | Id::ReceiveMessages
         | Id::DeleteMessage
-        | Id::PurgeQueue => {
+        | Id::PurgeQueue
+        | Id::ListTopics
+        | Id::PublishEvents => {
             // Who asks is known by now; all else is for the process that keeps events.
             tenant()?;
             crate::events::ask(control, request).await

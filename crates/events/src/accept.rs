@@ -19,7 +19,11 @@ impl Events {
             ));
         }
         let mut message = record::of(event, body.to_vec());
-        message.deduplication = event.idempotency_key.as_ref().map(|key| format!("key/{key}"));
+        // Ids that senders of webhooks give, and keys that callers choose, are nothing to each other.
+        message.deduplication = event.idempotency_key.as_ref().map(|key| match &event.trigger {
+            None => format!("key/{key}"),
+            Some(trigger) => format!("{trigger}/{key}"),
+        });
         message.window = Some(IDEMPOTENCY_WINDOW);
         let name = queue::function(&event.tenant, &event.function);
         let sent = self.send(vec![(name, message)]).await.map_err(|error| refusal(event, &error))?;

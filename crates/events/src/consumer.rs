@@ -24,7 +24,7 @@ const LEASE_MAX: usize = 32;
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// The pause after the store failed.
 pub(crate) const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// Deliveries at once for a function that is not there (any more): they only find that out.
+/// Deliveries at once for a function that is not there (any more), which only find that out; and to topics and URLs.
 const WIDTH_UNKNOWN: usize = 4;
 
 /// What a delivery tells of the function's capacity.

@@ -3,11 +3,14 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use rouse_api::wire::{self, Answer};
 use rouse_store::queues::{End, Lease, Leased, NewMessage};
-use rouse_triggers::retry::{self, Failure, History, Next, Reason};
+use rouse_triggers::{
+    cloud_event,
+    retry::{self, Failure, History, Next, Reason},
+};
 use rouse_types::{
     Delivery, Event, EventCall, EventSettings, Refusal, Source, Timestamp,
     chain::CHAIN_HEADER,
@@ -21,6 +24,7 @@ use crate::{
     decide::{self, Verdict},
     dispatch::Events,
     record::{self, Told},
+    topics::Origin,
 };
 
 /// The least pause when the function had no chance.
@@ -54,10 +58,15 @@ pub(crate) async fn run(events: &Arc<Events>, message: Leased) -> Felt {
         }
     };
     let version = events.table.version(&event.tenant, &event.function, event.alias.as_deref());
-    let settings = version.map_or_else(EventSettings::default, |version| version.events.clone());
+    let mut settings = version.map_or_else(EventSettings::default, |version| version.events.clone());
+    let calls = matches!(event.call, EventCall::Invoke { .. } | EventCall::Http { .. });
+    if !calls {
+        // What tells of an end has no end of its own to tell of.
+        (settings.on_success, settings.on_failure) = (None, None);
+    }
     let age = || events.config.clock.now().since(enqueued);
     let mut reply = Reply::default();
-    let verdict = if event.chain.loops(&event.function) {
+    let verdict = if calls && event.chain.loops(&event.function) {
         let reason = format!("a loop: its chain of events has passed '{}' {CHAIN_MAX} times", event.function);
         tracing::warn!(tenant = %event.tenant, function = %event.function, chain = %event.chain, "a loop was stopped");
         Verdict::failed(Failure::Permanent, reason)
@@ -171,36 +180,68 @@ pub(crate) async fn attempt(
     attempt: u32,
     body: Bytes,
 ) -> Option<(Verdict, Reply)> {
-    let request = match request(event, attempt, body) {
-        Ok(request) => request,
-        Err(error) => {
-            let reason = format!("the event is no HTTP request: {error}");
-            return Some((Verdict::failed(Failure::Permanent, reason), Reply::default()));
-        }
-    };
     let running = events.begin(event.id);
-    let mut call = pin!(events.gateways.call(&request, read));
-    let answered = loop {
+    let mut call = pin!(call(events, event, attempt, body));
+    loop {
         tokio::select! {
-            answered = &mut call => break answered,
+            answered = &mut call => return Some(answered),
             () = running.cancelled.cancelled() => return None,
             () = tokio::time::sleep(VISIBILITY / 3) => if !hold(events, leases).await {
                 // Someone else has it, or it was cancelled: to go on would be to run it twice.
                 return None;
             },
         }
+    }
+}
+
+/// Calls the function, or sends an outcome to where it goes.
+async fn call(events: &Arc<Events>, event: &Event, attempt: u32, body: Bytes) -> (Verdict, Reply) {
+    match &event.call {
+        EventCall::Topic(topic) => (publish(events, event, topic, &body).await, Reply::default()),
+        EventCall::Url(url) => {
+            let version = events.table.version(&event.tenant, &event.function, None);
+            let egress = version.map(|version| version.egress.clone()).unwrap_or_default();
+            (events.outgoing.post(url, &egress, &event.chain, &body).await, Reply::default())
+        }
+        EventCall::Invoke { .. } | EventCall::Http { .. } => {
+            let request = match request(event, attempt, body) {
+                Ok(request) => request,
+                Err(error) => {
+                    let reason = format!("the event is no HTTP request: {error}");
+                    return (Verdict::failed(Failure::Permanent, reason), Reply::default());
+                }
+            };
+            match events.gateways.call(&request, read).await {
+                Ok(answered) => answered,
+                Err(error @ wire::Error::Connect { .. }) => {
+                    (Verdict::failed(Failure::Platform, error.to_string()), Reply::default())
+                }
+                // It may have run, so it counts: what kills a gateway must not do so for ever.
+                Err(error) => {
+                    let reason = format!("the call broke off: {error}");
+                    (Verdict::failed(Failure::Function, reason), Reply::default())
+                }
+            }
+        }
+    }
+}
+
+/// Publishes an outcome to a topic. It has an id of its own, so a second attempt reaches nobody twice.
+async fn publish(events: &Arc<Events>, event: &Event, topic: &str, body: &[u8]) -> Verdict {
+    let structured = HeaderValue::from_static(cloud_event::STRUCTURED_TYPE);
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, structured)]);
+    let outcomes = match cloud_event::read(&headers, body) {
+        Ok(outcomes) => outcomes,
+        Err(error) => return Verdict::failed(Failure::Permanent, format!("it is no CloudEvent: {error}")),
     };
-    Some(match answered {
-        Ok((verdict, reply)) => (verdict, reply),
-        Err(error @ wire::Error::Connect { .. }) => {
-            (Verdict::failed(Failure::Platform, error.to_string()), Reply::default())
+    let origin = Origin { chain: event.chain.clone(), caller: event.caller };
+    match events.publish(&event.tenant, topic, &outcomes, &origin).await {
+        Ok(_) => Verdict::Well,
+        Err(error @ rouse_store::Error::TooDeep { .. }) => {
+            Verdict::failed(Failure::Throttled, error.to_string())
         }
-        // It may have run, so it counts: what kills a gateway must not do so for ever.
-        Err(error) => {
-            let reason = format!("the call broke off: {error}");
-            (Verdict::failed(Failure::Function, reason), Reply::default())
-        }
-    })
+        Err(error) => Verdict::failed(Failure::Platform, error.to_string()),
+    }
 }
 
 /// Holds on to messages while a call runs. Tells whether any of them is still ours.
@@ -230,6 +271,8 @@ fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, h
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     match &event.call {
+        // Not for a gateway.
+        EventCall::Topic(_) | EventCall::Url(_) => {}
         EventCall::Invoke { content_type } => {
             let content_type = content_type.as_deref().unwrap_or("application/json");
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::try_from(content_type)?);
@@ -250,7 +293,8 @@ fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, h
     let headers = request.headers_mut();
     headers.insert(CHAIN_HEADER, HeaderValue::try_from(chain.to_string())?);
     headers.insert(ATTEMPT_HEADER, HeaderValue::from(attempt));
-    if let Some(key) = &event.idempotency_key {
+    // A webhook comes as it was sent.
+    if let (Some(key), None) = (&event.idempotency_key, &event.trigger) {
         headers.insert(IDEMPOTENCY_HEADER, HeaderValue::try_from(key)?);
     }
     let delivery = serde_json::to_string(&delivery).unwrap_or_default();

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, batch, consumer, database::Statuses, gateways::Gateways, metrics::Metrics, queue, table::Table,
+    Config, Error, batch, consumer, database::Statuses, gateways::Gateways, metrics::Metrics,
+    outgoing::Outgoing, queue, table::Table,
 };
 
 /// Deliveries of all functions at once: each holds an event of some MiB at most, and a connection.
@@ -29,6 +30,7 @@ pub(crate) struct Events {
     pub(crate) queues: Queues,
     pub(crate) table: Table,
     pub(crate) gateways: Gateways,
+    pub(crate) outgoing: Outgoing,
     pub(crate) metrics: Metrics,
     /// Places for deliveries.
     pub(crate) places: Arc<Semaphore>,
@@ -63,8 +65,9 @@ impl Drop for Running<'_> {
 }
 
 impl Events {
-    pub(crate) fn new(config: Config, queues: Queues, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(config: Config, queues: Queues, stop: CancellationToken) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self {
+            outgoing: Outgoing::new(config.state.join("hosts"))?,
             table: Table::new(&config.state),
             gateways: Gateways::new(&config.state, config.gateways),
             metrics: Metrics::new(),
@@ -77,7 +80,7 @@ impl Events {
             running: Mutex::default(),
             config,
             queues,
-        })
+        }))
     }
 
     fn consumers(&self) -> MutexGuard<'_, HashMap<String, Arc<Poke>>> {

@@ -26,12 +26,14 @@ mod manage;
 mod messages;
 mod metrics;
 mod objects;
+mod outgoing;
 mod queue;
 mod record;
 mod schedules;
 mod server;
 mod shape;
 mod table;
+mod topics;
 mod triggers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -66,6 +68,9 @@ pub enum Error {
         /// What it said.
         source: std::io::Error,
     },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] tokio_rustls::rustls::Error),
     /// The queues cannot be opened.
     #[error("cannot open the queues")]
     Store(#[from] rouse_store::Error),
@@ -93,7 +98,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     }
     // The socket is there before the snapshots are read, so no change can fall between the two.
     let socket = server::bind(&config.state).map_err(Error::io("listen on the socket of events"))?;
-    let events = Events::new(config, queues, stop);
+    let events = Events::new(config, queues, stop)?;
     events.table.load_all();
     events.resume(queue::FUNCTIONS).await?;
     events.resume(queue::NAMED).await?;

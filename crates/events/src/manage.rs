@@ -83,7 +83,10 @@ impl Events {
             if place.queue.is_empty() || place.after == u64::MAX {
                 let after = Some(place.queue.as_str()).filter(|queue| !queue.is_empty());
                 let next = self.queues.queues(&prefix, after, 1).await.map_err(|error| store(&error))?;
-                let exact = |queue: &str| filter.function.is_none() || queue == prefix;
+                let exact = |queue: &str| {
+                    filter.function.is_none()
+                        || queue.strip_prefix(&prefix).is_some_and(|rest| matches!(rest, "" | "/out"))
+                };
                 match next.into_iter().next() {
                     Some(next) if exact(&next.queue) => {
                         place = Place { queue: next.queue, dead: false, after: 0 }
@@ -166,7 +169,9 @@ impl Events {
         let call = serde_json::from_slice::<Event>(&listed.head).ok().map(|event| event.call);
         let request = match call {
             Some(EventCall::Http { method, path, .. }) => Some(format!("{method} {path}")),
-            _ => None,
+            Some(EventCall::Url(url)) => Some(format!("POST {url}")),
+            Some(EventCall::Topic(topic)) => Some(format!("topic:{topic}")),
+            Some(EventCall::Invoke { .. }) | None => None,
         };
         body.truncate(BODY_BYTES_SHOWN);
         Ok(EventDetail { event, body: String::from_utf8(body).ok(), request })
@@ -276,6 +281,7 @@ fn info(listed: &Listed) -> Option<EventInfo> {
             (Some(trigger), _) => trigger,
             (None, EventCall::Http { .. }) => "http".to_owned(),
             (None, EventCall::Invoke { .. }) => "invoke".to_owned(),
+            (None, EventCall::Topic(_) | EventCall::Url(_)) => "outcome".to_owned(),
         },
         attempts: listed.attempts,
         accepted: event.accepted,

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use rouse_api::{
     EventCount, QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage,
     operation::{Id, Params},
@@ -10,7 +11,8 @@ use rouse_api::{
 };
 use rouse_store::queues::{Lease, MessageId, NewMessage};
 use rouse_types::{
-    Code, InvocationId, Refusal, TenantId,
+    Chain, Code, InvocationId, Refusal, TenantId,
+    chain::CHAIN_HEADER,
     trigger::{EVENT_BYTES_MAX, is_resource_name},
 };
 
@@ -32,6 +34,7 @@ impl Events {
         id: Id,
         params: &Params,
         text: &str,
+        headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Bytes, Refusal> {
         let tenant: TenantId = params.parse("tenant")?;
@@ -53,7 +56,11 @@ impl Events {
         }
         let queue = queue::named(&tenant, name);
         match id {
-            Id::SendMessage => json(&self.send_one(&queue, &query::read(text)?, body).await?),
+            Id::SendMessage => {
+                let chain = headers.get(CHAIN_HEADER).and_then(|value| value.to_str().ok());
+                let chain = Chain::read(chain.unwrap_or_default());
+                json(&self.send_one(&queue, &query::read(text)?, chain, body).await?)
+            }
             Id::ReceiveMessages => json(&self.receive(&queue, &query::read(text)?).await?),
             Id::DeleteMessage => {
                 let lease = receipt(params.get("receipt"))
@@ -89,6 +96,7 @@ impl Events {
         self: &Arc<Self>,
         queue: &str,
         how: &SendQuery,
+        chain: Chain,
         body: Bytes,
     ) -> Result<SentMessage, Refusal> {
         let bad = |what: String| Err(Refusal::new(Code::BadRequest, what));
@@ -108,7 +116,7 @@ impl Events {
                 "queues whose name ends in .fifo need a group with each message, others take none".to_owned()
             );
         }
-        let head = MessageHead { deduplication: how.deduplication.clone(), ..MessageHead::default() };
+        let head = MessageHead { chain, deduplication: how.deduplication.clone() };
         let message = NewMessage {
             name: InvocationId::new().to_string(),
             head: serde_json::to_vec(&head).unwrap_or_default(),

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use rouse_store::queues::NewMessage;
 use rouse_triggers::{
-    pattern::Pattern,
+    filter,
     shape::{
         Place, google,
         object::{Change, What, records},
@@ -85,11 +85,9 @@ fn message(
     let change = change(happened, &trigger.name);
     let place = Place { region: REGION, account: ACCOUNT };
     let records = records(place, &change);
-    if let Some(filter) = &trigger.filter {
+    if trigger.filter.is_some() {
         let record = serde_json::to_value(&records.records).unwrap_or_default();
-        // Control has refused what is none.
-        let wanted = Pattern::compile(filter).is_ok_and(|pattern| pattern.matches(&record[0]));
-        if !wanted {
+        if !filter::wants(trigger, &record[0]) {
             return None;
         }
     }

@@ -10,6 +10,12 @@ pub(crate) fn function(tenant: &TenantId, function: &FunctionName) -> String {
     format!("{FUNCTIONS}{tenant}/{function}")
 }
 
+/// What a function's events lead to elsewhere, at topics and URLs: `fn/<tenant>/<function>/out`. A queue of its own, so that
+/// a receiver that is away holds up no call.
+pub(crate) fn out(tenant: &TenantId, function: &FunctionName) -> String {
+    format!("{FUNCTIONS}{tenant}/{function}/out")
+}
+
 /// The prefix of the queues of all functions of a tenant.
 pub(crate) fn functions(tenant: &TenantId) -> String {
     format!("{FUNCTIONS}{tenant}/")

@@ -2,14 +2,21 @@
 //! destinations, so that functions written for those read it.
 
 use rouse_store::queues::NewMessage;
-use rouse_triggers::{retry::Reason, shape::destination};
+use rouse_triggers::{
+    cloud_event::Event as CloudEvent,
+    retry::Reason,
+    shape::{self, destination},
+};
 use rouse_types::{Event, EventCall, EventTarget, InvocationId, Timestamp};
 
-use crate::{deliver::Reply, queue};
+use crate::{batch::MessageHead, deliver::Reply, queue};
 
 /// Where functions believe themselves to be: as in their environment.
 pub(crate) const REGION: &str = "us-east-1";
 pub(crate) const ACCOUNT: &str = "000000000000";
+/// The types of outcomes as CloudEvents.
+const SUCCEEDED: &str = "dev.rouse.invocation.succeeded.v1";
+const FAILED: &str = "dev.rouse.invocation.failed.v1";
 
 /// An event that ended, and how.
 #[derive(Debug, Clone, Copy)]
@@ -50,15 +57,61 @@ pub(crate) fn message(
             Some((queue::function(&event.tenant, function), of(&next, body)))
         }
         EventTarget::Queue(name) => {
-            let message =
-                NewMessage { name: id.to_string(), attempts_max: u32::MAX, ..NewMessage::new(body) };
+            // Whoever drains the queue is called by this function, as far as loops go.
+            let head =
+                MessageHead { chain: event.chain.clone().then(&event.function), ..MessageHead::default() };
+            let message = NewMessage {
+                name: id.to_string(),
+                head: serde_json::to_vec(&head).unwrap_or_default(),
+                attempts_max: u32::MAX,
+                ..NewMessage::new(body)
+            };
             Some((queue::named(&event.tenant, name), message))
         }
-        EventTarget::Topic(_) | EventTarget::Url(_) => {
-            tracing::warn!(%target, function = %event.function, "this release cannot send outcomes there");
-            None
-        }
+        EventTarget::Topic(topic) => outcome(told, id, EventCall::Topic(topic.clone()), body, now),
+        EventTarget::Url(url) => outcome(told, id, EventCall::Url(url.clone()), body, now),
     }
+}
+
+/// An outcome that goes to a topic or a URL, as a CloudEvent. It is written with the end that it tells of, and sent later.
+fn outcome(
+    told: Told<'_>,
+    id: InvocationId,
+    call: EventCall,
+    record: Vec<u8>,
+    now: Timestamp,
+) -> Option<(String, NewMessage)> {
+    let Event { tenant, function, .. } = told.event;
+    let (ty, trigger) = match told.given_up {
+        None => (SUCCEEDED, "on_success"),
+        Some(_) => (FAILED, "on_failure"),
+    };
+    let source = format!("/tenants/{tenant}/functions/{function}");
+    let event = CloudEvent::new(id.to_string(), source, ty)
+        .and_then(|event| event.with("subject", told.event.id.to_string()))
+        .and_then(|event| event.with("time", shape::millis(now)))
+        .and_then(|event| event.with_data("application/json", record));
+    let event = match event {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::error!(%tenant, %function, %error, "an outcome is no CloudEvent");
+            return None;
+        }
+    };
+    let next = Event {
+        id,
+        tenant: tenant.clone(),
+        function: function.clone(),
+        alias: None,
+        accepted: now,
+        call,
+        caller: told.event.caller,
+        chain: told.event.chain.clone().then(function),
+        idempotency_key: None,
+        ordering_key: None,
+        trigger: Some(trigger.to_owned()),
+    };
+    Some((queue::out(tenant, function), of(&next, event.to_json())))
 }
 
 /// An event as a message. How often it is tried is decided here and not by the store.

@@ -137,12 +137,17 @@ async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answ
         (_, ["v1", ..]) => {
             let (operation, params) = operation::find(request.method(), &path)?;
             let text = request.uri().query().unwrap_or_default().to_owned();
-            let body = body(request.into_body(), BODY_BYTES_MAX).await?;
-            let value = match operation.path.contains("/queues") {
-                true => events.operate_queues(operation.id, &params, &text, body).await?,
-                false => events.operate(operation.id, &params, &text, &body).await?,
+            let (head, body_in) = request.into_parts();
+            let (headers, body) = (head.headers, body(body_in, BODY_BYTES_MAX).await?);
+            let of = |what: &str| operation.path.contains(what);
+            let (status, value) = if of("/topics") {
+                events.operate_topics(operation.id, &params, &headers, body).await?
+            } else if of("/queues") {
+                (StatusCode::OK, events.operate_queues(operation.id, &params, &text, &headers, body).await?)
+            } else {
+                (StatusCode::OK, events.operate(operation.id, &params, &text, &body).await?)
             };
-            Ok(answer(StatusCode::OK, "application/json", value))
+            Ok(answer(status, "application/json", value))
         }
         _ => Err(Refusal::new(Code::OperationNotFound, format!("there is no operation {path} of events"))),
     }

@@ -10,8 +10,7 @@ use std::{
 };
 
 use rouse_types::{
-    Alias, AppName, AppSnapshot, FunctionName, FunctionRoute, FunctionVersion, LIVE, TenantId, Trigger,
-    app::LATEST,
+    AppName, AppSnapshot, FunctionName, FunctionRoute, FunctionVersion, LIVE, TenantId, Trigger, app::LATEST,
 };
 
 type Functions = HashMap<(TenantId, FunctionName), (AppName, Arc<FunctionRoute>)>;
@@ -79,8 +78,7 @@ impl Table {
         let functions = self.functions();
         let mut all = Vec::new();
         for (_, route) in functions.values() {
-            let number = route.aliases.get(LIVE).and_then(heaviest);
-            let Some(version) = number.and_then(|number| route.versions.get(&number)) else { continue };
+            let Some(version) = route.in_force() else { continue };
             all.extend(version.triggers.iter().map(|trigger| (Arc::clone(version), trigger.clone())));
         }
         all.sort_by(|(a, _), (b, _)| (&a.tenant, &a.function).cmp(&(&b.tenant, &b.function)));
@@ -99,7 +97,7 @@ impl Table {
         let number = match alias.unwrap_or(LIVE) {
             LATEST => Some(route.latest),
             alias => match route.aliases.get(alias) {
-                Some(alias) => heaviest(alias),
+                Some(alias) => alias.heaviest(),
                 None => alias.parse().ok(),
             },
         };
@@ -107,32 +105,10 @@ impl Table {
     }
 }
 
-/// The version with the greatest weight; of equal ones the newest.
-fn heaviest(alias: &Alias) -> Option<u64> {
-    let shares = alias.versions.iter().filter(|share| share.weight > 0);
-    shares.max_by_key(|share| (share.weight, share.version)).map(|share| share.version)
-}
-
 fn entries(dir: &Path) -> Vec<PathBuf> {
     match std::fs::read_dir(dir) {
         Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.path()).collect(),
         // Nothing was deployed yet.
         Err(_) => Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rouse_types::AliasWeight;
-
-    use super::*;
-
-    #[test]
-    fn of_a_weighted_alias_the_heaviest_version_decides() {
-        let share = |version, weight| AliasWeight { version, weight };
-        let of = |versions: &[AliasWeight]| heaviest(&Alias { versions: versions.to_vec() });
-        assert_eq!(of(&[share(1, 90), share(2, 10)]), Some(1));
-        assert_eq!(of(&[share(1, 50), share(2, 50)]), Some(2));
-        assert_eq!(of(&[share(1, 0)]), None);
     }
 }

@@ -71,13 +71,9 @@ impl Events {
     ) -> Response<Body> {
         match self.kept(picked, alias, arrived, source, request, bytes_in).await {
             Ok(accepted) => {
-                let json = serde_json::to_string(&accepted).expect("plain data");
-                let mut response = Response::new(Body::full(Bytes::from(json + "\n")));
-                *response.status_mut() = StatusCode::ACCEPTED;
-                let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
-                answer::put_id(headers, accepted.id);
+                let mut response = answered(&accepted);
+                let applied = HeaderValue::from_static("respond-async");
+                response.headers_mut().insert("preference-applied", applied);
                 response
             }
             Err(refusal) => answer::refuse(arrived.id, &refusal, None),
@@ -129,7 +125,12 @@ impl Events {
             )
             .hint("store what is large as an object, and send its name"));
         }
-        let mut request = Request::new(Full::new(Bytes::from(event.encode(&body))));
+        self.hand_over(&event, &body).await
+    }
+
+    /// Hands an event to the process that keeps them. Once this returns, it is on the disk.
+    pub(crate) async fn hand_over(&self, event: &Event, body: &[u8]) -> Result<Accepted, Refusal> {
+        let mut request = Request::new(Full::new(Bytes::from(event.encode(body))));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = Uri::from_static("http://events/accept");
         let exchange = async {
@@ -153,6 +154,17 @@ impl Events {
     }
 }
 
+/// The answer of an event that is on the disk.
+pub(crate) fn answered(accepted: &Accepted) -> Response<Body> {
+    let json = serde_json::to_string(accepted).expect("plain data");
+    let mut response = Response::new(Body::full(Bytes::from(json + "\n")));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer::put_id(headers, accepted.id);
+    response
+}
+
 fn unavailable() -> Refusal {
     Refusal::new(
         Code::EventsUnavailable,
@@ -162,7 +174,7 @@ fn unavailable() -> Refusal {
     .retry_after(Duration::from_secs(1))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
@@ -178,7 +190,7 @@ fn key(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
 }
 
 /// The request as the function is to see it later: without what concerned this connection, or its being sent.
-fn http_call(parts: &http::request::Parts, arrived: &Arrived) -> EventCall {
+pub(crate) fn http_call(parts: &http::request::Parts, arrived: &Arrived) -> EventCall {
     const LEFT_OUT: [HeaderName; 5] = [
         header::CONTENT_LENGTH,
         header::EXPECT,

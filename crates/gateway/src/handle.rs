@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use rouse_types::{
     Code, Contract, InvocationId, LambdaCall, Refusal, Source, TraceContext,
     invocation::{AFFINITY_HEADER, LAMBDA_HEADER},
+    trigger::EVENT_BYTES_MAX,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -33,6 +34,7 @@ use crate::{
     route::{self, Target},
     run::{self, Arrived, request_refusal},
     table::Table,
+    webhook,
 };
 
 /// How often idle components are looked for while there are any.
@@ -147,8 +149,13 @@ impl Gateway {
             Ok(picked) => picked,
             Err(refusal) => return refuse(refusal),
         };
+        // A webhook's path is for who signs, whatever else the function is for.
+        let webhook = (defers && source == Source::Http).then(|| webhook::of(&picked, target.path)).flatten();
         // How large: refused before the body is read where its length is said.
-        let bytes_max = picked.version.limits.request_body_bytes;
+        let mut bytes_max = picked.version.limits.request_body_bytes;
+        if webhook.is_some() {
+            bytes_max = bytes_max.min(EVENT_BYTES_MAX as u64);
+        }
         if said_length(request.headers()).is_some_and(|bytes| bytes > bytes_max) {
             RequestBody::new(request.into_body(), bytes_max).0.refuse().await;
             return refuse(request_refusal(crate::body::Error::TooLarge(bytes_max), &picked.version));
@@ -165,6 +172,10 @@ impl Gateway {
         };
         let (parts, body) = request.into_parts();
         let (body, bytes_in) = RequestBody::new(body, bytes_max);
+        if let Some(webhook) = webhook {
+            let request = Request::from_parts(parts, body);
+            return webhook.take(self, target.alias, &arrived, request, &bytes_in).await;
+        }
         if defers && asynchronous::asked(&parts.headers) {
             let request = Request::from_parts(parts, body);
             return self.events.accept(&picked, target.alias, &arrived, source, request, &bytes_in).await;

@@ -28,6 +28,7 @@ mod server;
 mod stream;
 mod table;
 mod upgrade;
+mod webhook;
 
 use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 

@@ -180,6 +180,12 @@ impl Event {
         own.map(Cow::Borrowed)
     }
 
+    /// All of its attributes as text but for the version, by name.
+    pub fn named_attributes(&self) -> impl Iterator<Item = (String, String)> {
+        let own = self.attributes().map(|(name, value)| (name.to_owned(), value.as_text().into_owned()));
+        own.chain(self.content_type.clone().map(|ty| ("datacontenttype".to_owned(), ty)))
+    }
+
     /// Its attributes but for the version and the content type, in a fixed order.
     fn attributes(&self) -> impl Iterator<Item = (&str, Extension)> {
         let own = ["id", "source", "type", "subject", "time", "dataschema"];

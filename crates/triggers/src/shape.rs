@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | an object | [`object`]: S3 records | `google.cloud.storage.object.v1.…` |
 //! | messages of a queue | [`queue`]: SQS records | `google.cloud.pubsub.topic.v1.messagePublished`, each |
-//! | a message of a topic | [`topic`]: SNS records | `google.cloud.pubsub.topic.v1.messagePublished` |
+//! | a message of a topic | [`topic`]: SNS records | as it was published |
 //! | a schedule, any other event | [`bus`]: EventBridge | `google.cloud.scheduler.job.v1.executed` |
 //! | a row | [`database`]: changes | `dev.rouse.database.change.v1` |
 //! | an asynchronous call ended | [`destination`]: Lambda's record | – |
@@ -64,7 +64,8 @@ impl<'a> Payload<'a> {
 }
 
 /// `2026-11-21T13:00:00.123Z`.
-fn millis(time: Timestamp) -> String {
+#[must_use]
+pub fn millis(time: Timestamp) -> String {
     format!("{:.3}", instant(time))
 }
 

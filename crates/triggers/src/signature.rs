@@ -129,6 +129,14 @@ impl Verifier {
         self
     }
 
+    /// Whether a request is signed at all, whatever the signature is worth: known before its body is read.
+    ///
+    /// # Errors
+    /// A header that the scheme has is missing or malformed.
+    pub fn is_signed<'a>(&self, header: impl Fn(&str) -> Option<&'a str>) -> Result<(), Rejected> {
+        claims(&self.scheme, &header).map(drop)
+    }
+
     /// Verifies a request by its headers, which `header` gives by their names in lower case, and its raw body.
     ///
     /// # Errors

@@ -38,6 +38,13 @@ impl Alias {
         Self { versions: vec![AliasWeight { version, weight: 1 }] }
     }
 
+    /// The version with the greatest weight; of equal ones the newest.
+    #[must_use]
+    pub fn heaviest(&self) -> Option<u64> {
+        let shares = self.versions.iter().filter(|share| share.weight > 0);
+        shares.max_by_key(|share| (share.weight, share.version)).map(|share| share.version)
+    }
+
     /// The version at a point of the alias' range. The point may be chance, or a hash of what makes a
     /// caller the same caller: equal points give equal versions as long as the weights stand.
     #[must_use]
@@ -73,6 +80,15 @@ pub struct FunctionRoute {
     pub versions: BTreeMap<u64, Arc<FunctionVersion>>,
 }
 
+impl FunctionRoute {
+    /// The version whose triggers are in force: what [`LIVE`] names; of several versions the one with the greatest
+    /// weight, of equal ones the newest.
+    #[must_use]
+    pub fn in_force(&self) -> Option<&Arc<FunctionVersion>> {
+        self.versions.get(&self.aliases.get(LIVE)?.heaviest()?)
+    }
+}
+
 /// All that is live of one app. Control writes it, whole and at once; gateways and nodes read it, and go
 /// on with the last one while control is away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +114,15 @@ mod tests {
         let alias = Alias { versions: vec![AliasWeight { version: 1, weight: 0 }] };
         assert_eq!(alias.pick(7), None);
         assert_eq!(Alias { versions: vec![] }.pick(7), None);
+    }
+
+    #[test]
+    fn of_a_weighted_alias_the_heaviest_version_decides() {
+        let share = |version, weight| AliasWeight { version, weight };
+        let of = |versions: &[AliasWeight]| Alias { versions: versions.to_vec() }.heaviest();
+        assert_eq!(of(&[share(1, 90), share(2, 10)]), Some(1));
+        assert_eq!(of(&[share(1, 50), share(2, 50)]), Some(2));
+        assert_eq!(of(&[share(1, 0)]), None);
     }
 
     proptest! {

@@ -67,6 +67,8 @@ codes! {
     EventsUnavailable = "events-unavailable", 503;
     /// There is no such event, or it has ended well.
     EventNotFound = "event-not-found", 404;
+    /// A webhook's request is not signed as its sender signs, or too long ago.
+    SignatureInvalid = "signature-invalid", 401;
     // Objects.
     /// The tenant has no such bucket.
     BucketNotFound = "bucket-not-found", 404;

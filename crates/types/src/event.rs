@@ -59,7 +59,7 @@ pub struct Event {
     pub trigger: Option<String>,
 }
 
-/// How an event calls its function.
+/// How an event calls its function, or where else it goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventCall {
@@ -81,6 +81,11 @@ pub enum EventCall {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         peer: Option<IpAddr>,
     },
+    /// It calls none: it tells of what became of an event of the function, as a CloudEvent in structured form, to all who
+    /// want it of this topic.
+    Topic(String),
+    /// The same, to this URL.
+    Url(String),
 }
 
 /// What our own bytes are not: an event that was written by no process of ours.

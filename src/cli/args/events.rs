@@ -1,4 +1,4 @@
-//! The words of `rouse events` and `rouse queue`.
+//! The words of `rouse events`, `rouse queue` and `rouse topic`.
 
 use clap::{Args, Subcommand};
 use rouse_types::{FunctionName, InvocationId};
@@ -59,6 +59,47 @@ pub(crate) enum QueueCommand {
         /// The queue.
         queue: String,
     },
+}
+
+/// What `rouse topic` takes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// List the topics that triggers name, and who wants what of them.
+    List,
+    /// Publish an event to each function that wants it.
+    Publish(Publish),
+}
+
+/// What `rouse topic publish` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The topic.
+    pub(crate) topic: String,
+    /// The event's data: text, `@file`, or `-` for standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) data: String,
+    /// What kind of event it is.
+    #[arg(long = "type", default_value = "dev.rouse.message", value_name = "TYPE")]
+    pub(crate) ty: String,
+    /// Where it comes from: a URI, or a part of one.
+    #[arg(long, default_value = "/rouse/cli", value_name = "URI")]
+    pub(crate) source: String,
+    /// Its id: one that is published again with the same id and source, within a day, reaches nobody twice
+    /// [default: a new one].
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// What it is about.
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// The data's media type.
+    #[arg(long, default_value = "application/json", value_name = "TYPE")]
+    pub(crate) content_type: String,
+    /// An attribute of any other name, in a-z and 0-9.
+    #[arg(long = "attribute", short, value_name = "NAME=VALUE")]
+    pub(crate) attributes: Vec<String>,
+    /// The data is a whole CloudEvent as JSON, or a list of some.
+    #[arg(long, conflicts_with_all = ["ty", "source", "id", "subject", "content_type", "attributes"])]
+    pub(crate) cloud_event: bool,
 }
 
 /// Which events.

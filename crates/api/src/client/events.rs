@@ -1,13 +1,13 @@
 //! What the client asks of events and queues.
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderName, HeaderValue, Method};
 use rouse_types::{Code, FunctionName, InvocationId, Refusal, TenantId, event::Accepted};
 
 use super::{Client, TIMEOUTS, empty, full, json};
 use crate::{
-    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, QueueSummary, ReceiveQuery,
-    ReceivedMessage, SendQuery, SentMessage, TriggerInfo,
+    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, PublishedEvents, QueueSummary,
+    ReceiveQuery, ReceivedMessage, SendQuery, SentMessage, TopicSummary, TriggerInfo,
     operation::{Id, path},
     query::{self, InvokeMode, InvokeQuery},
 };
@@ -70,6 +70,33 @@ impl Client {
     /// The triggers that are in force.
     pub async fn triggers(&self, tenant: &TenantId) -> Result<Vec<TriggerInfo>, Refusal> {
         self.get(path(Id::ListTriggers, &[tenant.as_str()])).await
+    }
+
+    /// The topics that triggers name.
+    pub async fn topics(&self, tenant: &TenantId) -> Result<Vec<TopicSummary>, Refusal> {
+        self.get(path(Id::ListTopics, &[tenant.as_str()])).await
+    }
+
+    /// Publishes CloudEvents, whose mode the headers tell.
+    pub async fn publish(
+        &self,
+        tenant: &TenantId,
+        topic: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<PublishedEvents, Refusal> {
+        let path = path(Id::PublishEvents, &[tenant.as_str(), topic]);
+        let mut request = self.request(Method::POST, path, full(body))?;
+        for (name, value) in headers {
+            let named = HeaderName::try_from(*name).ok().zip(HeaderValue::try_from(*value).ok());
+            let (name, value) = named.ok_or_else(|| {
+                Refusal::new(Code::BadRequest, format!("'{name}: {value}' cannot be a header"))
+            })?;
+            request.headers_mut().insert(name, value);
+        }
+        let body = self.collect(self.checked(request, TIMEOUTS).await?.into_body()).await?;
+        serde_json::from_slice(&body)
+            .map_err(|_| Refusal::new(Code::InvalidResponse, "the answer does not tell what became of it"))
     }
 
     /// The queues that have messages.

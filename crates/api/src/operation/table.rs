@@ -8,9 +8,9 @@ use super::{Body, Id, Operation, SchemaOf};
 use crate::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo, DeleteAnswer, DeployEvent,
     DeployRequest, EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info,
-    InvoiceQuery, KeyInfo, LogsQuery, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, QueueSummary,
-    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage, TriggerInfo,
-    UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
+    InvoiceQuery, KeyInfo, LogsQuery, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents,
+    QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage,
+    TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -281,6 +281,22 @@ pub static ALL: &[Operation] = &[
         "Deletes an object.",
     )
     .response(Body::Json(of::<ObjectInfo>)),
+    operation(
+        Id::ListTopics,
+        Method::GET,
+        "/v1/tenants/{tenant}/topics",
+        "Lists the topics that triggers name, each with who wants what of it.",
+    )
+    .response(Body::Json(of::<Vec<TopicSummary>>)),
+    operation(
+        Id::PublishEvents,
+        Method::POST,
+        "/v1/tenants/{tenant}/topics/{topic}/events",
+        "Publishes CloudEvents, in binary, structured or batched mode. Answered with 202 once they are on the disk for \
+             each function that wants them.",
+    )
+    .request(Body::Bytes)
+    .response(Body::Json(of::<PublishedEvents>)),
     operation(
         Id::Logs,
         Method::GET,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rouse_api::DeployFunction;
-use rouse_triggers::{pattern::Pattern, postgres::address::Address, schedule::Schedule};
+use rouse_triggers::{filter, postgres, schedule::Schedule, target::Address, webhook};
 use rouse_types::{
     EventTarget, Timestamp, Trigger,
     object::is_bucket_name,
@@ -27,10 +27,16 @@ pub(super) fn check(function: &DeployFunction) -> Result<(), String> {
         }
         one(trigger, function).map_err(|what| format!("its trigger '{name}': {what}"))?;
     }
+    paths(function)?;
     for target in function.events.on_success.iter().chain(&function.events.on_failure) {
-        if let EventTarget::Topic(_) | EventTarget::Url(_) = target {
+        let EventTarget::Url(url) = target else { continue };
+        let Address { host, port, .. } = Address::of(url)
+            .map_err(|error| format!("outcomes of its events cannot go to '{url}': {error}"))?;
+        if !function.egress.allows(&host, port) {
+            let host = if host.contains(':') { format!("[{host}]") } else { host };
             return Err(format!(
-                "outcomes of its events cannot be sent to '{target}' yet: name a function or a queue"
+                "outcomes of its events may not go to '{url}', since it may not reach it itself: add \
+                 egress = [\"{host}:{port}\"]"
             ));
         }
     }
@@ -54,9 +60,21 @@ fn one(trigger: &Trigger, function: &DeployFunction) -> Result<(), String> {
         On::Object(source) => object(source, trigger),
         On::Database(source) => {
             database(source, function)?;
+            if trigger.filter.as_ref().is_some_and(serde_json::Value::is_array) {
+                return Err("its filter: changes of rows have no attributes; write a pattern".to_owned());
+            }
             filter(trigger)
         }
-        on => Err(format!("this platform does not offer triggers of the kind {} yet", on.kind())),
+        On::Topic(source) => {
+            if !is_resource_name(&source.topic) {
+                return Err(format!("'{}' is no name of a topic", source.topic));
+            }
+            filter(trigger)
+        }
+        On::Webhook(source) => {
+            webhook::verifier(source, &function.env).map_err(|error| error.to_string())?;
+            filter(trigger)
+        }
     }
 }
 
@@ -76,7 +94,7 @@ fn object(source: &ObjectSource, trigger: &Trigger) -> Result<(), String> {
 /// What can be known without the database: whether it is there, and what it lacks, is found out when the trigger connects.
 /// A deployment does not wait for it.
 fn database(source: &DatabaseSource, function: &DeployFunction) -> Result<(), String> {
-    Address::of(&source.url, &function.env).map_err(|error| error.to_string())?;
+    postgres::address::Address::of(&source.url, &function.env).map_err(|error| error.to_string())?;
     if source.tables.is_empty() || source.operations.is_empty() {
         return Err("it names no table or no operation, and would never fire".to_owned());
     }
@@ -93,8 +111,22 @@ fn database(source: &DatabaseSource, function: &DeployFunction) -> Result<(), St
     }
 }
 
-/// A filter must be a pattern.
 fn filter(trigger: &Trigger) -> Result<(), String> {
-    let pattern = trigger.filter.as_ref().map(Pattern::compile).transpose();
-    pattern.map(drop).map_err(|error| format!("its filter: {error}"))
+    let Some(filter) = &trigger.filter else { return Ok(()) };
+    filter::check(filter).map_err(|error| match &error.hint {
+        Some(hint) => format!("its filter: {error}; {hint}"),
+        None => format!("its filter: {error}"),
+    })
+}
+
+/// Of two webhooks at one path the second would never be asked.
+fn paths(function: &DeployFunction) -> Result<(), String> {
+    for (at, trigger) in function.triggers.iter().enumerate() {
+        let On::Webhook(source) = &trigger.on else { continue };
+        if let Some((first, _)) = webhook::find(&function.triggers[..at], &source.path) {
+            let (path, name, first) = (&source.path, &trigger.name, &first.name);
+            return Err(format!("its triggers '{first}' and '{name}' are webhooks at one path, '{path}/'"));
+        }
+    }
+    Ok(())
 }

@@ -259,7 +259,11 @@ impl World {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: &[u8]) -> (StatusCode, Bytes) {
-        exchange(&self.folder.path().join("run/events.sock"), method, path, body).await
+        exchange(&self.folder.path().join("run/events.sock"), method, path, HeaderMap::new(), body).await
+    }
+
+    pub(crate) async fn post_with(&self, path: &str, headers: HeaderMap, body: &[u8]) -> (StatusCode, Bytes) {
+        exchange(&self.folder.path().join("run/events.sock"), Method::POST, path, headers, body).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &[u8]) -> (StatusCode, Bytes) {
@@ -324,9 +328,16 @@ impl World {
     }
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str, body: &[u8]) -> (StatusCode, Bytes) {
-    let request =
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    headers: HeaderMap,
+    body: &[u8],
+) -> (StatusCode, Bytes) {
+    let mut request =
         Request::builder().method(method).uri(path).body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+    request.headers_mut().extend(headers);
     let timeouts = Timeouts { connect: LIMIT, head: LIMIT, idle: LIMIT };
     let answer = wire::exchange(&Address::Unix(socket.to_owned()), request, timeouts).await.unwrap();
     (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
@@ -356,7 +367,7 @@ async fn take(gateway: &Gateway, request: Request<Incoming>) -> Result<Response<
     Ok(response)
 }
 
-async fn wait(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn wait(what: &str, holds: impl Fn() -> bool) {
     let end = tokio::time::Instant::now() + LIMIT;
     while !holds() {
         assert!(tokio::time::Instant::now() < end, "{what}: not within {LIMIT:?}");

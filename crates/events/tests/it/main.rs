@@ -5,9 +5,11 @@
 mod adversity;
 mod databases;
 mod harness;
+mod outcomes;
 #[allow(dead_code, unreachable_pub, reason = "the end-to-end tests have it too, as part of a library")]
 #[path = "../../../../tests/e2e/src/postgres.rs"]
 mod postgres;
+mod topics;
 mod triggers;
 
 use std::time::Duration;
