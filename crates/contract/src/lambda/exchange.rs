@@ -212,6 +212,8 @@ impl Exchange {
             }
         };
         let mut taken = lock(&self.taken);
+        // Another attempt of an event has the id of the one before: its answer is none to that one.
+        taken.retain(|taken| taken.id != work.call.id || taken.posted.is_some());
         // Room for as many answered calls as may run: the code that asks again forgets its call of before.
         while taken.len() > self.concurrency {
             let Some(answered) = taken.iter().position(|taken| taken.posted.is_none()) else { break };

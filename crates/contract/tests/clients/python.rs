@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use rouse_contract::lambda::{Answer, Failure};
+use rouse_contract::lambda::{Answer, Call, Failure};
 use rouse_sandbox::Exit;
 
 use crate::harness::{Function, ask, call, error, python, whole};
@@ -39,10 +39,13 @@ async fn a_python_handler_answers_raises_and_is_called_again() {
     assert_eq!(answer["id"], id.to_string());
     assert_eq!((&answer["name"], &answer["trace"]), (&"hello".into(), &"Root=1-".into()));
 
-    let raised = error(worker.invoke(call(r#"{"raise": 1}"#)).await.expect("an answer"));
+    let attempt = call(r#"{"raise": 1}"#);
+    let retried = attempt.id;
+    let raised = error(worker.invoke(attempt).await.expect("an answer"));
     assert_eq!(raised, ("ValueError".into(), "bad thing".into()));
-
-    assert_eq!(whole(worker.invoke(call(r#"{"n": 5}"#)).await.expect("an answer"))["n"], 6);
+    // The next attempt of an event has the same id.
+    let attempt = Call { id: retried, ..call(r#"{"n": 5}"#) };
+    assert_eq!(whole(worker.invoke(attempt).await.expect("an answer"))["n"], 6);
     worker.stop().await;
     let lines = function.lines();
     let line = lines.iter().find(|line| line.text == "working on 1").expect("it was printed");
