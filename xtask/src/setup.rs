@@ -108,6 +108,10 @@ pub(crate) fn run() -> Result<Tools> {
     if !sh::works(Command::new("openssl").arg("version")) {
         lacking.push("openssl");
     }
+    // The repository of the example that tests and deploys what is pushed.
+    if !sh::works(Command::new("git").arg("--version")) {
+        lacking.push("git");
+    }
     // A client of the service of objects.
     if !sh::works(Command::new("rclone").arg("version")) {
         lacking.push("rclone");
