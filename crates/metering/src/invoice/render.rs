@@ -178,5 +178,6 @@ const STYLE: &str = "@page{size:A4;margin:18mm}body{font:10.5pt/1.45 system-ui,s
 margin:12mm auto}header{display:flex;justify-content:space-between;border-bottom:2px solid #222;margin-bottom:8mm}\
 h1{margin:0}h2{margin-top:10mm;font-size:12pt}header p{margin:0;text-align:right}table{width:100%;\
 border-collapse:collapse;font-variant-numeric:tabular-nums}th{text-align:left;font-weight:600}th,td{padding:1.5mm 2mm;\
-border-bottom:1px solid #ddd}td:nth-last-child(-n+3),thead th:nth-last-child(-n+3){text-align:right}tr{break-inside:avoid}\
+border-bottom:1px solid #ddd}td:nth-last-child(-n+3),thead th:nth-last-child(-n+3){text-align:right}table:first-of-type :is(td,thead th):nth-last-child(4){text-align:right}\
+tr{break-inside:avoid}\
 thead{display:table-header-group}@media print{body{margin:0}}";
