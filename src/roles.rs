@@ -233,6 +233,7 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
 }
 
 fn gateway(state: PathBuf, index: usize, gateways: usize, domain: String) -> anyhow::Result<ExitCode> {
+    let pricing = pricing(&state)?;
     let config = rouse_gateway::Config {
         state,
         index,
@@ -240,11 +241,18 @@ fn gateway(state: PathBuf, index: usize, gateways: usize, domain: String) -> any
         domain,
         pool: rouse_wasm::Pool::default(),
         clock: Arc::new(SystemClock),
+        pricing,
         // Only to measure what metering costs: see `cargo xtask bench meter`.
         metering: std::env::var_os("ROUSE_BENCH_NO_METERING").is_none(),
     };
     let listener = boot::listener()?;
     boot::run(|stop| async move { Ok(rouse_gateway::serve(config, listener, stop).await?) })
+}
+
+/// What calls cost by the platform's price sheet, as it is now.
+fn pricing(state: &Path) -> anyhow::Result<rouse_types::Pricing> {
+    let sheet = control::prices(&state.join("prices.toml"))?;
+    Ok(rouse_types::Pricing::new(move |usage| sheet.cost(usage).ok().map(|nanos| nanos.0)))
 }
 
 fn events(state: PathBuf, gateways: usize) -> anyhow::Result<ExitCode> {
@@ -259,7 +267,9 @@ fn objects(state: PathBuf) -> anyhow::Result<ExitCode> {
 
 fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {
     let run = state.join("run");
+    let pricing = pricing(&state)?;
     let config = rouse_node::Config {
+        pricing,
         socket: run.join("node.sock"),
         driver: ContainerDriver::new(&run.join(SPAWNER_SOCKET)),
         clock: Arc::new(SystemClock),

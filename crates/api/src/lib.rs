@@ -33,13 +33,12 @@ pub use message::{PublishedEvents, TopicSubscription, TopicSummary};
 pub use message::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
 pub use message::{TriggerInfo, TriggerState};
 pub use operation::Operation;
+pub use rouse_types::invocation::COST_HEADER;
 
 /// The media type of a stream of JSON values, one a line.
 pub const NDJSON: &str = "application/x-ndjson";
 /// How an invocation ended, in one word: on answers of the operation `invoke`.
 pub const OUTCOME_HEADER: &str = "x-rouse-outcome";
-/// What an invocation costs by the price sheet, in billionths of its currency: on answers of `invoke`.
-pub const COST_HEADER: &str = "x-rouse-cost-nanos";
 /// How often a stream that has nothing to say sends an empty line. A reader that hears nothing for four
 /// times as long takes the server for gone.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);

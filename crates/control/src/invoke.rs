@@ -31,13 +31,14 @@ use crate::{
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// What of the gateway's answer goes on to the client.
-const FORWARDED: [&str; 7] = [
+const FORWARDED: [&str; 8] = [
     "content-type",
     "retry-after",
     "server-timing",
     "x-amz-function-error",
     ID_HEADER,
     BILLED_HEADER,
+    COST_HEADER,
     ERROR_HEADER,
 ];
 
@@ -57,7 +58,7 @@ impl Control {
             )
             .hint(format!("`rouse versions {function}` shows which there are")));
         }
-        let memory_mib = self.memory_mib(tenant, function, &alias).await?;
+        self.function(tenant, function).await?;
         let gateway: PathBuf = self.peers.gateway().await.ok_or_else(view::no_gateway)?;
         let (parts, body) = request.into_parts();
         let length = http_body::Body::size_hint(&body).exact();
@@ -137,19 +138,8 @@ impl Control {
             }
         }
         headers.insert(OUTCOME_HEADER, HeaderValue::from_static(outcome.as_str()));
-        let cost = memory_mib.zip(number(&told, BILLED_HEADER));
-        let whose = (tenant, self.config.clock.now());
-        let cost =
-            cost.and_then(|(memory, billed_ms)| self.usage.cost_nanos(whose, outcome, billed_ms, memory));
-        if let Some(cost) = cost {
-            headers.insert(COST_HEADER, cost.into());
-        }
         Ok(response)
     }
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.parse().ok()
 }
 
 /// How an invocation ended, of what the gateway tells. Nothing if none was begun: then nothing is billed.

@@ -15,7 +15,7 @@ use rouse_metering::{
     price::Month,
 };
 use rouse_store::journal::{self, Cursor};
-use rouse_types::{Code, Outcome, Refusal, TenantId, Timestamp};
+use rouse_types::{Code, Refusal, TenantId, Timestamp};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -31,7 +31,6 @@ const LINES_READY_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct Usage {
     ledger: Arc<Mutex<Ledger>>,
-    prices: Arc<PriceSheet>,
     journal: PathBuf,
     /// The ledger's file: exports read on their own.
     path: PathBuf,
@@ -42,11 +41,10 @@ impl Usage {
     pub(crate) fn open(config: &Config) -> Result<Self, Error> {
         let path = config.state.join("control").join("ledger.db");
         let ledger = Ledger::open(&path, config.prices.clone())?;
-        let prices = Arc::new(ledger.prices().clone());
         let key =
             Arc::new(ledger_key::open(&config.state).map_err(Error::io("read or make the ledger's key"))?);
         let journal = config.state.join("journal/usage");
-        Ok(Self { ledger: Arc::new(Mutex::new(ledger)), prices, journal, path, key })
+        Ok(Self { ledger: Arc::new(Mutex::new(ledger)), journal, path, key })
     }
 
     /// Uses the ledger in a thread that may block.
@@ -178,17 +176,6 @@ impl Usage {
             InvoiceFormat::Focus => ("text/csv", invoice.to_focus()),
             InvoiceFormat::Html => ("text/html; charset=utf-8", invoice.to_html()),
         })
-    }
-
-    /// What one invocation of this moment costs, in billionths.
-    pub(crate) fn cost_nanos(
-        &self,
-        (tenant, now): (&TenantId, Timestamp),
-        outcome: Outcome,
-        billed_ms: u64,
-        memory_mib: u32,
-    ) -> Option<u64> {
-        self.prices.terms(tenant, now).cost_of(outcome, billed_ms, memory_mib).ok().map(|nanos| nanos.0)
     }
 }
 

@@ -123,33 +123,6 @@ impl Control {
         Ok(AliasAnswer { name, alias, warnings: Vec::new() })
     }
 
-    /// The memory that a call of this alias is billed for; nothing if it depends on the version that its
-    /// weights pick, or if there is no such alias.
-    pub(crate) async fn memory_mib(
-        &self,
-        tenant: &TenantId,
-        function: &FunctionName,
-        alias: &str,
-    ) -> Result<Option<u32>, Refusal> {
-        let record = self.function(tenant, function).await?.value;
-        let numbers: Vec<u64> = match (alias, record.aliases.get(alias), alias.parse()) {
-            (rouse_types::app::LATEST, ..) => vec![record.latest],
-            (_, Some(alias), _) => {
-                let taking = alias.versions.iter().filter(|share| share.weight > 0);
-                taking.map(|share| share.version).collect()
-            }
-            (_, None, Ok(number)) => vec![number],
-            (_, None, Err(_)) => Vec::new(),
-        };
-        let mut sizes = std::collections::BTreeSet::new();
-        for number in numbers {
-            let key = state::numbered(&state::function_key(tenant, function), number);
-            let version = state::get::<Version>(&self.records, state::VERSIONS, &key).await?;
-            sizes.extend(version.map(|at| at.value.version.limits.memory_mib));
-        }
-        Ok(sizes.first().copied().filter(|_| sizes.len() == 1))
-    }
-
     /// Whether deployments and calls can be taken.
     pub(crate) async fn ready(&self) -> Result<(), Refusal> {
         self.records.revision().await.map_err(|error| state::refusal(&error))?;

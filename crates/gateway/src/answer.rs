@@ -6,19 +6,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use rouse_types::{
     InvocationId, OutcomeHead, Refusal, Timing,
     event::DELIVERY_HEADER,
-    invocation::{BILLED_HEADER, ERROR_HEADER, ID_HEADER, INVOCATION_HEADER, LAMBDA_HEADER, OUTCOME_HEADER},
+    invocation::{
+        BILLED_HEADER, COST_HEADER, ERROR_HEADER, ID_HEADER, INVOCATION_HEADER, LAMBDA_HEADER, OUTCOME_HEADER,
+    },
 };
 
 use crate::body::Body;
 
 const ID: HeaderName = HeaderName::from_static(ID_HEADER);
 const BILLED: HeaderName = HeaderName::from_static(BILLED_HEADER);
+const COST: HeaderName = HeaderName::from_static(COST_HEADER);
 const ERROR: HeaderName = HeaderName::from_static(ERROR_HEADER);
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Headers between two hops, not between ends (RFC 9110 §7.6.1), and those that only our own processes
 /// may say to each other.
-const NOT_FORWARDED: [HeaderName; 11] = [
+const NOT_FORWARDED: [HeaderName; 13] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -30,6 +33,9 @@ const NOT_FORWARDED: [HeaderName; 11] = [
     HeaderName::from_static(LAMBDA_HEADER),
     HeaderName::from_static(OUTCOME_HEADER),
     HeaderName::from_static(DELIVERY_HEADER),
+    // What is billed is ours to say.
+    BILLED,
+    COST,
 ];
 
 /// Removes what must not go beyond this hop, also what `connection` names.
@@ -70,11 +76,17 @@ pub(crate) fn put_id(headers: &mut HeaderMap, id: InvocationId) {
 pub(crate) fn put_outcome(headers: &mut HeaderMap, outcome: &OutcomeHead) {
     headers.insert(SERVER_TIMING, server_timing(&outcome.timing));
     headers.insert(BILLED, HeaderValue::from(outcome.billed_ms));
+    if let Some(cost) = outcome.cost_nanos {
+        headers.insert(COST, HeaderValue::from(cost));
+    }
 }
 
 /// Says beforehand which trailers a streamed answer will have (RFC 9110 §6.6.2).
 pub(crate) fn announce_trailers(headers: &mut HeaderMap) {
-    headers.append(header::TRAILER, HeaderValue::from_static("server-timing, x-rouse-billed-ms"));
+    headers.append(
+        header::TRAILER,
+        HeaderValue::from_static("server-timing, x-rouse-billed-ms, x-rouse-cost-nanos"),
+    );
 }
 
 /// A refusal as an answer: JSON, the status of its code, `Retry-After` where there is one.
@@ -115,6 +127,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(INVOCATION_HEADER, HeaderValue::from_static("{}"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("x-private, close"));
+        headers.insert(COST_HEADER, HeaderValue::from_static("0"));
         headers.insert("x-private", HeaderValue::from_static("1"));
         headers.insert("x-kept", HeaderValue::from_static("1"));
         strip(&mut headers);

@@ -52,6 +52,8 @@ pub struct Config {
     pub pool: rouse_wasm::Pool,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// What calls cost: told on their answers.
+    pub pricing: rouse_types::Pricing,
     /// Off only to measure what metering costs.
     pub metering: bool,
 }

@@ -73,10 +73,8 @@ impl Open {
     fn record(&mut self, outcome: Outcome) -> OutcomeHead {
         self.recorded = true;
         let timing = self.timing();
-        let head = OutcomeHead { outcome, timing, billed_ms: timing.billed_ms(), cold: self.cold };
         let version = &self.version;
-        self.gateway.metrics.ended(outcome, &timing, self.cold);
-        self.gateway.journals.usage(&Usage {
+        let usage = Usage {
             id: self.id,
             tenant: version.tenant.clone(),
             app: version.app.clone(),
@@ -84,7 +82,7 @@ impl Open {
             version: version.number,
             started: self.at,
             timing,
-            billed_ms: head.billed_ms,
+            billed_ms: timing.billed_ms(),
             memory_mib: version.limits.memory_mib,
             cpu_us: self.running.cpu_us(),
             cold: self.cold,
@@ -92,8 +90,16 @@ impl Open {
             bytes_out: self.sent.bytes.load(Ordering::Relaxed),
             outcome,
             caller: self.caller,
-        });
-        head
+        };
+        self.gateway.metrics.ended(outcome, &timing, self.cold);
+        self.gateway.journals.usage(&usage);
+        OutcomeHead {
+            outcome,
+            timing,
+            billed_ms: usage.billed_ms,
+            cost_nanos: self.gateway.config.pricing.cost_nanos(&usage),
+            cold: self.cold,
+        }
     }
 
     fn say(&self, text: &str) {

@@ -60,6 +60,7 @@ async fn answer(mut request: Request<Incoming>) -> Response<Body> {
         outcome: Outcome::Ok,
         timing: Timing { run_us: 1_500, ..Timing::default() },
         billed_ms: 2,
+        cost_nanos: Some(41),
         cold: false,
     });
     let outcome: http::HeaderValue = outcome.unwrap().try_into().unwrap();

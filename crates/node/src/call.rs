@@ -18,10 +18,7 @@ use rouse_sandbox::{Sandbox, Stats};
 use rouse_types::FunctionVersion;
 
 use self::shares::Shares;
-pub(crate) use self::{
-    account::{head, usage},
-    end::peak,
-};
+pub(crate) use self::{account::usage, end::peak};
 use crate::{
     instance::Around,
     job::{Job, Milestones},

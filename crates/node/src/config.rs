@@ -20,6 +20,8 @@ pub struct Config<D> {
     pub memory_budget_bytes: u64,
     /// How many instances may be starting at the same time: see [`crate::starts_max`].
     pub starts_max: u32,
+    /// What calls cost: told on their answers.
+    pub pricing: rouse_types::Pricing,
     /// How long calls under way may go on after the node was told to end.
     pub drain: Duration,
 }

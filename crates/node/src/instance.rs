@@ -19,7 +19,9 @@ use std::{
 
 use rouse_contract::lambda;
 use rouse_sandbox::{Driver, Sandbox, Stats};
-use rouse_types::{Clock, FunctionVersion, InvocationId, LogLine, Refusal, Runtime, Usage, log::Stream};
+use rouse_types::{
+    Clock, FunctionVersion, InvocationId, LogLine, OutcomeHead, Pricing, Refusal, Runtime, Usage, log::Stream,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
@@ -55,6 +57,7 @@ pub(crate) struct Around {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) journals: Journals,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) pricing: Pricing,
     /// Says when even tunnels must end: nothing else would end them.
     pub(crate) over: Arc<watch::Sender<bool>>,
 }
@@ -75,6 +78,17 @@ impl Around {
             stream: line.stream,
             text: line.text,
         });
+    }
+
+    /// What an answer tells of its call.
+    pub(crate) fn head(&self, usage: &Usage) -> OutcomeHead {
+        OutcomeHead {
+            outcome: usage.outcome,
+            timing: usage.timing,
+            billed_ms: usage.billed_ms,
+            cost_nanos: self.pricing.cost_nanos(usage),
+            cold: usage.cold,
+        }
     }
 
     pub(crate) fn ended(&self, usage: &Usage) {

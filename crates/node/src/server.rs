@@ -59,6 +59,7 @@ pub async fn serve<D: Driver>(config: Config<D>, shutdown: impl Future<Output = 
         clock: config.clock,
         journals: Journals::open(&config.state)?,
         metrics: Arc::new(Metrics::new()),
+        pricing: config.pricing,
         over: Arc::default(),
     };
     let mut pool = Pool::new(around.clone(), config.memory_budget_bytes, config.starts_max);

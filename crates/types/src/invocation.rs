@@ -69,6 +69,9 @@ pub struct OutcomeHead {
     pub timing: Timing,
     /// What is billed, in milliseconds.
     pub billed_ms: u64,
+    /// What it costs at list prices, in billionths of the price sheet's currency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_nanos: Option<u64>,
     /// Whether an instance was started for it.
     pub cold: bool,
 }
@@ -86,6 +89,9 @@ pub const FUNCTION_ERROR_HEADER: &str = "x-amz-function-error";
 pub const ID_HEADER: &str = "x-rouse-invocation-id";
 /// Billed milliseconds, on every answer that ran code; a trailer when the answer was streamed.
 pub const BILLED_HEADER: &str = "x-rouse-billed-ms";
+/// The list price in billionths of the price sheet's currency, on every answer that ran code; a trailer when the answer was
+/// streamed. What the invoices of its month take off for free amounts and tiers is not known before the month's end.
+pub const COST_HEADER: &str = "x-rouse-cost-nanos";
 /// How it ended, on every answer that ran code and did not end well.
 pub const ERROR_HEADER: &str = "x-rouse-error";
 /// A caller sets it to reach the same version of a weighted alias each time.

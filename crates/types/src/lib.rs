@@ -45,4 +45,4 @@ pub use name::{AliasName, AppName, FunctionName, TenantId};
 pub use object::ObjectEvent;
 pub use trace::TraceContext;
 pub use trigger::{EventSettings, EventTarget, Trigger};
-pub use usage::{Outcome, Timing, Usage};
+pub use usage::{Outcome, Pricing, Timing, Usage};

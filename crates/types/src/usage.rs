@@ -1,5 +1,7 @@
 //! What one invocation came to: its outcome, its time split into parts, and what is billed.
 
+use std::{fmt, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{AppName, FunctionName, InvocationId, TenantId, Timestamp, TraceContext};
@@ -111,6 +113,38 @@ impl Usage {
     #[must_use]
     pub fn mib_ms(&self) -> u64 {
         u64::from(self.memory_mib) * self.billed_ms
+    }
+}
+
+/// What invocations cost, for those who answer them: handed to them by whoever reads the price sheet.
+#[derive(Clone)]
+pub struct Pricing(Arc<Cost>);
+
+type Cost = dyn Fn(&Usage) -> Option<u64> + Send + Sync;
+
+impl Pricing {
+    /// Prices by this function: billionths of the price sheet's currency, at list prices; nothing where there is no price.
+    pub fn new(cost: impl Fn(&Usage) -> Option<u64> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(cost))
+    }
+
+    /// What an invocation costs, in billionths of the price sheet's currency.
+    #[must_use]
+    pub fn cost_nanos(&self, usage: &Usage) -> Option<u64> {
+        (self.0)(usage)
+    }
+}
+
+impl Default for Pricing {
+    /// Nothing has a price.
+    fn default() -> Self {
+        Self::new(|_| None)
+    }
+}
+
+impl fmt::Debug for Pricing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pricing")
     }
 }
 

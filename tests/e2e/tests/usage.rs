@@ -19,13 +19,14 @@ async fn every_call_is_on_the_bill_once_and_the_sums_reconcile() {
     let raises = App::new("raises").python("raises", "raise ValueError('as asked')", "");
     platform.deploy(raises.path()).await;
 
-    let (mut billed, mut bytes_out) = (0, 0);
+    let (mut billed, mut cost, mut bytes_out) = (0, 0, 0);
     for call in 0..20 {
         let answer = match call % 4 {
             0 => platform.get("raises").await,
             _ => platform.post("hello-rust", "one two").await,
         };
         billed += answer.header("x-rouse-billed-ms").parse::<u64>().expect("billed milliseconds");
+        cost += answer.header("x-rouse-cost-nanos").parse::<u64>().expect("a price");
         bytes_out += if answer.status == 200 { answer.body.len() as u64 } else { 0 };
     }
 
@@ -36,6 +37,12 @@ async fn every_call_is_on_the_bill_once_and_the_sums_reconcile() {
     .await;
     let report = platform.json(&["usage"]).await;
     assert_eq!(report["total"]["billed_ms"], billed, "the bill says what the answers said: {report}");
+    assert_eq!(report["total"]["cost_nanos"], cost, "to the billionth: {report}");
+    let month = std::process::Command::new("date").args(["-u", "+%Y-%m"]).output().expect("a date");
+    let month = String::from_utf8(month.stdout).expect("text");
+    let invoice = platform.rouse(&["invoice", "--month", month.trim(), "--format", "json"]).await;
+    let invoice: Value = serde_json::from_str(&invoice.out).expect("an invoice");
+    assert_eq!(invoice["list_nanos"], cost, "the headers of a run sum to its invoice: {invoice}");
     assert_eq!(report["total"]["errors"], 5, "{report}");
     // The handler's first, and the component's first in each of the two gateways that was asked.
     let cold = report["total"]["cold"].as_u64().expect("cold calls");

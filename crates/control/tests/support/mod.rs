@@ -321,10 +321,14 @@ impl Gateway {
                         &[
                             id,
                             ("content-type", "text/plain"),
-                            ("trailer", "x-rouse-billed-ms, server-timing"),
+                            ("trailer", "x-rouse-billed-ms, x-rouse-cost-nanos, server-timing"),
                         ],
                         "done",
-                        &[("x-rouse-billed-ms", "7"), ("server-timing", "total;dur=6.500")],
+                        &[
+                            ("x-rouse-billed-ms", "7"),
+                            ("x-rouse-cost-nanos", "417"),
+                            ("server-timing", "total;dur=6.500"),
+                        ],
                     ),
                 }
             }

@@ -93,6 +93,7 @@ impl Gateway {
             domain: "localhost".to_owned(),
             pool: rouse_wasm::Pool { instances: 50, warm_slots: 4 },
             clock: Arc::new(SystemClock),
+            pricing: rouse_types::Pricing::new(|usage| Some(usage.billed_ms * 7)),
             metering: true,
         };
         let (ready, is_ready) = std::sync::mpsc::channel();

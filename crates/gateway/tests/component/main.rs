@@ -183,7 +183,10 @@ fn chunks_come_as_they_are_made_and_the_bill_comes_after_them() {
         "the first chunk did not wait for the last"
     );
     assert!(rest.contains("x-rouse-billed-ms: ") && rest.contains("server-timing: "), "{rest}");
-    assert_eq!(gateway.usage()[0].outcome, Outcome::Ok);
+    let usage = &gateway.usage()[0];
+    assert_eq!(usage.outcome, Outcome::Ok);
+    let cost = format!("x-rouse-cost-nanos: {}\r\n", usage.billed_ms * 7);
+    assert!(rest.contains(&cost), "by the price that it was given: {rest}");
 }
 
 #[test]

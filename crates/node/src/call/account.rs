@@ -63,12 +63,8 @@ impl<'a, S: Sandbox> Account<'a, S> {
         self.usage.cpu_us = shares.end(self.usage.id, stats.cpu_us);
         drop(shares);
         place.around.ended(&self.usage);
-        Closed { head: head(&self.usage), stats }
+        Closed { head: place.around.head(&self.usage), stats }
     }
-}
-
-pub(crate) fn head(usage: &Usage) -> OutcomeHead {
-    OutcomeHead { outcome: usage.outcome, timing: usage.timing, billed_ms: usage.billed_ms, cold: usage.cold }
 }
 
 /// An empty record of a job.

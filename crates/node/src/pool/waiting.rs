@@ -37,7 +37,7 @@ impl Pool {
                 (false, _) => (Outcome::PlatformError, 0),
             };
             self.around.ended(&usage);
-            drop(job.reply.send(Reply::Failed(failure.refusal.clone(), call::head(&usage))));
+            drop(job.reply.send(Reply::Failed(failure.refusal.clone(), self.around.head(&usage))));
         }
         for job in others {
             self.refuse(job, failure.refusal.clone());

@@ -124,6 +124,7 @@ impl Node {
             clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000))),
             memory_budget_bytes: memory_mib * MIB,
             starts_max,
+            pricing: rouse_types::Pricing::default(),
             drain: Duration::from_secs(10),
         };
         let mut served = JoinSet::new();
