@@ -9,7 +9,7 @@ use std::{
 
 use rouse_api::{AuditKey, AuditQuery, InvoiceFormat, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums};
 use rouse_metering::{
-    Ledger, PriceSheet, Sums,
+    Ledger, Sums,
     audit::key::Key,
     ledger::{self, By, Query, Range},
     price::Month,

@@ -284,12 +284,14 @@ pub enum EventTarget {
 #[error("'{0}' is no destination: write function:NAME, queue:NAME, topic:NAME, or a URL")]
 pub struct EventTargetError(String);
 
-/// Whether a text can name a queue, a topic or a bucket: letters, digits, `-`, `_` and `.`.
+/// Whether a text can name a queue, a topic, a bucket or a trigger: letters, digits, `-`, `_` and `.`, the last not at an
+/// end.
 #[must_use]
 pub fn is_resource_name(text: &str) -> bool {
     (1..=RESOURCE_NAME_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && !text.starts_with('.')
+        && !text.ends_with('.')
 }
 
 impl FromStr for EventTarget {
@@ -359,7 +361,17 @@ mod tests {
             let target: EventTarget = text.parse().expect(text);
             assert_eq!(target.to_string(), text);
         }
-        for text in ["", "orders", "queue:", "queue:a b", "function:A_B", "ftp://a", "http://a b"] {
+        for text in [
+            "",
+            "orders",
+            "queue:",
+            "queue:.a",
+            "queue:a.",
+            "queue:a b",
+            "function:A_B",
+            "ftp://a",
+            "http://a b",
+        ] {
             assert!(text.parse::<EventTarget>().is_err(), "{text}");
         }
     }
