@@ -8,7 +8,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
-pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, TopicCommand};
+pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand};
 
 /// Runs people's functions on people's own machines.
@@ -80,7 +80,7 @@ pub(crate) enum Command {
     Events(EventsCommand),
     /// List the triggers that are in force, and what keeps one from acting.
     Triggers,
-    /// Send to queues, and look into them.
+    /// Make queues, send to them, and look into them.
     #[command(subcommand)]
     Queue(QueueCommand),
     /// Make, list and delete buckets.

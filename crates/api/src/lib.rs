@@ -18,6 +18,7 @@ pub mod openapi;
 pub mod operation;
 pub mod percent;
 pub mod query;
+pub mod queues;
 pub mod wire;
 
 pub use client::{Client, InvokeAnswer, Lines};
@@ -29,8 +30,11 @@ pub use message::{
     RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
 pub use message::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
+pub use message::{
+    DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,
+    SendQuery, SentMessage,
+};
 pub use message::{PublishedEvents, TopicSubscription, TopicSummary};
-pub use message::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
 pub use message::{TriggerInfo, TriggerState};
 pub use operation::Operation;
 pub use rouse_types::invocation::COST_HEADER;

@@ -26,6 +26,9 @@ pub use observe::{
     AuditKey, AuditQuery, Info, InvoiceFormat, InvoiceQuery, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy,
     UsageQuery, UsageReport, UsageRow, UsageSums,
 };
-pub use queue::{QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage};
+pub use queue::{
+    DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,
+    SendQuery, SentMessage,
+};
 pub use topic::{PublishedEvents, TopicSubscription, TopicSummary};
 pub use trigger::{TriggerInfo, TriggerState};

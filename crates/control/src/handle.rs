@@ -105,6 +105,11 @@ async fn act(
         | Id::PurgeEvents
         | Id::ListTriggers
         | Id::ListQueues
+        | Id::CreateQueue
+        | Id::GetQueue
+        | Id::UpdateQueue
+        | Id::DeleteQueue
+        | Id::RedriveQueue
         | Id::SendMessage
         | Id::ReceiveMessages
         | Id::DeleteMessage

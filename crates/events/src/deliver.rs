@@ -12,10 +12,10 @@ use rouse_triggers::{
     retry::{self, Failure, History, Next, Reason},
 };
 use rouse_types::{
-    Delivery, Event, EventCall, EventSettings, Refusal, Source, Timestamp,
+    Code, Delivery, Event, EventCall, EventSettings, Refusal, Source, Timestamp,
     chain::CHAIN_HEADER,
     event::{ATTEMPT_HEADER, DELIVERY_HEADER, IDEMPOTENCY_HEADER},
-    invocation::ERROR_HEADER,
+    invocation::{ERROR_HEADER, FUNCTION_ERROR_HEADER, LAMBDA_HEADER},
     trigger::CHAIN_MAX,
 };
 
@@ -58,7 +58,10 @@ pub(crate) async fn run(events: &Arc<Events>, message: Leased) -> Felt {
         }
     };
     let version = events.table.version(&event.tenant, &event.function, event.alias.as_deref());
-    let mut settings = version.map_or_else(EventSettings::default, |version| version.events.clone());
+    let mut settings = match &event.own {
+        Some(own) => own.settings.clone(),
+        None => version.map_or_else(EventSettings::default, |version| version.events.clone()),
+    };
     let calls = matches!(event.call, EventCall::Invoke { .. } | EventCall::Http { .. });
     if !calls {
         // What tells of an end has no end of its own to tell of.
@@ -93,11 +96,13 @@ pub(crate) async fn run(events: &Arc<Events>, message: Leased) -> Felt {
             let told =
                 Told { event: &event, payload: &payload, reply: &reply, attempts: lease.attempt, given_up };
             let target = if given_up.is_some() { &settings.on_failure } else { &settings.on_success };
-            record::message(target.as_ref(), told, events.config.clock.now())
+            let mut then = Vec::from_iter(record::message(target.as_ref(), told, events.config.clock.now()));
+            then.extend(record::dead_letter(told));
+            then
         },
         &settings,
     );
-    end(events, lease, how, then.into_iter().collect()).await;
+    end(events, lease, how, then).await;
     felt
 }
 
@@ -108,9 +113,9 @@ fn judge(
     lease: Lease,
     enqueued: Timestamp,
     verdict: Verdict,
-    tell: impl FnOnce(Option<Reason>) -> Option<(String, NewMessage)>,
+    tell: impl FnOnce(Option<Reason>) -> Vec<(String, NewMessage)>,
     settings: &EventSettings,
-) -> (Felt, End, Option<(String, NewMessage)>) {
+) -> (Felt, End, Vec<(String, NewMessage)>) {
     let Verdict::Failed { failure, reason, retry_after } = verdict else {
         events.metrics.attempt("done");
         return (Felt::Room, End::Done, tell(None));
@@ -130,11 +135,11 @@ fn judge(
             let delay = at.since(now);
             if failure.is_counted() {
                 events.metrics.attempt("retried");
-                (felt, End::Failed { delay, reason }, None)
+                (felt, End::Failed { delay, reason }, Vec::new())
             } else {
                 events.metrics.attempt("put-off");
                 // Not at once: what has no room now has none in the next millisecond.
-                (felt, End::Released { delay: delay.max(PUT_OFF_MIN) }, None)
+                (felt, End::Released { delay: delay.max(PUT_OFF_MIN) }, Vec::new())
             }
         }
         Next::GiveUp(why, _) => {
@@ -211,7 +216,8 @@ async fn call(events: &Arc<Events>, event: &Event, attempt: u32, body: Bytes) ->
                     return (Verdict::failed(Failure::Permanent, reason), Reply::default());
                 }
             };
-            match events.gateways.call(&request, read).await {
+            let by_lambda = event.lambda.is_some();
+            match events.gateways.call(&request, async |answer| read(answer, by_lambda).await).await {
                 Ok(answered) => answered,
                 Err(error @ wire::Error::Connect { .. }) => {
                     (Verdict::failed(Failure::Platform, error.to_string()), Reply::default())
@@ -297,6 +303,10 @@ fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, h
     if let (Some(key), None) = (&event.idempotency_key, &event.trigger) {
         headers.insert(IDEMPOTENCY_HEADER, HeaderValue::try_from(key)?);
     }
+    if let Some(lambda) = &event.lambda {
+        let lambda = serde_json::to_string(lambda).unwrap_or_default();
+        headers.insert(LAMBDA_HEADER, HeaderValue::try_from(lambda)?);
+    }
     let delivery = serde_json::to_string(&delivery).unwrap_or_default();
     headers.insert(DELIVERY_HEADER, HeaderValue::try_from(delivery)?);
     // Without it a server may leave trailers out (RFC 9110 §6.5.1), and hyper does.
@@ -305,7 +315,7 @@ fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, h
 }
 
 /// Reads an answer to its end: only then it is known whether the function did well.
-async fn read(answer: Response<Answer>) -> Result<(Verdict, Reply), wire::Error> {
+async fn read(answer: Response<Answer>, by_lambda: bool) -> Result<(Verdict, Reply), wire::Error> {
     let (head, mut body) = answer.into_parts();
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let retry_after = text("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
@@ -318,9 +328,22 @@ async fn read(answer: Response<Answer>) -> Result<(Verdict, Reply), wire::Error>
         }
         kept.extend_from_slice(&data[..data.len().min(ANSWER_BYTES_KEPT - kept.len())]);
     }
-    let error = text(ERROR_HEADER).map(str::to_owned);
-    let refusal = error.as_ref().and_then(|_| serde_json::from_slice::<Refusal>(&kept).ok());
-    let message = refusal.map(|refusal| refusal.message).unwrap_or_default();
+    // A call by AWS' Lambda API that raised is answered as that API answers it: with the error in place of a result.
+    let raised = by_lambda && head.headers.contains_key(FUNCTION_ERROR_HEADER);
+    let error = text(ERROR_HEADER).or(raised.then(|| Code::FunctionError.as_str())).map(str::to_owned);
+    let message = error.as_ref().map(|_| said(&kept)).unwrap_or_default();
     let verdict = decide::verdict(head.status, error.as_deref(), &message, retry_after);
     Ok((verdict, Reply { ran: true, body: kept.freeze() }))
+}
+
+/// What an answer says of why it is none: a refusal of ours, or an error as a Lambda function's runtime posts it.
+fn said(body: &[u8]) -> String {
+    if let Ok(refusal) = serde_json::from_slice::<Refusal>(body) {
+        return refusal.message;
+    }
+    let posted = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    match (posted["errorType"].as_str(), posted["errorMessage"].as_str()) {
+        (Some(kind), Some(message)) => format!("{kind}: {message}"),
+        (_, message) => message.unwrap_or_default().to_owned(),
+    }
 }

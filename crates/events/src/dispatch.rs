@@ -9,13 +9,14 @@ use std::{
 };
 
 use rouse_store::{Queues, queues::NewMessage};
-use rouse_types::InvocationId;
+use rouse_types::{InvocationId, trigger::On};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, Error, batch, consumer, database::Statuses, gateways::Gateways, metrics::Metrics,
-    outgoing::Outgoing, queue, table::Table,
+    Config, Error, batch, consumer, database::Statuses, gateways::Gateways, mappings::Mappings,
+    metrics::Metrics, moves::Moves, outgoing::Outgoing, queue, receipts::Receipts, receive::Arrivals,
+    settings::Cached, table::Table,
 };
 
 /// Deliveries of all functions at once: each holds an event of some MiB at most, and a connection.
@@ -41,6 +42,13 @@ pub(crate) struct Events {
     pub(crate) changed: watch::Sender<()>,
     /// How database triggers fare.
     pub(crate) databases: Statuses,
+    pub(crate) receipts: Receipts,
+    pub(crate) mappings: Mappings,
+    pub(crate) moves: Moves,
+    pub(crate) arrivals: Arrivals,
+    /// Held while a queue is made, changed or deleted.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    cached: Mutex<Cached>,
     consumers: Mutex<HashMap<String, Arc<Poke>>>,
     /// Deliveries under way, each with what cancels it.
     running: Mutex<HashMap<InvocationId, CancellationToken>>,
@@ -65,7 +73,13 @@ impl Drop for Running<'_> {
 }
 
 impl Events {
-    pub(crate) fn new(config: Config, queues: Queues, stop: CancellationToken) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(
+        config: Config,
+        queues: Queues,
+        receipts: Receipts,
+        mappings: Mappings,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, Error> {
         Ok(Arc::new(Self {
             outgoing: Outgoing::new(config.state.join("hosts"))?,
             table: Table::new(&config.state),
@@ -76,7 +90,13 @@ impl Events {
             stop,
             changed: watch::Sender::new(()),
             databases: Statuses::default(),
+            moves: Moves::default(),
+            arrivals: Arrivals::default(),
+            changing: tokio::sync::Mutex::default(),
+            cached: Mutex::default(),
             consumers: Mutex::default(),
+            receipts,
+            mappings,
             running: Mutex::default(),
             config,
             queues,
@@ -85,6 +105,10 @@ impl Events {
 
     fn consumers(&self) -> MutexGuard<'_, HashMap<String, Arc<Poke>>> {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn cached(&self) -> MutexGuard<'_, Cached> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<InvocationId, CancellationToken>> {
@@ -106,9 +130,23 @@ impl Events {
         }
     }
 
+    /// Makes the queues that triggers name, as far as they are not there.
+    pub(crate) async fn make_queues(&self) {
+        for (version, trigger) in self.table.triggers() {
+            if let On::Queue(source) = &trigger.on
+                && let Err(refusal) = self.ensure(&version.tenant, &source.queue).await
+            {
+                tracing::warn!(queue = source.queue, %refusal, "the queue of a trigger could not be made");
+            }
+        }
+    }
+
     /// Tells that a queue has something to do.
     pub(crate) fn poke(self: &Arc<Self>, queue: &str) {
         let of_people = queue.starts_with(queue::NAMED);
+        if of_people {
+            self.arrivals.tell(queue);
+        }
         if self.stop.is_cancelled() || (of_people && !batch::is_drained(self, queue)) {
             return;
         }

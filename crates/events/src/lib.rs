@@ -22,15 +22,21 @@ mod decide;
 mod deliver;
 mod dispatch;
 mod gateways;
+mod internal;
 mod manage;
+mod mappings;
 mod messages;
 mod metrics;
+mod moves;
 mod objects;
 mod outgoing;
 mod queue;
+mod receipts;
+mod receive;
 mod record;
 mod schedules;
 mod server;
+mod settings;
 mod shape;
 mod table;
 mod topics;
@@ -42,7 +48,7 @@ use rouse_store::{Queues, Records, queues::DEDUPLICATION_WINDOW_DEFAULT};
 use rouse_types::Clock;
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch::Events;
+use crate::{dispatch::Events, mappings::Mappings, receipts::Receipts};
 
 /// What the process of events is told at its start.
 #[derive(Debug, Clone)]
@@ -98,8 +104,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     }
     // The socket is there before the snapshots are read, so no change can fall between the two.
     let socket = server::bind(&config.state).map_err(Error::io("listen on the socket of events"))?;
-    let events = Events::new(config, queues, stop)?;
+    let receipts =
+        Receipts::open(&folder.join("receipts.key")).map_err(Error::io("read the key of receipts"))?;
+    let mappings = Mappings::open(records.clone()).await?;
+    let events = Events::new(config, queues, receipts, mappings, stop)?;
     events.table.load_all();
+    events.make_queues().await;
     events.resume(queue::FUNCTIONS).await?;
     events.resume(queue::NAMED).await?;
     events.tasks.spawn(schedules::run(Arc::clone(&events), records.clone()));

@@ -258,7 +258,7 @@ fn filter(body: &[u8]) -> Result<EventFilter, Refusal> {
     Ok(filter)
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(text).map_err(|error| {
         Refusal::new(Code::BadRequest, format!("the request's body is not what the operation takes: {error}"))

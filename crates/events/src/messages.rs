@@ -1,31 +1,74 @@
-//! Queues that people made: send, receive, delete. Control has checked who asks.
+//! Messages of queues that people made: sent, received, deleted. Control has checked who asks, or AWS' face has.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use rouse_api::{
-    EventCount, QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage,
+    EventCount, QueueChange, QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage,
     operation::{Id, Params},
     query,
+    queues::{Answer, Attributes, Send, Sent},
 };
-use rouse_store::queues::{Lease, MessageId, NewMessage};
+use rouse_store::queues::{Lease, Leased, NewMessage};
 use rouse_types::{
-    Chain, Code, InvocationId, Refusal, TenantId,
-    chain::CHAIN_HEADER,
-    trigger::{EVENT_BYTES_MAX, is_resource_name},
+    Chain, Code, Digest, InvocationId, Refusal, TenantId, chain::CHAIN_HEADER, trigger::is_queue_name,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    accept::store,
+    dispatch::Events,
+    manage::{json, read},
+    queue,
+    settings::{DELAY_MS_MAX, Kept, WAIT_MS_MAX},
 };
 
-use crate::{accept::store, batch::MessageHead, dispatch::Events, manage::json, queue};
-
-/// The longest delay of a message: what Amazon SQS takes.
-const DELAY_MAX_MS: u64 = 900_000;
-/// How long a message that was received is held for its receiver.
-const RECEIVED: Duration = Duration::from_secs(30);
 /// Messages of one answer.
 const RECEIVE_MAX: u32 = 100;
 /// Queues of one answer.
 const QUEUES_MAX: usize = 1_000;
+/// Dead messages that are handled at once.
+const DEAD: usize = 1_000;
+/// What senders attach to a message, with its names: what is said of a message is read when messages are listed.
+const ATTRIBUTES_BYTES_MAX: usize = 192 << 10;
+
+/// What is said of a message beside its body.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MessageHead {
+    /// The functions that were passed on the way to it.
+    #[serde(default, skip_serializing_if = "Chain::is_empty")]
+    pub(crate) chain: Chain,
+    /// Its id for deduplication, in a FIFO queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deduplication: Option<String>,
+    /// Its group, in a queue that keeps no order by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+    /// What its sender attached.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub(crate) attributes: Attributes,
+    /// AWS' X-Ray header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<String>,
+}
+
+impl MessageHead {
+    /// What is said of a message that was leased.
+    pub(crate) fn of(message: &Leased) -> Self {
+        serde_json::from_slice(&message.head).unwrap_or_default()
+    }
+
+    /// A message with this head. How often it is tried is said by its queue, or by who drains it.
+    pub(crate) fn message(&self, body: Vec<u8>) -> NewMessage {
+        NewMessage {
+            name: InvocationId::new().to_string(),
+            head: serde_json::to_vec(self).unwrap_or_default(),
+            attempts_max: u32::MAX,
+            ..NewMessage::new(body)
+        }
+    }
+}
 
 impl Events {
     /// Answers one operation of the API on queues.
@@ -39,52 +82,45 @@ impl Events {
     ) -> Result<Bytes, Refusal> {
         let tenant: TenantId = params.parse("tenant")?;
         if id == Id::ListQueues {
-            let prefix = queue::named(&tenant, "");
-            let found = self.queues.queues(&prefix, None, QUEUES_MAX).await.map_err(|error| store(&error))?;
-            let summary = |info: rouse_store::queues::QueueInfo| QueueSummary {
-                name: info.queue[prefix.len()..].to_owned(),
-                messages: info.messages,
-                bytes: info.bytes,
-                dead: info.dead,
-            };
-            return json(&found.into_iter().map(summary).collect::<Vec<_>>());
+            return json(&self.summaries(&tenant).await?);
         }
-        let name = params.get("queue");
-        if !is_resource_name(name) {
-            return Err(Refusal::new(Code::BadRequest, "this is no name of a queue")
-                .hint("use 1 to 63 letters, digits, '-', '_' and '.'"));
-        }
+        let name = name(params.get("queue"))?;
         let queue = queue::named(&tenant, name);
         match id {
+            Id::CreateQueue => {
+                let made = self.create(&tenant, name, &read::<QueueChange>(&body)?).await?;
+                json(&rouse_api::QueueDetail { made, ..self.detail(&tenant, name).await? })
+            }
+            Id::GetQueue => json(&self.detail(&tenant, name).await?),
+            Id::UpdateQueue => {
+                self.change(&tenant, name, &read::<QueueChange>(&body)?).await?;
+                json(&self.detail(&tenant, name).await?)
+            }
+            Id::DeleteQueue => {
+                self.delete_queue(&tenant, name).await?;
+                json(&EventCount { count: 1 })
+            }
             Id::SendMessage => {
+                self.ensure(&tenant, name).await?;
                 let chain = headers.get(CHAIN_HEADER).and_then(|value| value.to_str().ok());
                 let chain = Chain::read(chain.unwrap_or_default());
-                json(&self.send_one(&queue, &query::read(text)?, chain, body).await?)
+                json(&self.send_one(&queue, query::read(text)?, chain, body).await?)
             }
             Id::ReceiveMessages => json(&self.receive(&queue, &query::read(text)?).await?),
             Id::DeleteMessage => {
-                let lease = receipt(params.get("receipt"))
+                let lease = self
+                    .receipts
+                    .read(&queue, params.get("receipt"))
                     .ok_or_else(|| Refusal::new(Code::BadRequest, "this is no receipt of a message"))?;
-                // A receipt is of its own queue alone: another's message is not there.
-                let before = Some(MessageId(lease.id.0.saturating_sub(1)));
-                let there =
-                    self.queues.list(&queue, false, before, 1).await.map_err(|error| store(&error))?;
-                if there.first().is_none_or(|message| message.id != lease.id) {
-                    return json(&EventCount { count: 0 });
-                }
-                let gone = self.queues.ack(vec![lease]).await.map_err(|error| store(&error))?;
-                self.poke(&queue);
+                let gone = self.finish(&queue, vec![lease]).await?;
                 json(&EventCount { count: u64::from(gone == [true]) })
             }
+            Id::RedriveQueue => json(&EventCount { count: self.redrive_queue(&queue).await? }),
             _ => {
-                let mut count = self.queues.purge(&queue).await.map_err(|error| store(&error))?;
-                loop {
-                    let dead =
-                        self.queues.list(&queue, true, None, 1_000).await.map_err(|error| store(&error))?;
-                    let ids: Vec<_> = dead.iter().map(|dead| dead.id).collect();
-                    if ids.is_empty() {
-                        break;
-                    }
+                let mut count = self.queues.purge(&queue, false).await.map_err(|error| store(&error))?;
+                while let ids = self.dead_ids(&queue).await?
+                    && !ids.is_empty()
+                {
                     count += self.queues.bury(&queue, ids).await.map_err(|error| store(&error))?;
                 }
                 json(&EventCount { count: count as u64 })
@@ -92,61 +128,137 @@ impl Events {
         }
     }
 
+    async fn summaries(&self, tenant: &TenantId) -> Result<Vec<QueueSummary>, Refusal> {
+        let prefix = queue::named(tenant, "");
+        let found = self.queues.queues(&prefix, None, QUEUES_MAX).await.map_err(|error| store(&error))?;
+        let summary = |info: rouse_store::queues::QueueInfo| QueueSummary {
+            name: info.queue[prefix.len()..].to_owned(),
+            messages: info.messages,
+            bytes: info.bytes,
+            dead: info.dead,
+            dead_letters: info
+                .settings
+                .and_then(|text| serde_json::from_str::<Kept>(&text).ok())
+                .and_then(|kept| kept.settings.dead_letters),
+        };
+        Ok(found.into_iter().map(summary).collect())
+    }
+
+    async fn dead_ids(&self, queue: &str) -> Result<Vec<rouse_store::queues::MessageId>, Refusal> {
+        let dead = self.queues.list(queue, true, None, DEAD).await.map_err(|error| store(&error))?;
+        Ok(dead.iter().map(|dead| dead.id).collect())
+    }
+
+    /// Has dead messages received again, and those that died into this queue go back to theirs.
+    async fn redrive_queue(self: &Arc<Self>, queue: &str) -> Result<u64, Refusal> {
+        let mut count = 0;
+        while let ids = self.dead_ids(queue).await?
+            && !ids.is_empty()
+        {
+            count += self.queues.redrive(queue, ids).await.map_err(|error| store(&error))? as u64;
+        }
+        let newest = self.queues.newest(queue).await.map_err(|error| store(&error))?;
+        loop {
+            let moved = self.queues.transfer(queue, None, newest, DEAD).await;
+            let moved = moved.map_err(|error| store(&error))?;
+            moved.queues.iter().for_each(|queue| self.poke(queue));
+            count += moved.count as u64;
+            if moved.count < DEAD {
+                self.poke(queue);
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Finishes messages of a queue. Tells for each whether it was still held.
+    pub(crate) async fn finish(
+        self: &Arc<Self>,
+        queue: &str,
+        leases: Vec<Lease>,
+    ) -> Result<Vec<bool>, Refusal> {
+        let gone = self.queues.ack_in(queue, leases).await.map_err(|error| store(&error))?;
+        self.poke(queue);
+        Ok(gone)
+    }
+
     async fn send_one(
         self: &Arc<Self>,
         queue: &str,
-        how: &SendQuery,
+        how: SendQuery,
         chain: Chain,
         body: Bytes,
     ) -> Result<SentMessage, Refusal> {
-        let bad = |what: String| Err(Refusal::new(Code::BadRequest, what));
-        if body.len() > EVENT_BYTES_MAX {
+        let kept = self.settings(queue).await?;
+        let SendQuery { delay_ms, group, deduplication } = how;
+        let send = Send { delay_ms, group, deduplication, ..Send::default() };
+        if queue.ends_with(".fifo") != send.group.is_some() {
             return Err(Refusal::new(
-                Code::PayloadTooLarge,
-                format!("a message has at most {EVENT_BYTES_MAX} bytes"),
+                Code::BadRequest,
+                "queues whose name ends in .fifo need a group with each message, others take none",
             ));
         }
-        let delay = how.delay_ms.unwrap_or(0);
-        if delay > DELAY_MAX_MS {
-            return bad(format!("a message is delayed by at most {DELAY_MAX_MS} ms"));
-        }
-        let fifo = queue.ends_with(".fifo");
-        if fifo != how.group.is_some() {
-            return bad(
-                "queues whose name ends in .fifo need a group with each message, others take none".to_owned()
-            );
-        }
-        let head = MessageHead { chain, deduplication: how.deduplication.clone() };
-        let message = NewMessage {
-            name: InvocationId::new().to_string(),
-            head: serde_json::to_vec(&head).unwrap_or_default(),
-            group: how.group.clone(),
-            deduplication: how.deduplication.clone(),
-            delay: Duration::from_millis(delay),
-            attempts_max: u32::MAX,
-            ..NewMessage::new(body.to_vec())
-        };
+        let message = message(queue, &kept, send, chain, body.to_vec())?;
         let sent = self.send(vec![(queue.to_owned(), message)]).await.map_err(|error| store(&error))?;
         let sent = sent.into_iter().next();
         let sent = sent.ok_or_else(|| Refusal::new(Code::Internal, "the message was not stored"))?;
         Ok(SentMessage { id: sent.name, duplicate: sent.duplicate })
     }
 
-    async fn receive(&self, queue: &str, how: &ReceiveQuery) -> Result<Vec<ReceivedMessage>, Refusal> {
+    /// Sends messages to a queue. Those that are taken are on the disk then.
+    pub(crate) async fn send_all(
+        self: &Arc<Self>,
+        queue: &str,
+        sends: Vec<Send>,
+    ) -> Result<Vec<Answer>, Refusal> {
+        let kept = self.settings(queue).await?;
+        let known = !queue.ends_with(".fifo") || kept.settings.content_deduplication;
+        let messages = sends.into_iter().map(|mut send| {
+            if !known && send.deduplication.is_none() {
+                return Err(Refusal::new(
+                    Code::BadRequest,
+                    "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId \
+                     provided explicitly",
+                ));
+            }
+            let body = std::mem::take(&mut send.body).into_bytes();
+            message(queue, &kept, send, Chain::default(), body)
+        });
+        let messages: Vec<_> = messages.collect();
+        let taken = messages.iter().flatten().map(|message| (queue.to_owned(), message.clone()));
+        let mut sent = self.send(taken.collect()).await.map_err(|error| store(&error))?.into_iter();
+        let answer = |message: Result<NewMessage, Refusal>| match message.map(|_| sent.next()) {
+            Ok(Some(sent)) => Answer::Sent(Sent { id: sent.name, sequence: sent.id.0 }),
+            Ok(None) => Answer::Refused(Refusal::new(Code::Internal, "the message was not stored")),
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        Ok(messages.into_iter().map(answer).collect())
+    }
+
+    async fn receive(
+        self: &Arc<Self>,
+        queue: &str,
+        how: &ReceiveQuery,
+    ) -> Result<Vec<ReceivedMessage>, Refusal> {
         let limit = how.limit.unwrap_or(1);
-        if !(1..=RECEIVE_MAX).contains(&limit) {
-            return Err(Refusal::new(Code::BadRequest, format!("limit must be 1 to {RECEIVE_MAX}")));
+        let kept = self.settings(queue).await?;
+        let wait = how.wait_ms.unwrap_or(kept.settings.wait_ms);
+        if !(1..=RECEIVE_MAX).contains(&limit) || wait > WAIT_MS_MAX {
+            return Err(Refusal::new(
+                Code::BadRequest,
+                format!("limit must be 1 to {RECEIVE_MAX}, wait_ms at most {WAIT_MS_MAX}"),
+            ));
         }
-        let leased =
-            self.queues.lease(queue, limit as usize, RECEIVED).await.map_err(|error| store(&error))?;
+        let (visibility, wait) =
+            (Duration::from_millis(kept.settings.visibility_ms), Duration::from_millis(wait));
+        let leased = self.receive_some(queue, &kept, limit as usize, visibility, wait).await;
+        let leased = leased.map_err(|error| store(&error))?;
         if how.delete {
-            let leases = leased.iter().map(|message| message.lease).collect();
-            self.queues.ack(leases).await.map_err(|error| store(&error))?;
+            self.finish(queue, leased.iter().map(|message| message.lease).collect()).await?;
         }
         let received = leased.into_iter().map(|message| ReceivedMessage {
             id: message.name,
             body: String::from_utf8_lossy(&message.payload).into_owned(),
-            receipt: format!("{}-{}-{}", message.lease.id.0, message.lease.number, message.lease.attempt),
+            receipt: self.receipts.write(queue, message.lease),
             attempt: message.lease.attempt,
             sent: message.enqueued,
             group: message.group,
@@ -155,12 +267,54 @@ impl Events {
     }
 }
 
-fn receipt(text: &str) -> Option<Lease> {
-    let mut parts = text.split('-');
-    let lease = Lease {
-        id: MessageId(parts.next()?.parse().ok()?),
-        number: parts.next()?.parse().ok()?,
-        attempt: parts.next()?.parse().ok()?,
+/// The name of a queue, checked.
+pub(crate) fn name(text: &str) -> Result<&str, Refusal> {
+    match is_queue_name(text) {
+        true => Ok(text),
+        false => Err(Refusal::new(Code::BadRequest, "this is no name of a queue")
+            .hint("use 1 to 80 letters, digits, '-', '_' and '.'")),
+    }
+}
+
+/// A message as it goes into a queue with these settings.
+fn message(queue: &str, kept: &Kept, send: Send, chain: Chain, body: Vec<u8>) -> Result<NewMessage, Refusal> {
+    let bad = |what: String| Err(Refusal::new(Code::BadRequest, what));
+    let settings = &kept.settings;
+    let attached: usize = send.attributes.iter().map(|(n, a)| n.len() + a.ty.len() + a.value.len()).sum();
+    if (body.len() + attached) as u64 > settings.message_bytes_max {
+        return Err(Refusal::new(
+            Code::PayloadTooLarge,
+            format!(
+                "a message has at most {} bytes, with what is attached to it",
+                settings.message_bytes_max
+            ),
+        ));
+    }
+    if attached > ATTRIBUTES_BYTES_MAX {
+        return bad(format!("what is attached to a message has at most {ATTRIBUTES_BYTES_MAX} bytes"));
+    }
+    let delay = send.delay_ms.unwrap_or(settings.delay_ms);
+    if delay > DELAY_MS_MAX {
+        return bad(format!("a message is delayed by at most {DELAY_MS_MAX} ms"));
+    }
+    let fifo = queue.ends_with(".fifo");
+    let deduplication = match send.deduplication {
+        None if fifo && settings.content_deduplication => Some(Digest::of(&body).hex()),
+        other => other,
     };
-    parts.next().is_none().then_some(lease)
+    let head = MessageHead {
+        chain,
+        group: send.group.clone().filter(|_| !fifo),
+        attributes: send.attributes,
+        trace: send.trace,
+        deduplication,
+    };
+    // Ids of one group may stand for other messages in another, where the queue is set so.
+    let by_group = settings.attributes.get("DeduplicationScope").is_some_and(|scope| scope == "messageGroup");
+    let group = send.group.filter(|_| fifo);
+    let known = head.deduplication.clone().map(|id| match &group {
+        Some(group) if by_group => format!("{}/{id}", Digest::of(group.as_bytes()).hex()),
+        _ => id,
+    });
+    Ok(NewMessage { deduplication: known, group, delay: Duration::from_millis(delay), ..head.message(body) })
 }

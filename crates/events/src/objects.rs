@@ -115,6 +115,8 @@ fn message(
         idempotency_key: None,
         ordering_key: None,
         trigger: Some(format!("object:{}", trigger.name)),
+        lambda: None,
+        own: None,
     };
     let mut message = record::of(&event, body);
     message.deduplication = Some(id);

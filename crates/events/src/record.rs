@@ -1,15 +1,16 @@
 //! The record of an event that ended, for the target that its function names: in the shape of AWS Lambda's
 //! destinations, so that functions written for those read it.
 
+use rouse_api::queues::Attribute;
 use rouse_store::queues::NewMessage;
 use rouse_triggers::{
     cloud_event::Event as CloudEvent,
     retry::Reason,
     shape::{self, destination},
 };
-use rouse_types::{Event, EventCall, EventTarget, InvocationId, Timestamp};
+use rouse_types::{Event, EventCall, EventTarget, InvocationId, Timestamp, app::LATEST};
 
-use crate::{batch::MessageHead, deliver::Reply, queue};
+use crate::{deliver::Reply, messages::MessageHead, queue};
 
 /// Where functions believe themselves to be: as in their environment.
 pub(crate) const REGION: &str = "us-east-1";
@@ -17,6 +18,9 @@ pub(crate) const ACCOUNT: &str = "000000000000";
 /// The types of outcomes as CloudEvents.
 const SUCCEEDED: &str = "dev.rouse.invocation.succeeded.v1";
 const FAILED: &str = "dev.rouse.invocation.failed.v1";
+
+/// What a dead letter says of the error: what AWS cuts it to.
+const ERROR_CHARS_MAX: usize = 1_024;
 
 /// An event that ended, and how.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +57,8 @@ pub(crate) fn message(
                 idempotency_key: None,
                 ordering_key: None,
                 trigger: None,
+                lambda: None,
+                own: None,
             };
             Some((queue::function(&event.tenant, function), of(&next, body)))
         }
@@ -60,13 +66,7 @@ pub(crate) fn message(
             // Whoever drains the queue is called by this function, as far as loops go.
             let head =
                 MessageHead { chain: event.chain.clone().then(&event.function), ..MessageHead::default() };
-            let message = NewMessage {
-                name: id.to_string(),
-                head: serde_json::to_vec(&head).unwrap_or_default(),
-                attempts_max: u32::MAX,
-                ..NewMessage::new(body)
-            };
-            Some((queue::named(&event.tenant, name), message))
+            Some((queue::named(&event.tenant, name), head.message(body)))
         }
         EventTarget::Topic(topic) => outcome(told, id, EventCall::Topic(topic.clone()), body, now),
         EventTarget::Url(url) => outcome(told, id, EventCall::Url(url.clone()), body, now),
@@ -110,8 +110,32 @@ fn outcome(
         idempotency_key: None,
         ordering_key: None,
         trigger: Some(trigger.to_owned()),
+        lambda: None,
+        own: None,
     };
     Some((queue::out(tenant, function), of(&next, event.to_json())))
+}
+
+/// An event that was given up, as it was accepted, for the queue that its function names: what AWS Lambda sends to a
+/// function's dead-letter queue.
+pub(crate) fn dead_letter(told: Told<'_>) -> Option<(String, NewMessage)> {
+    let (event, _) = (told.event, told.given_up?);
+    let queue = event.own.as_ref()?.dead_letters.as_ref()?;
+    let text = |value: String| Attribute { ty: "String".to_owned(), value };
+    let number = |value: &str| Attribute { ty: "Number".to_owned(), value: value.to_owned() };
+    let error = serde_json::from_slice::<serde_json::Value>(&told.reply.body).unwrap_or_default();
+    let said = error["errorMessage"].as_str().or(error["message"].as_str()).unwrap_or("it was not tried");
+    let attributes = [
+        ("RequestID".to_owned(), text(event.id.to_string())),
+        ("ErrorCode".to_owned(), number("200")),
+        ("ErrorMessage".to_owned(), text(said.chars().take(ERROR_CHARS_MAX).collect())),
+    ];
+    let head = MessageHead {
+        chain: event.chain.clone().then(&event.function),
+        attributes: attributes.into(),
+        ..MessageHead::default()
+    };
+    Some((queue::named(&event.tenant, queue), head.message(told.payload.to_vec())))
 }
 
 /// An event as a message. How often it is tried is decided here and not by the store.
@@ -127,8 +151,17 @@ pub(crate) fn of(event: &Event, body: Vec<u8>) -> NewMessage {
 
 fn record(told: &Told<'_>, now: Timestamp) -> Vec<u8> {
     let Told { event, reply, .. } = told;
-    let version = event.alias.as_deref().unwrap_or("$LATEST");
-    let arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}:{version}", event.function);
+    let version = event.alias.as_deref().unwrap_or(LATEST);
+    let arn = match &event.lambda {
+        // As its caller named it; `$LATEST` is said, not left out.
+        Some(call) if call.arn.split(':').count() == 7 => format!("{}:{LATEST}", call.arn),
+        Some(call) => call.arn.clone(),
+        None => format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}:{version}", event.function),
+    };
+    let version = match &event.lambda {
+        Some(_) => version.strip_prefix("v-").unwrap_or(LATEST),
+        None => version,
+    };
     let answer = destination::Answer {
         version,
         error: told.given_up.map(|_| "Unhandled"),

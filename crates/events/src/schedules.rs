@@ -242,6 +242,8 @@ fn message(at: &InForce, occurrence: &Occurrence, now: Timestamp) -> (String, Ne
         idempotency_key: None,
         ordering_key: None,
         trigger: Some(format!("schedule:{}", at.trigger)),
+        lambda: None,
+        own: None,
     };
     let mut message = record::of(&event, body);
     message.deduplication = Some(format!("schedule/{}", occurrence.id));

@@ -7,6 +7,7 @@
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: no instances live here |
+//! | `/queues/<tenant>/<queue>/…`, `/mappings/<tenant>/<id>` | what AWS' face asks: see `rouse_api::queues` |
 //! | operations of the API for events | as `docs/openapi.json` says; control has checked who asks |
 
 use std::{
@@ -134,6 +135,18 @@ async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answ
             Ok(answer(StatusCode::OK, TYPE, events.metrics.text()))
         }
         (&Method::GET, ["ps"]) => Ok(answer(StatusCode::OK, "application/json", "[]")),
+        (method, ["queues", rest @ ..]) => {
+            let method = method.clone();
+            let body = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let value = events.ask_queue(&method, rest, &body).await?;
+            Ok(answer(StatusCode::OK, "application/json", value))
+        }
+        (method, ["mappings", rest @ ..]) => {
+            let method = method.clone();
+            let body = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let value = events.ask_mapping(&method, rest, &body).await?;
+            Ok(answer(StatusCode::OK, "application/json", value))
+        }
         (_, ["v1", ..]) => {
             let (operation, params) = operation::find(request.method(), &path)?;
             let text = request.uri().query().unwrap_or_default().to_owned();
@@ -161,6 +174,7 @@ async fn reload(events: &Arc<Events>, tenant: &str, app: &str) -> Result<Answer,
         Refusal::new(Code::Internal, format!("the snapshot of '{app}' cannot be read: {error}"))
     })?;
     events.changed.send_replace(());
+    events.make_queues().await;
     // What waits in a queue may have found its function.
     let resumed = events.resume(&queue::named(&tenant, "")).await;
     resumed.map_err(|error| crate::accept::store(&error))?;

@@ -194,6 +194,8 @@ fn message(
         idempotency_key: None,
         ordering_key: None,
         trigger: Some(format!("topic:{}", trigger.name)),
+        lambda: None,
+        own: None,
     };
     let mut message = record::of(&event, body);
     // A control character stands in neither of the two.

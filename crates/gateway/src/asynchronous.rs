@@ -103,6 +103,8 @@ impl Events {
             idempotency_key: key(headers, IDEMPOTENCY_HEADER)?,
             ordering_key: key(headers, ORDERING_HEADER)?,
             trigger: None,
+            lambda: None,
+            own: None,
             call: match source {
                 Source::Invoke => {
                     EventCall::Invoke { content_type: text(headers, "content-type").map(str::to_owned) }

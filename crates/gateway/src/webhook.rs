@@ -121,6 +121,8 @@ impl Webhook {
             idempotency_key: Some(id),
             ordering_key: None,
             trigger: Some(format!("webhook:{}", self.trigger.name)),
+            lambda: None,
+            own: None,
         };
         Ok(answered(&gateway.events.hand_over(&event, &body).await?))
     }

@@ -11,12 +11,14 @@
 //! A message that was accepted ends acknowledged or dead, never nowhere. It may run more than once: a lease
 //! that runs out is given again. A lease is fenced by its number, so who lost it can acknowledge nothing.
 //!
-//! Messages of one group are given out one at a time, in their order: the next is blocked until the one before is
-//! gone or dead.
+//! Messages of one group are given out in their order, one at a time or, if a lease asks for it, several at once: the next
+//! is blocked until those before are gone or dead.
 
 mod look;
 mod message;
+mod settings;
 mod sql;
+mod take;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -24,7 +26,8 @@ use rouse_types::{Clock, Timestamp};
 use tokio::sync::watch;
 
 pub use self::message::{
-    Dead, Depth, End, Enqueued, Lease, Leased, Listed, MessageId, NewMessage, QueueInfo, State,
+    Dead, Depth, End, Enqueued, Lease, Leased, Listed, MessageId, Moved, NewMessage, QueueInfo, State, Take,
+    Taken,
 };
 use crate::{Error, embedded::Db};
 
@@ -56,7 +59,7 @@ pub const NAME_BYTES_MAX: usize = 256;
 /// What is said of a message: an HTTP request's head and more.
 pub const HEAD_BYTES_MAX: usize = 256 << 10;
 
-/// A store of queues. Cheap to clone. A queue exists when it has messages.
+/// A store of queues. Cheap to clone. A queue exists when it has messages or settings.
 #[derive(Debug, Clone)]
 pub struct Queues {
     db: Arc<Db>,
@@ -98,10 +101,18 @@ impl Queues {
     /// # Errors
     /// [`Error::Invalid`] for a wrong name.
     pub async fn lease(&self, queue: &str, count: usize, visibility: Duration) -> Result<Vec<Leased>, Error> {
+        Ok(self.take(queue, Take::new(count, visibility)).await?.leased)
+    }
+
+    /// Takes ready messages, the oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name.
+    pub async fn take(&self, queue: &str, mut how: Take) -> Result<Taken, Error> {
         check(queue)?;
         let (queue, now) = (queue.to_owned(), self.clock.now());
-        let count = count.clamp(1, BATCH_MAX);
-        self.db.write(move |db| sql::lease(db, &queue, count, now, visibility, LEASE_BYTES_MAX)).await
+        how.count = how.count.clamp(1, BATCH_MAX);
+        self.db.write(move |db| take::lease(db, &queue, &how, now)).await
     }
 
     /// Finishes messages. Tells for each lease whether it still held; one that does not was given to
@@ -171,22 +182,91 @@ impl Queues {
             .await
     }
 
-    /// Removes messages of a queue that wait. Gives how many there were.
+    /// Removes messages of a queue that wait and, if `held`, those that are being worked on. Gives how many there were.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a wrong name.
-    pub async fn purge(&self, queue: &str) -> Result<usize, Error> {
+    pub async fn purge(&self, queue: &str, held: bool) -> Result<usize, Error> {
         check(queue)?;
         let mut purged = 0;
         loop {
             let name = queue.to_owned();
-            let some = self.db.write(move |db| sql::purge(db, &name, BATCH_MAX)).await?;
+            let some = self.db.write(move |db| settings::purge(db, &name, held, BATCH_MAX)).await?;
             purged += some;
             // Bit by bit, so that others get their turn.
             if some < BATCH_MAX {
                 return Ok(purged);
             }
         }
+    }
+
+    /// Removes a queue with all that it holds and remembers.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name.
+    pub async fn delete(&self, queue: &str) -> Result<(), Error> {
+        self.purge(queue, true).await?;
+        loop {
+            let name = queue.to_owned();
+            if !self.db.write(move |db| settings::forget(db, &name, BATCH_MAX)).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves up to `most` messages that wait, of those that are no newer than `upto`, to the queue `to`; or each to the
+    /// queue that it died in.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name, [`Error::TooDeep`].
+    pub async fn transfer(
+        &self,
+        queue: &str,
+        to: Option<&str>,
+        upto: MessageId,
+        most: usize,
+    ) -> Result<Moved, Error> {
+        check(queue)?;
+        to.map_or(Ok(()), check)?;
+        let (queue, to, now) = (queue.to_owned(), to.map(str::to_owned), self.clock.now());
+        let most = most.clamp(1, BATCH_MAX);
+        self.db.write(move |db| settings::transfer(db, &queue, to.as_deref(), upto, most, now)).await
+    }
+
+    /// The number of a queue's newest message.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn newest(&self, queue: &str) -> Result<MessageId, Error> {
+        let queue = queue.to_owned();
+        self.db.read(move |db| settings::newest(db, &queue)).await
+    }
+
+    /// What was set of a queue, as it was written; none of one that nothing was set of.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name.
+    pub async fn settings(&self, queue: &str) -> Result<Option<String>, Error> {
+        check(queue)?;
+        let queue = queue.to_owned();
+        self.db.read(move |db| settings::settings(db, &queue)).await
+    }
+
+    /// Sets what is kept of a queue, which is there from now on, and where its dead messages go.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong name, or for more than [`HEAD_BYTES_MAX`].
+    pub async fn configure(&self, queue: &str, settings: &str, dead_to: Option<&str>) -> Result<(), Error> {
+        check(queue)?;
+        dead_to.map_or(Ok(()), check)?;
+        if settings.len() > HEAD_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "the settings of {queue} have more than {HEAD_BYTES_MAX} bytes"
+            )));
+        }
+        let (queue, settings) = (queue.to_owned(), settings.to_owned());
+        let dead_to = dead_to.map(str::to_owned);
+        self.db.write(move |db| settings::configure(db, &queue, &settings, dead_to.as_deref())).await
     }
 
     /// Sets where messages of a queue go that have used up their attempts: to its own dead ones, or to a queue.
@@ -197,7 +277,33 @@ impl Queues {
         check(queue)?;
         to.map_or(Ok(()), check)?;
         let (queue, to) = (queue.to_owned(), to.map(str::to_owned));
-        self.db.write(move |db| sql::dead_to(db, &queue, to.as_deref())).await
+        self.db.write(move |db| settings::dead_to(db, &queue, to.as_deref())).await
+    }
+
+    /// Finishes messages of one queue, as [`Queues::ack`]; a lease of another queue's message does not hold.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn ack_in(&self, queue: &str, leases: Vec<Lease>) -> Result<Vec<bool>, Error> {
+        check_count(leases.len())?;
+        let (queue, now) = (queue.to_owned(), self.clock.now());
+        let end = move |db: &_, lease: Lease| {
+            Ok(settings::holds(db, &queue, lease.id)? && sql::end(db, lease, &End::Done, now)?)
+        };
+        self.db.write(move |db| leases.iter().map(|&lease| end(db, lease)).collect()).await
+    }
+
+    /// Holds on to messages of one queue, each for so long from now on. Tells for each lease whether it still held.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn extend_in(&self, queue: &str, leases: Vec<(Lease, Duration)>) -> Result<Vec<bool>, Error> {
+        check_count(leases.len())?;
+        let (queue, now) = (queue.to_owned(), self.clock.now());
+        let extend = move |db: &_, (lease, visibility): (Lease, Duration)| {
+            Ok(settings::holds(db, &queue, lease.id)? && sql::extend(db, lease, now + visibility)?)
+        };
+        self.db.write(move |db| leases.iter().map(|&lease| extend(db, lease)).collect()).await
     }
 
     /// Holds on to a message for `visibility` from now on. Tells whether the lease still held.

@@ -12,9 +12,9 @@ use std::{
 use proptest::prelude::*;
 use rouse_store::{
     Error, Queues,
-    queues::{Depth, End, Lease, NewMessage, State},
+    queues::{Depth, End, Lease, Leased, NewMessage, State, Take},
 };
-use rouse_types::{ManualClock, Timestamp};
+use rouse_types::{Clock as _, ManualClock, Timestamp};
 
 const VISIBILITY: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_secs(300);
@@ -268,7 +268,7 @@ fn messages_are_listed_page_by_page_found_by_name_cancelled_and_purged() {
         assert_eq!(queues.find("m1").await.unwrap(), None);
         let info = queues.queues("t/", None, 9).await.unwrap();
         assert_eq!((info.len(), info[0].messages, info[0].dead, info[0].bytes), (1, 3, 1, 12));
-        assert_eq!(queues.purge("t/q").await.unwrap(), 3);
+        assert_eq!(queues.purge("t/q", false).await.unwrap(), 3);
         assert_eq!(queues.queues("", None, 9).await.unwrap().len(), 2);
         queues.bury("t/q", vec![queues.dead("t/q", None, 1).await.unwrap()[0].id]).await.unwrap();
         assert_eq!(queues.queues("", None, 9).await.unwrap().len(), 1, "an empty queue is none");
@@ -289,6 +289,66 @@ fn a_queue_for_dead_messages_takes_what_has_used_up_its_attempts() {
         assert_eq!(depth(&queues).await, [0; 4]);
         let moved = &queues.lease("failed", 1, VISIBILITY).await.unwrap()[0];
         assert_eq!((moved.name.as_str(), moved.lease.attempt), ("n", 1));
+    });
+}
+
+#[test]
+fn a_group_comes_together_where_that_is_asked_and_keeps_its_order_when_part_of_it_fails() {
+    on_each_engine(|queues, clock| async move {
+        let grouped = |text: &str, group: &str| NewMessage { group: Some(group.to_owned()), ..message(text) };
+        let sent = ["a1", "b1", "a2", "a3"].map(|text| grouped(text, &text[..1]));
+        queues.enqueue("q", sent.into()).await.unwrap();
+        let take = async |count| {
+            let how = Take { together: true, ..Take::new(count, VISIBILITY) };
+            let leased = queues.take("q", how).await.unwrap().leased;
+            let text = |leased: &Leased| String::from_utf8(leased.payload.clone()).unwrap();
+            (leased.iter().map(text).collect::<Vec<_>>(), leased)
+        };
+        let (texts, leased) = take(3).await;
+        assert_eq!(texts, ["a1", "a2", "a3"]);
+        assert_eq!(take(9).await.0, ["b1"]);
+        // The first is done, the second fails, the third is never finished: neither overtakes the other.
+        assert_eq!(queues.ack(vec![leased[0].lease]).await.unwrap(), [true]);
+        queues.nack(leased[1].lease, VISIBILITY * 3, "no").await.unwrap();
+        clock.advance(VISIBILITY * 2);
+        let (texts, leased) = take(9).await;
+        assert_eq!(texts, ["b1"], "what waits for an earlier one is not given out");
+        assert_eq!(queues.ack(vec![leased[0].lease]).await.unwrap(), [true]);
+        clock.advance(VISIBILITY);
+        let (texts, leased) = take(1).await;
+        assert_eq!(texts, ["a2"]);
+        assert_eq!(queues.ack(vec![leased[0].lease]).await.unwrap(), [true]);
+        assert_eq!(take(1).await.0, ["a3"]);
+    });
+}
+
+#[test]
+fn a_queue_has_settings_until_it_is_deleted_and_its_dead_messages_go_back_where_they_came_from() {
+    on_each_engine(|queues, clock| async move {
+        queues.configure("q", "{}", Some("failed")).await.unwrap();
+        assert_eq!(queues.settings("q").await.unwrap().as_deref(), Some("{}"));
+        queues.enqueue("q", vec![NewMessage { attempts_max: u32::MAX, ..message("1") }]).await.unwrap();
+        let twice = Take { attempts_max: Some(2), ..Take::new(1, VISIBILITY) };
+        for attempt in 1..=2 {
+            let taken = queues.take("q", twice.clone()).await.unwrap();
+            assert_eq!((taken.leased[0].lease.attempt, taken.died), (attempt, 0));
+            clock.advance(VISIBILITY);
+        }
+        assert_eq!(queues.take("q", twice).await.unwrap().died, 1);
+        let newest = queues.newest("failed").await.unwrap();
+        let moved = queues.transfer("failed", None, newest, 10).await.unwrap();
+        assert_eq!((moved.count, moved.queues), (1, vec!["q".to_owned()]));
+        let back = queues.lease("q", 1, VISIBILITY).await.unwrap();
+        assert_eq!((back[0].lease.attempt, back[0].first), (1, clock.now()));
+        // A lease of one queue's message ends nothing in another.
+        assert_eq!(queues.ack_in("failed", vec![back[0].lease]).await.unwrap(), [false]);
+        assert_eq!(queues.extend_in("q", vec![(back[0].lease, Duration::ZERO)]).await.unwrap(), [true]);
+        let old = Take { age_max: Some(VISIBILITY), ..Take::new(1, VISIBILITY) };
+        clock.advance(VISIBILITY);
+        assert!(queues.take("q", old).await.unwrap().leased.is_empty(), "it was too old");
+        assert_eq!(queues.queues("", None, 9).await.unwrap()[0].settings.as_deref(), Some("{}"));
+        queues.delete("q").await.unwrap();
+        assert!(queues.queues("", None, 9).await.unwrap().is_empty());
     });
 }
 

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Chain, FunctionName, InvocationId, Source, TenantId, Timestamp, TraceContext};
+use crate::{
+    Chain, EventSettings, FunctionName, InvocationId, LambdaCall, Source, TenantId, Timestamp, TraceContext,
+};
 
 /// Carries a [`Delivery`] as JSON, from the process of events to a gateway. A gateway strips it from what strangers
 /// send.
@@ -57,6 +59,22 @@ pub struct Event {
     /// The trigger that it comes from, as `schedule:nightly`; none for a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<String>,
+    /// What came with it by AWS' Lambda API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<LambdaCall>,
+    /// What is to become of it, in place of what its function's version says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnSettings>,
+}
+
+/// What an event itself says of its attempts and its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnSettings {
+    /// Its attempts, and who is told of its end.
+    pub settings: EventSettings,
+    /// The queue that it goes to, as it was accepted, when it is given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<String>,
 }
 
 /// How an event calls its function, or where else it goes.
@@ -175,6 +193,8 @@ mod tests {
             idempotency_key: Some("k".to_owned()),
             ordering_key: None,
             trigger: None,
+            lambda: None,
+            own: None,
         };
         let bytes = event.encode(b"\x00body");
         let (read, body) = Event::decode(&bytes).expect("an event");

@@ -17,6 +17,8 @@ pub const EVENT_BYTES_MAX: usize = 6 << 20;
 pub const CHAIN_MAX: u32 = 16;
 /// The names of queues, topics and buckets, in bytes: the least that AWS takes of each.
 pub const RESOURCE_NAME_BYTES_MAX: usize = 63;
+/// The name of a queue, in bytes: what Amazon SQS takes.
+pub const QUEUE_NAME_BYTES_MAX: usize = 80;
 
 /// One thing that rouses a function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -284,14 +286,22 @@ pub enum EventTarget {
 #[error("'{0}' is no destination: write function:NAME, queue:NAME, topic:NAME, or a URL")]
 pub struct EventTargetError(String);
 
-/// Whether a text can name a queue, a topic, a bucket or a trigger: letters, digits, `-`, `_` and `.`, the last not at an
-/// end.
+/// Whether a text can name a queue: as [`is_resource_name`], and as long as Amazon SQS takes it.
 #[must_use]
-pub fn is_resource_name(text: &str) -> bool {
-    (1..=RESOURCE_NAME_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+pub fn is_queue_name(text: &str) -> bool {
+    (1..=QUEUE_NAME_BYTES_MAX).contains(&text.len()) && has_name_bytes(text)
+}
+
+fn has_name_bytes(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && !text.starts_with('.')
         && !text.ends_with('.')
+}
+
+/// Whether a text can name a topic, a bucket or a trigger: letters, digits, `-`, `_` and `.`, the last not at an end.
+#[must_use]
+pub fn is_resource_name(text: &str) -> bool {
+    (1..=RESOURCE_NAME_BYTES_MAX).contains(&text.len()) && has_name_bytes(text)
 }
 
 impl FromStr for EventTarget {
@@ -308,7 +318,7 @@ impl FromStr for EventTarget {
         let (kind, name) = text.split_once(':').ok_or_else(wrong)?;
         match kind {
             "function" => FunctionName::new(name).map(Self::Function).map_err(|_| wrong()),
-            "queue" if is_resource_name(name) => Ok(Self::Queue(name.to_owned())),
+            "queue" if is_queue_name(name) => Ok(Self::Queue(name.to_owned())),
             "topic" if is_resource_name(name) => Ok(Self::Topic(name.to_owned())),
             _ => Err(wrong()),
         }

@@ -27,8 +27,32 @@ pub(crate) enum EventsCommand {
 /// What `rouse queue` takes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
-    /// List the queues that have messages.
+    /// List the queues that are there.
     List,
+    /// Make a queue.
+    Create {
+        /// The queue: 1 to 80 letters, digits, '-', '_' and '.'. One that ends in .fifo keeps the order of each group.
+        queue: String,
+        #[command(flatten)]
+        settings: QueueSettingsArgs,
+    },
+    /// Show what is set of a queue and how many messages it has, or set it.
+    Attributes {
+        /// The queue.
+        queue: String,
+        #[command(flatten)]
+        settings: QueueSettingsArgs,
+    },
+    /// Delete a queue with all its messages.
+    Delete {
+        /// The queue.
+        queue: String,
+    },
+    /// Have dead messages received again; those that came from other queues go back there.
+    Redrive {
+        /// The queue.
+        queue: String,
+    },
     /// Send a message.
     Send {
         /// The queue: there once something is sent to it. One that ends in .fifo keeps the order of each group.
@@ -100,6 +124,35 @@ pub(crate) struct Publish {
     /// The data is a whole CloudEvent as JSON, or a list of some.
     #[arg(long, conflicts_with_all = ["ty", "source", "id", "subject", "content_type", "attributes"])]
     pub(crate) cloud_event: bool,
+}
+
+/// What is set of a queue.
+#[derive(Debug, Args)]
+pub(crate) struct QueueSettingsArgs {
+    /// How long a received message is held for its receiver, such as 30s.
+    #[arg(long, value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
+    pub(crate) visibility: Option<std::time::Duration>,
+    /// How long before a message can be received.
+    #[arg(long, value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
+    pub(crate) delay: Option<std::time::Duration>,
+    /// How old messages grow before they are dropped, such as 4d.
+    #[arg(long, value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
+    pub(crate) retention: Option<std::time::Duration>,
+    /// How long a receiver waits for a message; at most 20s.
+    #[arg(long, value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
+    pub(crate) wait: Option<std::time::Duration>,
+    /// The queue that takes what was received too often.
+    #[arg(long, value_name = "QUEUE", conflicts_with = "no_dead_letters")]
+    pub(crate) dead_letters: Option<String>,
+    /// How often a message is received before it goes there.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "dead_letters")]
+    pub(crate) receives: u32,
+    /// What is received too often goes nowhere any more.
+    #[arg(long)]
+    pub(crate) no_dead_letters: bool,
+    /// Tell messages of a FIFO queue apart by their bodies, where they have no id: true or false.
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) content_deduplication: Option<bool>,
 }
 
 /// Which events.

@@ -6,8 +6,8 @@ use rouse_types::{Code, FunctionName, InvocationId, Refusal, TenantId, event::Ac
 
 use super::{Client, TIMEOUTS, empty, full, json};
 use crate::{
-    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, PublishedEvents, QueueSummary,
-    ReceiveQuery, ReceivedMessage, SendQuery, SentMessage, TopicSummary, TriggerInfo,
+    EventCount, EventDetail, EventFilter, EventPage, EventsQuery, PublishedEvents, QueueChange, QueueDetail,
+    QueueSummary, ReceiveQuery, ReceivedMessage, SendQuery, SentMessage, TopicSummary, TriggerInfo,
     operation::{Id, path},
     query::{self, InvokeMode, InvokeQuery},
 };
@@ -99,7 +99,42 @@ impl Client {
             .map_err(|_| Refusal::new(Code::InvalidResponse, "the answer does not tell what became of it"))
     }
 
-    /// The queues that have messages.
+    /// Makes a queue, unless it is there.
+    pub async fn create_queue(
+        &self,
+        tenant: &TenantId,
+        queue: &str,
+        settings: &QueueChange,
+    ) -> Result<QueueDetail, Refusal> {
+        self.ask(Method::PUT, path(Id::CreateQueue, &[tenant.as_str(), queue]), json(settings)?).await
+    }
+
+    /// A queue.
+    pub async fn queue(&self, tenant: &TenantId, queue: &str) -> Result<QueueDetail, Refusal> {
+        self.get(path(Id::GetQueue, &[tenant.as_str(), queue])).await
+    }
+
+    /// Changes settings of a queue.
+    pub async fn update_queue(
+        &self,
+        tenant: &TenantId,
+        queue: &str,
+        change: &QueueChange,
+    ) -> Result<QueueDetail, Refusal> {
+        self.ask(Method::PATCH, path(Id::UpdateQueue, &[tenant.as_str(), queue]), json(change)?).await
+    }
+
+    /// Deletes a queue with its messages.
+    pub async fn delete_queue(&self, tenant: &TenantId, queue: &str) -> Result<EventCount, Refusal> {
+        self.ask(Method::DELETE, path(Id::DeleteQueue, &[tenant.as_str(), queue]), empty()).await
+    }
+
+    /// Has the dead messages of a queue received again.
+    pub async fn redrive_queue(&self, tenant: &TenantId, queue: &str) -> Result<EventCount, Refusal> {
+        self.ask(Method::POST, path(Id::RedriveQueue, &[tenant.as_str(), queue]), empty()).await
+    }
+
+    /// The queues that are there.
     pub async fn queues(&self, tenant: &TenantId) -> Result<Vec<QueueSummary>, Refusal> {
         self.get(path(Id::ListQueues, &[tenant.as_str()])).await
     }

@@ -9,8 +9,9 @@ use crate::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo, DeleteAnswer, DeployEvent,
     DeployRequest, EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info,
     InvoiceQuery, KeyInfo, LogsQuery, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents,
-    QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, SendQuery, SentMessage,
-    TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo, query::InvokeQuery,
+    QueueChange, QueueDetail, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest,
+    SendQuery, SentMessage, TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo,
+    query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -201,9 +202,39 @@ pub static ALL: &[Operation] = &[
         Id::ListQueues,
         Method::GET,
         "/v1/tenants/{tenant}/queues",
-        "Lists the queues that have messages. A queue is there when something is sent to it.",
+        "Lists the queues that are there: made by someone, named by a trigger, or with messages.",
     )
     .response(Body::Json(of::<Vec<QueueSummary>>)),
+    operation(
+        Id::CreateQueue,
+        Method::PUT,
+        "/v1/tenants/{tenant}/queues/{queue}",
+        "Makes a queue with these settings. One that is there is left as it is, and shown.",
+    )
+    .request(Body::Json(of::<QueueChange>))
+    .response(Body::Json(of::<QueueDetail>)),
+    operation(
+        Id::GetQueue,
+        Method::GET,
+        "/v1/tenants/{tenant}/queues/{queue}",
+        "Shows a queue: its settings, and how many messages it has.",
+    )
+    .response(Body::Json(of::<QueueDetail>)),
+    operation(
+        Id::UpdateQueue,
+        Method::PATCH,
+        "/v1/tenants/{tenant}/queues/{queue}",
+        "Changes those settings of a queue that are named.",
+    )
+    .request(Body::Json(of::<QueueChange>))
+    .response(Body::Json(of::<QueueDetail>)),
+    operation(
+        Id::DeleteQueue,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/queues/{queue}",
+        "Deletes a queue with all its messages.",
+    )
+    .response(Body::Json(of::<EventCount>)),
     operation(
         Id::SendMessage,
         Method::POST,
@@ -217,7 +248,7 @@ pub static ALL: &[Operation] = &[
         Id::ReceiveMessages,
         Method::POST,
         "/v1/tenants/{tenant}/queues/{queue}/receive",
-        "Receives messages that are there. Each comes back after 30 seconds unless it is deleted by its receipt.",
+        "Receives messages that are there. Each comes back after the queue's visibility timeout unless it is deleted by its receipt.",
     )
     .query(of::<ReceiveQuery>)
     .response(Body::Json(of::<Vec<ReceivedMessage>>)),
@@ -297,6 +328,13 @@ pub static ALL: &[Operation] = &[
     )
     .request(Body::Bytes)
     .response(Body::Json(of::<PublishedEvents>)),
+    operation(
+        Id::RedriveQueue,
+        Method::POST,
+        "/v1/tenants/{tenant}/queues/{queue}/redrive",
+        "Has the dead messages of a queue received again; those of other queues that died into it go back there.",
+    )
+    .response(Body::Json(of::<EventCount>)),
     operation(
         Id::Logs,
         Method::GET,

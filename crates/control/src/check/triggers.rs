@@ -54,7 +54,9 @@ fn one(trigger: &Trigger, function: &DeployFunction) -> Result<(), String> {
             }
         }
         On::Queue(_) => match &trigger.filter {
-            Some(_) => Err("messages of a queue are not filtered".to_owned()),
+            Some(filter) => {
+                Pattern::compile(filter).map(drop).map_err(|error| format!("its filter: {error}"))
+            }
             None => Ok(()),
         },
         On::Object(source) => object(source, trigger),

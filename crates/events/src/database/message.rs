@@ -72,6 +72,8 @@ impl Maker {
             idempotency_key: None,
             ordering_key: Some(group),
             trigger: Some(format!("database:{}", self.of.trigger)),
+            lambda: None,
+            own: None,
         };
         let mut message = record::of(&event, body);
         message.deduplication = Some(format!("database/{}/{generation}/{at}/{index}", self.slot));

@@ -39,13 +39,21 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) error: Option<&'static str>,
+    /// Whether it is the error of a Lambda function, as that API answers it.
+    pub(crate) raised: bool,
     pub(crate) body: String,
     pub(crate) delay: Duration,
 }
 
 impl Answer {
     pub(crate) fn ok() -> Self {
-        Self { status: StatusCode::OK, error: None, body: String::new(), delay: Duration::ZERO }
+        Self {
+            status: StatusCode::OK,
+            error: None,
+            raised: false,
+            body: String::new(),
+            delay: Duration::ZERO,
+        }
     }
 
     pub(crate) fn refused(error: &'static str, message: &str) -> Self {
@@ -119,6 +127,8 @@ pub(crate) fn event(function: &str) -> Event {
         idempotency_key: None,
         ordering_key: None,
         trigger: None,
+        lambda: None,
+        own: None,
     }
 }
 
@@ -258,7 +268,7 @@ impl World {
         assert_eq!(status, StatusCode::NO_CONTENT);
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: &[u8]) -> (StatusCode, Bytes) {
+    pub(crate) async fn exchange(&self, method: Method, path: &str, body: &[u8]) -> (StatusCode, Bytes) {
         exchange(&self.folder.path().join("run/events.sock"), method, path, HeaderMap::new(), body).await
     }
 
@@ -361,6 +371,9 @@ async fn take(gateway: &Gateway, request: Request<Incoming>) -> Result<Response<
     gateway.busy.fetch_sub(1, Ordering::Relaxed);
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = answer.status;
+    if answer.raised {
+        response.headers_mut().insert("x-amz-function-error", "Unhandled".parse().unwrap());
+    }
     if let Some(error) = answer.error {
         response.headers_mut().insert("x-rouse-error", error.parse().unwrap());
     }

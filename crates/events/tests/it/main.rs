@@ -9,6 +9,7 @@ mod outcomes;
 #[allow(dead_code, unreachable_pub, reason = "the end-to-end tests have it too, as part of a library")]
 #[path = "../../../../tests/e2e/src/postgres.rs"]
 mod postgres;
+mod queues;
 mod topics;
 mod triggers;
 

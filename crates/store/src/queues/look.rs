@@ -142,7 +142,7 @@ pub(super) fn queues(
     limit: usize,
 ) -> Result<Vec<QueueInfo>, Error> {
     let mut query = db.prepare_cached(
-        "SELECT queue, messages, bytes, dead FROM queues
+        "SELECT queue, messages, bytes, dead, settings FROM queues
          WHERE queue >= ?1 AND queue < ?2 AND queue > ?3 ORDER BY queue LIMIT ?4",
     )?;
     let from = from.unwrap_or_default();
@@ -152,6 +152,7 @@ pub(super) fn queues(
             messages: number(row, 1)?,
             bytes: number(row, 2)?,
             dead: number(row, 3)?,
+            settings: row.get(4)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

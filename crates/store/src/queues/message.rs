@@ -68,6 +68,49 @@ pub struct Lease {
     pub attempt: u32,
 }
 
+/// What is to be leased, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Take {
+    /// At most so many messages.
+    pub count: usize,
+    /// How long each is held.
+    pub visibility: Duration,
+    /// How often a message of this queue is given out, if that is less often than the message itself says.
+    pub attempts_max: Option<u32>,
+    /// Messages that were sent longer ago are dropped.
+    pub age_max: Option<Duration>,
+    /// Whether the messages behind one of its group come with it, in their order.
+    pub together: bool,
+    /// Payload bytes of all together, the first message always; at most 64 MiB.
+    pub bytes_max: usize,
+}
+
+impl Take {
+    /// So many messages, one of a group at a time.
+    #[must_use]
+    pub fn new(count: usize, visibility: Duration) -> Self {
+        Self { count, visibility, attempts_max: None, age_max: None, together: false, bytes_max: usize::MAX }
+    }
+}
+
+/// What came of leasing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// What was leased.
+    pub leased: Vec<Leased>,
+    /// How many messages were found to have no attempt left, and died.
+    pub died: usize,
+}
+
+/// What came of moving messages from one queue to others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// How many.
+    pub count: usize,
+    /// Where they went.
+    pub queues: Vec<String>,
+}
+
 /// A message that was leased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
@@ -83,6 +126,10 @@ pub struct Leased {
     pub group: Option<String>,
     /// When it was sent.
     pub enqueued: Timestamp,
+    /// When it was leased first.
+    pub first: Timestamp,
+    /// The queue that it died in, if it was moved here for that.
+    pub source: Option<String>,
     /// Whether this attempt is the last.
     pub last: bool,
 }
@@ -194,4 +241,6 @@ pub struct QueueInfo {
     pub bytes: u64,
     /// Dead messages.
     pub dead: u64,
+    /// What was set of it.
+    pub settings: Option<String>,
 }

@@ -1,16 +1,15 @@
 //! Queues in SQLite: sending, leasing and finishing. Each function runs inside the writer's transaction.
 //!
-//! Of each group the oldest message alone can be leased: the others are blocked until it is gone, and whatever
-//! removes a message makes the next of its group ready. So a lease never searches past messages it may not give.
+//! Of each group the oldest message alone can be leased, or it and those behind it at once: the others are blocked until
+//! it is gone, and whatever removes a message makes the next of its group ready. So a lease never searches past messages
+//! that it may not give.
 
 use std::time::Duration;
 
 use rouse_types::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{
-    DEAD_AGE, DEAD_MAX, DEPTH_BYTES_MAX, DEPTH_MAX, End, Enqueued, Lease, Leased, MessageId, NewMessage,
-};
+use super::{DEAD_AGE, DEAD_MAX, DEPTH_BYTES_MAX, DEPTH_MAX, End, Enqueued, Lease, MessageId, NewMessage};
 use crate::Error;
 
 /// Why a message died is for people to read.
@@ -27,12 +26,15 @@ pub(super) const BLOCKED: u8 = 2;
 
 // `visible` is when a message may be leased, in microseconds since the epoch; `due` is the same for a blocked one,
 // once it is its turn. `leases` counts how often a message was given out, `attempts` how often that counted.
+// `first` is when a message was leased first, below zero before: of the same size, so that a lease overwrites a few bytes
+// of a row and not its payload. `source` is the queue that it died in.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE messages (
   id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, name TEXT NOT NULL, grp TEXT,
   state INTEGER NOT NULL, visible INTEGER NOT NULL, due INTEGER NOT NULL,
   leases INTEGER NOT NULL, attempts INTEGER NOT NULL, attempts_max INTEGER NOT NULL,
-  enqueued INTEGER NOT NULL, reason TEXT NOT NULL, head BLOB NOT NULL, payload BLOB NOT NULL
+  enqueued INTEGER NOT NULL, first INTEGER NOT NULL, reason TEXT NOT NULL, source TEXT,
+  head BLOB NOT NULL, payload BLOB NOT NULL
 ) STRICT;
 CREATE INDEX messages_by_visibility ON messages (queue, visible, id);
 CREATE INDEX messages_by_group ON messages (queue, grp, id) WHERE grp IS NOT NULL;
@@ -52,7 +54,7 @@ CREATE INDEX dead_by_queue ON dead (queue, id);
 CREATE INDEX dead_by_name ON dead (name) WHERE name <> '';
 CREATE TABLE queues (
   queue TEXT PRIMARY KEY, messages INTEGER NOT NULL, bytes INTEGER NOT NULL, dead INTEGER NOT NULL,
-  dead_to TEXT
+  dead_to TEXT, settings TEXT
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -78,7 +80,8 @@ pub(super) fn count(db: &Connection, queue: &str, messages: i64, bytes: i64, dea
     // What is empty and has no settings is no queue any more.
     if messages < 0 || dead < 0 {
         let mut forget = db.prepare_cached(
-            "DELETE FROM queues WHERE queue = ?1 AND messages <= 0 AND dead <= 0 AND dead_to IS NULL",
+            "DELETE FROM queues WHERE queue = ?1 AND messages <= 0 AND dead <= 0 AND dead_to IS NULL
+             AND settings IS NULL",
         )?;
         forget.execute([queue])?;
     }
@@ -113,7 +116,7 @@ pub(super) fn enqueue(
                 continue;
             }
         }
-        let id = insert(db, queue, message, now)?;
+        let id = insert(db, queue, message, None, now)?;
         if let Some(deduplication) = &message.deduplication {
             let expires = stored((now + message.window.unwrap_or(window)).0);
             remember.execute(params![queue, deduplication, id, message.name, expires])?;
@@ -124,7 +127,14 @@ pub(super) fn enqueue(
     Ok(sent)
 }
 
-fn insert(db: &Connection, queue: &str, message: &NewMessage, now: Timestamp) -> Result<i64, Error> {
+/// Inserts a message. `source` is the queue that it comes from, if it died there.
+pub(super) fn insert(
+    db: &Connection,
+    queue: &str,
+    message: &NewMessage,
+    source: Option<&str>,
+    now: Timestamp,
+) -> Result<i64, Error> {
     let bytes = message.payload.len() as u64;
     let mut depth = db.prepare_cached("SELECT messages, bytes FROM queues WHERE queue = ?1")?;
     let depth = depth.query_row([queue], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
@@ -141,8 +151,8 @@ fn insert(db: &Connection, queue: &str, message: &NewMessage, now: Timestamp) ->
     let (state, visible) = if blocked { (BLOCKED, i64::MAX) } else { (WAITING, due) };
     let mut insert = db.prepare_cached(
         "INSERT INTO messages (queue, name, grp, state, visible, due, leases, attempts, attempts_max, enqueued,
-                               reason, head, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7, ?8, '', ?9, ?10)",
+                               first, reason, source, head, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7, ?8, -?8, '', ?11, ?9, ?10)",
     )?;
     let NewMessage { name, group, attempts_max, head, payload, .. } = message;
     insert.execute(params![
@@ -155,7 +165,8 @@ fn insert(db: &Connection, queue: &str, message: &NewMessage, now: Timestamp) ->
         attempts_max,
         stored(now.0),
         head,
-        payload
+        payload,
+        source
     ])?;
     let id = db.last_insert_rowid();
     count(db, queue, 1, stored(bytes), 0)?;
@@ -175,56 +186,6 @@ fn promote(db: &Connection, queue: &str, group: &str) -> Result<(), Error> {
     )?;
     promote.execute(params![queue, group])?;
     Ok(())
-}
-
-pub(super) fn lease(
-    db: &Connection,
-    queue: &str,
-    most: usize,
-    now: Timestamp,
-    visibility: Duration,
-    bytes_max: usize,
-) -> Result<Vec<Leased>, Error> {
-    let mut ready = db.prepare_cached(
-        "SELECT id, attempts, attempts_max, length(payload) FROM messages
-         WHERE queue = ?1 AND visible <= ?2 ORDER BY visible, id LIMIT ?3",
-    )?;
-    type Found = (i64, u32, u32, usize);
-    let found = ready.query_map(params![queue, stored(now.0), stored(most as u64)], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, isize>(3)?.unsigned_abs()))
-    })?;
-    let found: Vec<Found> = found.collect::<Result<_, _>>()?;
-    let mut take = db.prepare_cached(
-        "UPDATE messages SET state = 1, leases = leases + 1, attempts = attempts + 1, visible = ?2 WHERE id = ?1
-         RETURNING leases, enqueued, name, grp, head, payload",
-    )?;
-    let mut bytes = 0;
-    let mut leased: Vec<Leased> = Vec::new();
-    for (id, attempts, attempts_max, size) in found {
-        if attempts >= attempts_max {
-            // Its last attempt neither finished nor failed in time.
-            die(db, id, now, "the last attempt did not finish in time")?;
-            continue;
-        }
-        bytes += size;
-        if bytes > bytes_max && !leased.is_empty() {
-            break;
-        }
-        let attempt = attempts + 1;
-        leased.push(take.query_row(params![id, stored((now + visibility).0)], |row| {
-            let number = row.get::<_, i64>(0)?.unsigned_abs();
-            Ok(Leased {
-                lease: Lease { id: MessageId(id.unsigned_abs()), number, attempt },
-                enqueued: time(row, 1)?,
-                name: row.get(2)?,
-                group: row.get(3)?,
-                head: row.get(4)?,
-                payload: row.get(5)?,
-                last: attempt >= attempts_max,
-            })
-        })?);
-    }
-    Ok(leased)
 }
 
 const HELD: &str = "id = ?1 AND leases = ?2 AND state = 1";
@@ -295,7 +256,7 @@ pub(super) fn remove(db: &Connection, id: i64) -> Result<(), Error> {
 }
 
 /// Gives a message up: it goes to the queue's dead ones, or to the queue that is named for them.
-fn die(db: &Connection, id: i64, now: Timestamp, reason: &str) -> Result<(), Error> {
+pub(super) fn die(db: &Connection, id: i64, now: Timestamp, reason: &str) -> Result<(), Error> {
     let mut of = db.prepare_cached(
         "SELECT queue, (SELECT dead_to FROM queues WHERE queues.queue = messages.queue) FROM messages WHERE id = ?1",
     )?;
@@ -314,7 +275,7 @@ fn die(db: &Connection, id: i64, now: Timestamp, reason: &str) -> Result<(), Err
                 ..NewMessage::new(Vec::new())
             })
         })?;
-        match insert(db, &to, &moved, now) {
+        match insert(db, &to, &moved, Some(&queue), now) {
             Ok(_) => return remove(db, id),
             // A full queue takes no more: it is kept here instead.
             Err(Error::TooDeep { .. }) => {}
@@ -362,8 +323,8 @@ pub(super) fn redrive(
         db.prepare_cached("SELECT grp, length(payload) FROM dead WHERE id = ?1 AND queue = ?2")?;
     let mut revive = db.prepare_cached(
         "INSERT INTO messages (id, queue, name, grp, state, visible, due, leases, attempts, attempts_max, enqueued,
-                               reason, head, payload)
-         SELECT id, queue, name, grp, ?3, ?4, ?5, leases, 0, attempts_max, ?5, reason, head, payload
+                               first, reason, head, payload)
+         SELECT id, queue, name, grp, ?3, ?4, ?5, leases, 0, attempts_max, ?5, -?5, reason, head, payload
          FROM dead WHERE id = ?1 AND queue = ?2",
     )?;
     for id in ids {
@@ -408,25 +369,4 @@ pub(super) fn reclaim(db: &Connection, prefix: &str, now: Timestamp) -> Result<u
 /// The least text that follows all with this prefix: names of queues are of ASCII.
 pub(super) fn after(prefix: &str) -> String {
     format!("{prefix}\u{7f}")
-}
-
-/// Removes messages that wait; those that are being worked on are left.
-pub(super) fn purge(db: &Connection, queue: &str, most: usize) -> Result<usize, Error> {
-    let mut find = db.prepare_cached("SELECT id FROM messages WHERE queue = ?1 AND state <> 1 LIMIT ?2")?;
-    let found = find.query_map(params![queue, stored(most as u64)], |row| row.get(0))?;
-    let found: Vec<i64> = found.collect::<Result<_, _>>()?;
-    for id in &found {
-        remove(db, *id)?;
-    }
-    Ok(found.len())
-}
-
-/// Where a queue's dead messages go.
-pub(super) fn dead_to(db: &Connection, queue: &str, to: Option<&str>) -> Result<(), Error> {
-    let mut set = db.prepare_cached(
-        "INSERT INTO queues (queue, messages, bytes, dead, dead_to) VALUES (?1, 0, 0, 0, ?2)
-         ON CONFLICT DO UPDATE SET dead_to = ?2",
-    )?;
-    set.execute(params![queue, to])?;
-    count(db, queue, 0, 0, 0)
 }
