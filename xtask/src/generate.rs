@@ -11,7 +11,7 @@ use crate::{paths, setup};
 /// What can be generated.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum What {
-    /// The tables of AWS' Lambda API, from botocore's model of it.
+    /// The tables of AWS' APIs of Lambda and SQS, from botocore's models of them.
     Aws,
 }
 

@@ -24,8 +24,9 @@ const FUNCTIONS_FRAMEWORK_NODE: &str = "@google-cloud/functions-framework@5.0.5"
 const AWS_CLIENTS: [&str; 3] = ["botocore==1.44.5", "boto3==1.44.5", "awscli==1.46.3"];
 /// The variable that names the virtual environment with them.
 pub(crate) const AWS_CLIENTS_VARIABLE: &str = "ROUSE_AWS_CLIENTS_PYTHON";
-/// Amazon's own client for JavaScript.
+/// Amazon's own clients for JavaScript.
 const AWS_CLIENT_NODE: &str = "@aws-sdk/client-lambda@3.1162.0";
+const AWS_CLIENT_SQS_NODE: &str = "@aws-sdk/client-sqs@3.1162.0";
 
 /// What was installed, as the environment of the programs that need it.
 #[derive(Debug, Clone, Default)]
@@ -128,6 +129,8 @@ pub(crate) fn run() -> Result<Tools> {
     env.push((AWS_CLIENTS_VARIABLE.to_owned(), clients.display().to_string()));
     let client = npm("aws-client-node", AWS_CLIENT_NODE)?;
     env.push(("ROUSE_AWS_CLIENT_NODE".to_owned(), client.display().to_string()));
+    let client = npm("aws-client-sqs-node", AWS_CLIENT_SQS_NODE)?;
+    env.push(("ROUSE_AWS_CLIENT_SQS_NODE".to_owned(), client.display().to_string()));
     let tools = Tools { path: vec![node.join("node_modules/.bin")], env };
     tools.write()?;
     Ok(tools)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ring::rand::SecureRandom as _;
-use rouse_store::{Blobs, Queues};
+use rouse_store::Blobs;
 use rouse_types::{Digest, Timestamp};
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +21,6 @@ const RESERVE_BYTES: u64 = 256 << 20;
 pub(crate) struct Face {
     pub(crate) config: Config,
     pub(crate) store: Store,
-    pub(crate) queues: Queues,
     /// Code as it was uploaded: clients may ask for it again.
     pub(crate) blobs: Blobs,
     pub(crate) platform: Platform,
@@ -54,11 +53,6 @@ impl Face {
         })?;
         Ok(Arc::new(Self {
             store: Store::open(&folder.join("aws.db"))?,
-            queues: Queues::open(
-                &folder.join("events.db"),
-                Arc::clone(&config.clock),
-                rouse_store::queues::DEDUPLICATION_WINDOW_DEFAULT,
-            )?,
             blobs: Blobs::open(&folder.join("code"), RESERVE_BYTES)?,
             platform: Platform::new(&config.state),
             tasks: TaskTracker::new(),

@@ -8,8 +8,9 @@ mod config;
 mod event_invoke;
 mod functions;
 pub(crate) mod invoke;
+mod later;
 mod layers;
-mod mappings;
+pub(crate) mod mappings;
 #[cfg(test)]
 mod offered;
 pub(crate) mod op;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client ─▶ server ─▶ auth: whose key ─▶ body ─▶ sigv4: is it true ─┬─▶ lambda: protocol ─▶ validate ─▶ operation
-//!                └─▶ s3: passed on unread, checked there              └─▶ sts, iam, logs
+//!                └─▶ s3: passed on unread, checked there              └─▶ sqs, sts, iam, logs
 //!                                      operation ─▶ state (own records) ─▶ platform: control deploys, gateways run
 //! ```
 //!
@@ -13,7 +13,6 @@
 
 mod auth;
 mod error;
-mod events;
 mod face;
 mod function_keys;
 mod iam;
@@ -27,6 +26,7 @@ mod query;
 mod s3;
 mod server;
 mod sigv4;
+mod sqs;
 mod state;
 mod sts;
 mod validate;
@@ -90,7 +90,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     let face = face::Face::open(config)?;
     let unix = server::bind(&face.config.state).map_err(io("listen on the socket for functions"))?;
     face.tasks.spawn(lambda::activate::resume(Arc::clone(&face), stop.clone()));
-    face.tasks.spawn(events::run(Arc::clone(&face), stop.clone()));
+    face.tasks.spawn(lambda::mappings::resume(Arc::clone(&face), stop.clone()));
     server::serve(&face, listener, unix, stop).await;
     face.tasks.close();
     // What does not end in time is taken up at the next start.

@@ -1,11 +1,11 @@
-//! The Lambda API as data: operations, shapes with their constraints, errors. The tables are generated; what reads
+//! The APIs of Lambda and SQS as data: operations, shapes with their constraints, errors. The tables are generated; what reads
 //! requests, checks them and writes answers goes by them.
 
 #[rustfmt::skip]
 mod generated;
 
 use generated::SHAPES;
-pub use generated::{ERRORS, MODEL, OPERATIONS};
+pub use generated::{ERRORS, MODEL, OPERATIONS, SQS_ERRORS, SQS_OPERATIONS};
 
 /// One operation.
 #[derive(Debug)]
@@ -158,5 +158,6 @@ mod tests {
         }
         assert_eq!(OPERATIONS.len(), 91);
         assert!(operation("Invoke").is_some());
+        assert_eq!((SQS_OPERATIONS.len(), SQS_ERRORS.len()), (23, 28));
     }
 }

@@ -40,6 +40,21 @@ impl Scope {
         format!("arn:aws:lambda:{}:{}:{kind}:{name}", self.region, self.account)
     }
 
+    /// A queue's name.
+    pub(crate) fn queue(&self, name: &str) -> String {
+        format!("arn:aws:sqs:{}:{}:{name}", self.region, self.account)
+    }
+
+    /// The queue that a name means, if it is one of this account. Queues are of no region.
+    pub(crate) fn queue_of<'a>(&self, arn: &'a str) -> Option<&'a str> {
+        let parts: Vec<&str> = arn.split(':').collect();
+        match parts.as_slice() {
+            ["arn", _, "sqs", _, account, name] if *account == self.account => Some(*name),
+            _ => None,
+        }
+        .filter(|name| rouse_types::trigger::is_queue_name(name))
+    }
+
     /// Reads a function's name in any of its forms, with the qualifier that it may have and the one that was given
     /// beside it.
     ///

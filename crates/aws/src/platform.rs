@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use rouse_api::{
     Client, DeployEvent, DeployRequest,
     wire::{self, Address, Answer, Timeouts},
@@ -24,6 +24,15 @@ const INVOKE_TIMEOUTS: Timeouts = Timeouts {
     head: Duration::from_secs(1_020),
     idle: Duration::from_secs(1_020),
 };
+
+/// For a question to the process of events: a receiver waits for 20 seconds at most, a purge for the disk.
+const EVENTS_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(1),
+    head: Duration::from_secs(60),
+    idle: Duration::from_secs(60),
+};
+/// Ten messages of the size that others than SQS' clients may send, escaped.
+const EVENTS_BYTES_MAX: usize = 128 << 20;
 
 /// The way to the platform's other processes.
 #[derive(Debug)]
@@ -149,6 +158,34 @@ impl Platform {
             tracing::warn!(%error, "a gateway did not answer an invocation");
             Refusal::new(Code::NodeUnavailable, "the process that runs the function broke off")
         })
+    }
+
+    /// Asks the process that keeps events and queues.
+    pub(crate) async fn events(
+        &self,
+        method: http::Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        let away = || {
+            Refusal::new(Code::EventsUnavailable, "the process that keeps queues is not there at the moment")
+                .retry_after(Duration::from_secs(1))
+        };
+        let request = Request::builder().method(method).uri(path).body(Full::new(body));
+        let request = request.map_err(|_| Refusal::new(Code::BadRequest, "this is no name of a queue"))?;
+        let address = Address::Unix(self.state.join("run/events.sock"));
+        let lost = |error: wire::Error| {
+            tracing::warn!(%error, "the process of events did not answer");
+            away()
+        };
+        let answer = Box::pin(wire::exchange(&address, request, EVENTS_TIMEOUTS)).await.map_err(lost)?;
+        let status = answer.status();
+        let read = Limited::new(answer.into_body(), EVENTS_BYTES_MAX).collect().await;
+        let bytes = read.map_err(|_| away())?.to_bytes();
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| away()))
     }
 
     /// The gateways in turn, as far as they listen.

@@ -138,7 +138,7 @@ fn scalar(member: &Member, mut texts: Vec<String>) -> Result<Option<Value>, AwsE
 }
 
 /// A value of the body, with its types checked, and without what the model does not know.
-fn typed(number: usize, value: &Value) -> Result<Value, AwsError> {
+pub(crate) fn typed(number: usize, value: &Value) -> Result<Value, AwsError> {
     let shape = model::shape(number);
     let wrong = |wanted: &str| {
         let found = match value {
@@ -226,7 +226,7 @@ pub(crate) fn answer(operation: &Operation, output: Value) -> Response<Body> {
 }
 
 /// AWS leaves absent members out; lists keep what they hold. `Nextmarker`s and the like never are null.
-fn without_nulls(value: Value) -> Value {
+pub(crate) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
             let there = fields.into_iter().filter(|(_, value)| !value.is_null());

@@ -34,7 +34,7 @@ use crate::{
     names::{self, Scope},
     query, s3,
     sigv4::Signed,
-    sts,
+    sqs, sts,
 };
 
 /// Connections at once.
@@ -133,8 +133,11 @@ pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, unix: UnixListener
 
 impl Server {
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let target = request.headers().get("x-amz-target").map(HeaderValue::as_bytes).unwrap_or_default();
+        let queues = target.starts_with(sqs::TARGET.as_bytes());
         let mut response = match Box::pin(self.route(request, peer)).await {
             Ok(response) => response,
+            Err(error) if queues => sqs::refused(&error),
             Err(error) => error.rest_json(),
         };
         let id = HeaderValue::try_from(face::uuid()).unwrap_or(HeaderValue::from_static("-"));
@@ -176,6 +179,9 @@ impl Server {
         };
         function_keys::check(&claimed.claim.key, service, &parts.method, parts.uri.path())?;
         match (target.as_deref().and_then(|target| target.split_once('.')), claimed.claim.service.as_str()) {
+            (Some((sqs::TARGET, operation)), _) => {
+                Ok(Box::pin(sqs::answer(&self.face, &around, operation, &payload)).await)
+            }
             (Some((service, operation)), _) if service.starts_with("Logs_") => {
                 Ok(logs::answer(&self.face, &around, operation, &payload).await)
             }
@@ -184,7 +190,9 @@ impl Server {
             (None, "lambda") => Box::pin(lambda::answer(&self.face, &around, &parts, payload)).await,
             (_, other) => Err(AwsError::new(
                 "UnknownOperationException",
-                format!("Rouse does not offer the service '{other}' here: it has lambda, sts, iam and logs"),
+                format!(
+                    "Rouse does not offer the service '{other}' here: it has lambda, sqs, sts, iam and logs"
+                ),
             )),
         }
     }

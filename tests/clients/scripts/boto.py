@@ -293,7 +293,10 @@ def settings_are_kept_and_given_back():
     queue = "arn:aws:sqs:us-east-1:000000000000:jobs"
     mapping = client.create_event_source_mapping(EventSourceArn=queue, FunctionName="settings", BatchSize=3)
     assert mapping["State"] == "Creating" and mapping["FunctionArn"] == arn and mapping["BatchSize"] == 3
-    assert client.get_event_source_mapping(UUID=mapping["UUID"])["State"] == "Enabled"
+    end = time.time() + 60
+    while client.get_event_source_mapping(UUID=mapping["UUID"])["State"] != "Enabled":
+        assert time.time() < end
+        time.sleep(0.1)
     assert len(client.list_event_source_mappings(FunctionName="settings")["EventSourceMappings"]) == 1
     assert client.delete_event_source_mapping(UUID=mapping["UUID"])["State"] == "Deleting"
     limits = client.get_account_settings()

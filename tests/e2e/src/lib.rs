@@ -33,7 +33,7 @@ pub fn skipped(test: &str, reason: &str) {
 /// Returns from the test, saying so, unless the platform can run functions of this kind here.
 #[macro_export]
 macro_rules! need {
-    ($platform:expr, $test:literal, $kind:literal) => {
+    ($platform:expr, $test:expr, $kind:literal) => {
         if let Some(reason) = $platform.lacks($kind) {
             $crate::skipped($test, &reason);
             return;

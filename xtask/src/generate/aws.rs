@@ -14,10 +14,11 @@ use serde_json::{Map, Value};
 
 use crate::{setup, sh};
 
-/// The model, below botocore's folder.
-const MODEL: &str = "data/lambda/2015-03-31/service-2.json.gz";
+/// The models, below botocore's folder, each with what its tables' names begin with.
+const MODELS: [(&str, &str); 2] =
+    [("", "data/lambda/2015-03-31/service-2.json.gz"), ("SQS_", "data/sqs/2012-11-05/service-2.json.gz")];
 
-/// The tables of Lambda's model, with the tools' variables.
+/// The tables of the models, with the tools' variables.
 pub(super) fn text(tools: &[(String, String)]) -> Result<String> {
     let variable = tools.iter().find(|(key, _)| key == setup::AWS_CLIENTS_VARIABLE);
     let (_, environment) = variable.context("botocore was not installed: run `cargo xtask setup`")?;
@@ -27,9 +28,46 @@ pub(super) fn text(tools: &[(String, String)]) -> Result<String> {
         .lines()
         .find_map(|line| line.strip_prefix("__version__ = "))
         .context("botocore tells no version")?;
-    let model = sh::output(Command::new("gzip").arg("-dc").arg(botocore.join(MODEL)))?;
-    let model: Value = serde_json::from_str(&model).context("read botocore's model")?;
-    Tables::new(&model)?.write(version.trim_matches(['\'', '"']), &model["metadata"]["apiVersion"])
+    let mut models = Vec::new();
+    for (prefix, path) in MODELS {
+        let model = sh::output(Command::new("gzip").arg("-dc").arg(botocore.join(path)))?;
+        models.push((prefix, serde_json::from_str::<Value>(&model).context("read botocore's model")?));
+    }
+    write(&models, version.trim_matches(['\'', '"']))
+}
+
+/// All models in one file: their shapes are numbered through, so that a number alone says which is meant.
+fn write(models: &[(&str, Value)], version: &str) -> Result<String> {
+    let of = |(_, model): &(&str, Value)| {
+        let text = |name: &str| model["metadata"][name].as_str().unwrap_or_default().to_owned();
+        format!("{} {}", text("endpointPrefix"), text("apiVersion"))
+    };
+    let names: Vec<String> = models.iter().map(of).collect();
+    let names = names.join(", ");
+    let mut out = format!(
+        "//! AWS' APIs as botocore {version} has them ({names}). Written by `cargo xtask generate aws`; not by hand.\n\n\
+         use super::{{ErrorShape as E, Kind::*, Member as M, Operation as O, Place::*, Shape as S}};\n\n\
+         /// Where the tables come from.\npub const MODEL: &str = \"botocore {version}, {names}\";\n",
+    );
+    let mut tables = Vec::new();
+    let mut first = 0;
+    for (prefix, model) in models {
+        let table = Tables::new(model, first)?;
+        first += table.numbers.len();
+        tables.push((prefix, table));
+    }
+    for (prefix, table) in &tables {
+        table.operations(&mut out, prefix)?;
+    }
+    out.push_str("\n/// Every shape that an operation takes or gives, by number.\npub(super) static SHAPES: &[S] = &[\n");
+    for (_, table) in &tables {
+        table.shapes(&mut out)?;
+    }
+    out.push_str("];\n");
+    for (prefix, table) in &tables {
+        table.errors(&mut out, prefix)?;
+    }
+    Ok(out)
 }
 
 fn package(environment: &Path) -> Result<PathBuf> {
@@ -45,7 +83,8 @@ struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    fn new(model: &'a Value) -> Result<Self> {
+    /// The tables of a model whose first shape has this number.
+    fn new(model: &'a Value, first: usize) -> Result<Self> {
         let operations = model["operations"].as_object().context("a model without operations")?;
         let all = model["shapes"].as_object().context("a model without shapes")?;
         // Only what operations name, directly or not; errors have a table of their own.
@@ -65,7 +104,7 @@ impl<'a> Tables<'a> {
             left.extend(members.filter_map(|(_, member)| member["shape"].as_str()));
         }
         let shapes = all.iter().map(|(name, shape)| (name.as_str(), shape)).collect();
-        let numbers = wanted.into_iter().enumerate().map(|(number, name)| (name, number)).collect();
+        let numbers = wanted.into_iter().enumerate().map(|(number, name)| (name, first + number)).collect();
         Ok(Self { operations, shapes, numbers })
     }
 
@@ -74,14 +113,8 @@ impl<'a> Tables<'a> {
         self.numbers.get(name).copied().with_context(|| format!("no shape is called {name}"))
     }
 
-    fn write(&self, version: &str, api: &Value) -> Result<String> {
-        let mut out = format!(
-            "//! The Lambda API as botocore {version} has it (lambda {}). Written by `cargo xtask generate aws`; not by hand.\n\n\
-             use super::{{ErrorShape as E, Kind::*, Member as M, Operation as O, Place::*, Shape as S}};\n\n\
-             /// Where the tables come from.\npub const MODEL: &str = \"botocore {version}, lambda {0}\";\n",
-            api.as_str().unwrap_or_default(),
-        );
-        out.push_str("\n/// Every operation, by name.\npub static OPERATIONS: &[O] = &[\n");
+    fn operations(&self, out: &mut String, prefix: &str) -> Result<()> {
+        write!(out, "\n/// Every operation, by name.\npub static {prefix}OPERATIONS: &[O] = &[\n")?;
         let operations: BTreeMap<_, _> = self.operations.iter().collect();
         for (name, operation) in operations {
             let http = &operation["http"];
@@ -96,12 +129,16 @@ impl<'a> Tables<'a> {
                 "    O {{ name: {name:?}, method: {}, uri: {}, status: {}, input: {}, output: {} }},",
                 http["method"],
                 http["requestUri"],
-                http["responseCode"],
+                http["responseCode"].as_u64().unwrap_or(200),
                 shape("input")?,
                 shape("output")?,
             )?;
         }
-        out.push_str("];\n\n/// Every shape that an operation takes or gives, by number.\npub(super) static SHAPES: &[S] = &[\n");
+        out.push_str("];\n");
+        Ok(())
+    }
+
+    fn shapes(&self, out: &mut String) -> Result<()> {
         for (name, number) in &self.numbers {
             let kind = self.kind(name).with_context(|| format!("shape {name}"))?;
             let sensitive = self.shapes[*name]["sensitive"] == true;
@@ -110,7 +147,11 @@ impl<'a> Tables<'a> {
                 "    /* {number} */ S {{ name: {name:?}, sensitive: {sensitive}, kind: {kind} }},"
             )?;
         }
-        out.push_str("];\n\n/// Every error, by name.\npub static ERRORS: &[E] = &[\n");
+        Ok(())
+    }
+
+    fn errors(&self, out: &mut String, prefix: &str) -> Result<()> {
+        write!(out, "\n/// Every error, by name.\npub static {prefix}ERRORS: &[E] = &[\n")?;
         for (name, shape) in self.shapes.iter().filter(|(_, shape)| shape["exception"] == true) {
             let members = shape["members"].as_object().context("an error without members")?;
             let message = members.keys().find(|name| name.eq_ignore_ascii_case("message"));
@@ -124,7 +165,7 @@ impl<'a> Tables<'a> {
             )?;
         }
         out.push_str("];\n");
-        Ok(out)
+        Ok(())
     }
 
     fn kind(&self, name: &str) -> Result<String> {

@@ -121,6 +121,7 @@ impl Op<'_> {
         let shown = self.alias(&name, &alias_name, &alias);
         at.value.aliases.insert(alias_name, alias);
         self.put(&name, &at).await?;
+        self.remap(&name).await?;
         Ok(shown)
     }
 

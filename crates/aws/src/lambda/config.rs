@@ -81,7 +81,14 @@ impl Op<'_> {
         if let Some(target) = self.input.get("DeadLetterConfig") {
             match target.get("TargetArn").and_then(Value::as_str).unwrap_or_default() {
                 "" => config.remove("DeadLetterConfig"),
-                arn => config.insert("DeadLetterConfig".to_owned(), json!({ "TargetArn": arn })),
+                arn if self.around.scope.queue_of(arn).is_some() => {
+                    config.insert("DeadLetterConfig".to_owned(), json!({ "TargetArn": arn }))
+                }
+                arn => {
+                    return Err(AwsError::invalid(format!(
+                        "The dead letter target {arn} is not offered: name a queue of this account"
+                    )));
+                }
             };
         }
         if let Some(vpc) = self.input.get("VpcConfig") {

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::op::{Named, Op};
+use super::{
+    later,
+    op::{Named, Op},
+};
 use crate::{error::AwsError, face, names::LATEST};
 
 impl Op<'_> {
@@ -35,6 +38,11 @@ impl Op<'_> {
             return Err(AwsError::invalid(
                 "You must specify at least one of error handling or destination setting.",
             ));
+        }
+        if let Some(sides) = self.input.get("DestinationConfig").and_then(Value::as_object) {
+            for arn in sides.values().filter_map(|side| side.get("Destination")?.as_str()) {
+                later::check(&self.around.scope, arn)?;
+            }
         }
         let _lock = self.face.store.lock().await;
         let (Named { name, mut at, .. }, qualifier) = self.event_of().await?;

@@ -15,7 +15,7 @@ use super::{EVENT_BYTES_MAX, config::platform_alias, op::Op};
 use crate::{
     Body,
     error::AwsError,
-    events, face, logs,
+    face, logs,
     names::{self, LATEST},
     server::body_of,
     state::Function,
@@ -101,7 +101,7 @@ impl Op<'_> {
                 if payload.len() > EVENT_BYTES_MAX {
                     return Err(too_large(EVENT_BYTES_MAX));
                 }
-                let id = events::accept(self, &reached, &payload).await?;
+                let id = self.accept(&reached, &payload).await?;
                 let mut response = Response::new(body_of(""));
                 *response.status_mut() = StatusCode::ACCEPTED;
                 put(response.headers_mut(), "x-amzn-requestid", &id);
@@ -134,7 +134,7 @@ impl Op<'_> {
             return Err(too_large(EVENT_BYTES_MAX));
         }
         let reached = self.reach().await?;
-        events::accept(self, &reached, &payload).await?;
+        self.accept(&reached, &payload).await?;
         let mut response = Response::new(body_of("{}"));
         *response.status_mut() = StatusCode::ACCEPTED;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -21,7 +21,6 @@ pub(crate) fn offer(name: &str) -> Offer {
         "RuntimeManagement",
         "Recursion",
         "ScalingConfig",
-        "EventSourceMapping",
         "Layer",
         "Permission",
         "GetPolicy",
