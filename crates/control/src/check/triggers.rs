@@ -53,12 +53,12 @@ fn one(trigger: &Trigger, function: &DeployFunction) -> Result<(), String> {
                 None => Ok(()),
             }
         }
-        On::Queue(_) => match &trigger.filter {
-            Some(filter) => {
-                Pattern::compile(filter).map(drop).map_err(|error| format!("its filter: {error}"))
+        On::Queue(_) => {
+            if trigger.filter.as_ref().is_some_and(serde_json::Value::is_array) {
+                return Err("its filter: messages have no attributes of CloudEvents; write a pattern".to_owned());
             }
-            None => Ok(()),
-        },
+            filter(trigger)
+        }
         On::Object(source) => object(source, trigger),
         On::Database(source) => {
             database(source, function)?;

@@ -138,7 +138,7 @@ impl Drop for Db {
 }
 
 fn prepare(connection: &Connection, path: &Path, schema: &str) -> Result<(), Error> {
-    const VERSION: i64 = 1;
+    const VERSION: i64 = 2;
     let wrap = |error| database(path, error);
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "journal_mode", "wal").map_err(wrap)?;
