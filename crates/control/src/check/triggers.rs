@@ -55,7 +55,9 @@ fn one(trigger: &Trigger, function: &DeployFunction) -> Result<(), String> {
         }
         On::Queue(_) => {
             if trigger.filter.as_ref().is_some_and(serde_json::Value::is_array) {
-                return Err("its filter: messages have no attributes of CloudEvents; write a pattern".to_owned());
+                return Err(
+                    "its filter: messages have no attributes of CloudEvents; write a pattern".to_owned()
+                );
             }
             filter(trigger)
         }
