@@ -4,10 +4,10 @@
 mod internet;
 
 use std::{
+    io::Write as _,
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -94,11 +94,9 @@ const ON_THE_MACHINE: &str = "127.0.0.1 api.rouse.test a.wild.rouse.test";
 
 /// Adds to the operator's names. The tests share a platform.
 fn operators(state: &Path, line: &str) {
-    static WRITES: Mutex<()> = Mutex::new(());
-    let _one = WRITES.lock().unwrap_or_else(PoisonError::into_inner);
-    let file = state.join("hosts");
-    let text = std::fs::read_to_string(&file).unwrap_or_default();
-    std::fs::write(file, format!("{text}{line}\n")).expect("a file");
+    // Added at the end in one piece: what is there is never missing, for those who read it at this moment.
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(state.join("hosts"));
+    file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())).expect("a file");
 }
 
 const FETCH: &str = "
