@@ -191,7 +191,7 @@ async fn announce(
             let keys = if any_key {
                 "any access key is taken from this machine"
             } else {
-                "keys: `rouse keys create`"
+                "keys: `rouse access-key create`"
             };
             println!("  aws        http://{aws}  ({keys})");
         }

@@ -2,6 +2,7 @@
 
 mod events;
 mod objects;
+mod tenants;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -10,6 +11,7 @@ use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand};
+pub(crate) use tenants::{KeyCommand, KeysCommand, TenantCommand};
 
 /// Runs people's functions on people's own machines.
 #[derive(Debug, Parser)]
@@ -34,7 +36,7 @@ pub(crate) struct Global {
         value_name = "URL"
     )]
     pub(crate) url: String,
-    /// The control token. Else it is read from the state folder.
+    /// An API key, or the operator's token. Else the latter is read from the state folder.
     #[arg(long, global = true, env = "ROUSE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     /// The platform's state folder [default: /var/lib/rouse for root, else $XDG_DATA_HOME/rouse].
@@ -72,8 +74,16 @@ pub(crate) enum Command {
     /// Name versions, and share calls among them.
     #[command(subcommand)]
     Alias(AliasCommand),
-    /// Access keys for AWS' clients.
+    /// Make, list and delete tenants: whose functions, data and bills are kept apart. For the operator.
     #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// API keys of people and programs, each with a role.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Show whose the key is that this command line uses, and what it may do.
+    Whoami,
+    /// Access keys for AWS' clients.
+    #[command(subcommand, name = "access-key", alias = "keys")]
     Keys(KeysCommand),
     /// Show and steer events: what waits, what runs, what was given up.
     #[command(subcommand)]
@@ -213,20 +223,6 @@ fn aws_address(text: &str) -> Result<AwsAddress, String> {
     }
     let address = text.parse().map_err(|_| "write an address, such as 127.0.0.1:4566, or `off`")?;
     Ok(AwsAddress(Some(address)))
-}
-
-/// `rouse keys …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Make an access key for AWS' clients. Its secret is shown this once.
-    Create,
-    /// List the access keys.
-    List,
-    /// Delete an access key: what it signs is refused at once.
-    Delete {
-        /// Its id.
-        id: String,
-    },
 }
 
 /// What `rouse deploy` takes.

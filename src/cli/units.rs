@@ -73,6 +73,12 @@ pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     }
 }
 
+/// A time as RFC 3339 writes it, to the second.
+pub(crate) fn time(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.0 / 1_000_000).unwrap_or_default();
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
 fn local(time: Timestamp) -> Option<jiff::Zoned> {
     let micros = i64::try_from(time.0).ok()?;
     Some(jiff::Timestamp::from_microsecond(micros).ok()?.to_zoned(jiff::tz::TimeZone::system()))

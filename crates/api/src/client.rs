@@ -4,6 +4,7 @@
 mod events;
 mod lines;
 mod objects;
+mod tenants;
 mod upload;
 
 use std::{path::Path, time::Duration};
@@ -117,7 +118,11 @@ impl Client {
             // A HEAD's answer has no body that could tell more.
             StatusCode::UNAUTHORIZED => {
                 Err(Refusal::new(Code::Unauthorized, "the token is missing or wrong")
-                    .hint("give the one in <state>/control/token with --token or ROUSE_TOKEN"))
+                    .hint("give an API key or the operator's token with --token or ROUSE_TOKEN"))
+            }
+            StatusCode::FORBIDDEN => {
+                Err(Refusal::new(Code::Forbidden, "a key with this role may not upload code")
+                    .hint("`rouse whoami` shows the key's role; deploying takes owner or deployer"))
             }
             status => Err(Refusal::new(Code::Internal, format!("{} answered {status}", self.address))),
         }

@@ -29,6 +29,7 @@ pub use message::{
     InvoiceQuery, IsolationInfo, KeyInfo, LogsQuery, NewKey, RegistryLogin, RollbackAnswer, RollbackRequest,
     RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
+pub use message::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI};
 pub use message::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
 pub use message::{
     DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,

@@ -7,6 +7,7 @@ mod key;
 mod object;
 mod observe;
 mod queue;
+mod tenant;
 mod topic;
 mod trigger;
 
@@ -30,5 +31,6 @@ pub use queue::{
     DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,
     SendQuery, SentMessage,
 };
+pub use tenant::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI};
 pub use topic::{PublishedEvents, TopicSubscription, TopicSummary};
 pub use trigger::{TriggerInfo, TriggerState};

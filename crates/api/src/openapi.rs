@@ -5,7 +5,10 @@ use rouse_types::Refusal;
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::{NDJSON, Operation, operation::Body};
+use crate::{
+    NDJSON, Operation,
+    operation::{Access, Body, access},
+};
 
 /// The document. The same for every server of a release; `docs/openapi.json` is this.
 #[must_use]
@@ -35,7 +38,8 @@ pub fn document() -> Value {
         "components": {
             "securitySchemes": { "token": {
                 "type": "http", "scheme": "bearer",
-                "description": "Made at the first start and kept in <state>/control/token.",
+                "description": "An API key of a tenant, or the operator's token, which is made at the first start and kept in \
+                    <state>/control/token.",
             } },
             "responses": { "Refusal": {
                 "description": "Refused or failed: what, for whom, and the next step.",
@@ -73,6 +77,10 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     }
     if operation.open {
         described["security"] = json!([]);
+    }
+    // Beside the operator, who may everything.
+    if let Access::Roles(roles) = access(operation.id) {
+        described["x-rouse-roles"] = json!(roles);
     }
     described
 }

@@ -4,10 +4,12 @@ use http::Method;
 use rouse_types::{Code, Refusal};
 use schemars::{Schema, SchemaGenerator};
 
+mod access;
 mod table;
 
 use crate::percent::{decode, encode};
 
+pub use access::{Access, access};
 pub use table::ALL;
 
 /// One operation.
@@ -54,6 +56,15 @@ pub enum Body {
 #[expect(missing_docs, reason = "each is told of in its operation's summary, next to its path")]
 pub enum Id {
     Info,
+    WhoAmI,
+    CreateTenant,
+    ListTenants,
+    GetTenant,
+    DeleteTenant,
+    CreateApiKey,
+    ListApiKeys,
+    RotateApiKey,
+    RevokeApiKey,
     HasBlob,
     PutBlob,
     Deploy,
@@ -113,6 +124,15 @@ impl Id {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
+            Self::WhoAmI => "whoAmI",
+            Self::CreateTenant => "createTenant",
+            Self::ListTenants => "listTenants",
+            Self::GetTenant => "getTenant",
+            Self::DeleteTenant => "deleteTenant",
+            Self::CreateApiKey => "createApiKey",
+            Self::ListApiKeys => "listApiKeys",
+            Self::RotateApiKey => "rotateApiKey",
+            Self::RevokeApiKey => "revokeApiKey",
             Self::HasBlob => "hasBlob",
             Self::PutBlob => "putBlob",
             Self::Deploy => "deploy",

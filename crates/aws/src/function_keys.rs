@@ -27,7 +27,7 @@ pub(crate) fn check(key: &str, service: &str, method: &Method, path: &str) -> Re
         "AccessDeniedException",
         format!(
             "{key} is the key of a function, which may call functions and use what the tenant keeps, but of {service} nothing \
-             else: set a key of `rouse keys create` in the function's own environment"
+             else: set a key of `rouse access-key create` in the function's own environment"
         ),
     ))
 }

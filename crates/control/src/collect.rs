@@ -165,6 +165,7 @@ impl Control {
             if !still {
                 continue;
             }
+            self.forget_uploads(&digest).await?;
             let (store, blobs) = (self.code.clone(), self.blobs.clone());
             let deleted = tokio::task::spawn_blocking(move || {
                 // The blob last: while it is there, the next turn finds what a crash left of the others.

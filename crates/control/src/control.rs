@@ -21,6 +21,7 @@ use crate::{
     peers::Peers,
     slots::Slots,
     state::{self, Deployment, Function},
+    tenants,
     token::Token,
     usage::Usage,
 };
@@ -70,6 +71,7 @@ impl Control {
         let functions =
             state::scan::<Function>(&records, state::FUNCTIONS, "").await.map_err(Error::State)?;
         let taken: BTreeSet<u32> = functions.iter().filter_map(|at| at.value.slot).collect();
+        tenants::adopt(&records, config.clock.now()).await.map_err(Error::State)?;
         let usage = Usage::open(&config)?;
         Ok(Arc::new(Self {
             records,

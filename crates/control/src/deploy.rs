@@ -4,20 +4,21 @@
 use std::{sync::Arc, time::Instant};
 
 use rouse_api::{DeployEvent, DeployFunction, DeployRequest};
-use rouse_types::{AppName, Code, Contract, Refusal, Runtime, TenantId, limits};
+use rouse_types::{AppName, Code, Contract, Digest, Refusal, Runtime, TenantId, limits};
 
-use crate::{body::Lines, check, code, control::Control, state};
+use crate::{body::Lines, check, code, control::Control, state, who::Who};
 
 /// Deploys, telling of it on the way. Goes on when no one listens any more: what was begun is ended.
 pub(crate) async fn run(
     control: Arc<Control>,
+    who: Who,
     tenant: TenantId,
     app: AppName,
     request: DeployRequest,
     mut events: Lines<DeployEvent>,
 ) {
     let started = Instant::now();
-    let last = match deploy(&control, &tenant, &app, &request, &mut events).await {
+    let last = match deploy(&control, &who, &tenant, &app, &request, &mut events).await {
         Ok(event) => {
             control.metrics.deployed(true);
             tracing::info!(%tenant, %app, functions = request.functions.len(), elapsed = ?started.elapsed(), "deployed");
@@ -34,6 +35,7 @@ pub(crate) async fn run(
 
 async fn deploy(
     control: &Control,
+    who: &Who,
     tenant: &TenantId,
     app: &AppName,
     request: &DeployRequest,
@@ -46,6 +48,13 @@ async fn deploy(
     refuse_taken(control, tenant, app, request).await?;
     let mut request = request.clone();
     for function in &mut request.functions {
+        if let Some(digest) = uploads(function).filter(|digest| control.blobs.path(digest).is_some()) {
+            let own = control.uploaded(who, &digest).await?;
+            // Just as if it were not there, which is what is said below.
+            if !own {
+                return Err(about(function, code::missing(&digest)));
+            }
+        }
         let prepared = match function.runtime {
             Runtime::Image => control.prepare_image(function, events).await,
             _ => prepare(control, function, events).await,
@@ -74,6 +83,11 @@ async fn refuse_taken(
         }
     }
     Ok(())
+}
+
+/// What a function is made of that was uploaded.
+fn uploads(function: &DeployFunction) -> Option<Digest> {
+    if function.image.is_none() { function.code } else { None }
 }
 
 /// Puts a function's code in its place.

@@ -6,16 +6,17 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use rouse_api::{
     AuditQuery, DeployRequest, InvoiceQuery, LogsQuery, RollbackRequest, UsageQuery, openapi,
-    operation::{self, Id, Params},
+    operation::{self, Id, Operation, Params},
     query,
 };
-use rouse_types::{Alias, AppName, Digest, FunctionName, Refusal, TenantId, limits};
+use rouse_types::{Alias, AppName, FunctionName, Refusal, TenantId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     body::{self, Body},
     control::Control,
-    deploy, invoke, logs, metrics, state,
+    deploy, invoke, logs, metrics, state, uploads,
+    who::Who,
 };
 
 /// Answers one request.
@@ -25,22 +26,41 @@ pub(crate) async fn handle(
     stop: CancellationToken,
 ) -> Response<Body> {
     let result = match operation::find(request.method(), request.uri().path()) {
-        // Whether an operation exists is written in a public document; all else needs the token.
+        // Whether an operation exists is written in a public document; all else needs a token or a key.
         Err(refusal) => Err(refusal),
-        Ok((operation, params)) => {
-            let allowed = if operation.open { Ok(()) } else { control.token.check(request.headers()) };
-            match allowed {
-                Ok(()) => Box::pin(act(&control, operation.id, params, request, stop)).await,
-                Err(refusal) => Err(refusal),
-            }
-        }
+        Ok((operation, params)) => Box::pin(answer(&control, operation, params, request, stop)).await,
     };
     control.metrics.answered(result.is_ok());
     result.unwrap_or_else(|refusal| body::refusal(&refusal))
 }
 
+async fn answer(
+    control: &Arc<Control>,
+    operation: &Operation,
+    params: Params,
+    request: Request<Incoming>,
+    stop: CancellationToken,
+) -> Result<Response<Body>, Refusal> {
+    if operation.open {
+        return open(control, operation.id).await;
+    }
+    let who = control.who(request.headers()).await?;
+    control.allow(&who, operation.id, &params, request.uri().query().unwrap_or_default()).await?;
+    act(control, who, operation.id, params, request, stop).await
+}
+
+/// What anyone may ask for.
+async fn open(control: &Control, id: Id) -> Result<Response<Body>, Refusal> {
+    match id {
+        Id::Ready => control.ready().await.map(|()| body::bytes("text/plain", "ready\n")),
+        Id::Openapi => Ok(body::bytes("application/json", openapi::text())),
+        _ => Ok(body::bytes("text/plain", "ok\n")),
+    }
+}
+
 async fn act(
     control: &Arc<Control>,
+    who: Who,
     id: Id,
     params: Params,
     request: Request<Incoming>,
@@ -52,13 +72,33 @@ async fn act(
     let text = request.uri().query().unwrap_or_default().to_owned();
     match id {
         Id::Info => body::json(&control.info().await?),
-        Id::HasBlob => has_blob(control, &params),
-        Id::PutBlob => put_blob(control, &params, request).await,
+        Id::WhoAmI => body::json(&who.told()),
+        Id::ListTenants => body::json(&control.list_tenants().await?),
+        Id::CreateTenant => body::json(&control.create_tenant(&tenant()?).await?),
+        Id::GetTenant => body::json(&control.tenant(&tenant()?).await?),
+        Id::DeleteTenant => {
+            let tenant = tenant()?;
+            detached(control, async move |control| body::json(&control.delete_tenant(&tenant).await?)).await
+        }
+        Id::CreateApiKey => {
+            let tenant = tenant()?;
+            let wanted = body::read_json(request.into_body()).await?;
+            body::json(&control.create_api_key(&tenant, wanted).await?)
+        }
+        Id::ListApiKeys => body::json(&control.list_api_keys(&tenant()?).await?),
+        Id::RotateApiKey => {
+            let tenant = tenant()?;
+            let wanted = body::read_json(request.into_body()).await?;
+            body::json(&control.rotate_api_key(&tenant, params.get("key"), wanted).await?)
+        }
+        Id::RevokeApiKey => body::json(&control.revoke_api_key(&tenant()?, params.get("key")).await?),
+        Id::HasBlob => uploads::has_blob(control, &who, &params).await,
+        Id::PutBlob => uploads::put_blob(control, &who, &params, request).await,
         Id::Deploy => {
             let (tenant, app) = (tenant()?, app()?);
             let wanted: DeployRequest = body::read_json(request.into_body()).await?;
             let (events, response) = body::lines();
-            control.tasks.spawn(deploy::run(Arc::clone(control), tenant, app, wanted, events));
+            control.tasks.spawn(deploy::run(Arc::clone(control), who, tenant, app, wanted, events));
             Ok(response)
         }
         Id::ListApps => body::json(&control.list_apps(&tenant()?).await?),
@@ -164,9 +204,7 @@ async fn act(
             let others = control.peers.metrics().await;
             Ok(body::bytes(metrics::CONTENT_TYPE, control.metrics.all(others)))
         }
-        Id::Health => Ok(body::bytes("text/plain", "ok\n")),
-        Id::Ready => control.ready().await.map(|()| body::bytes("text/plain", "ready\n")),
-        Id::Openapi => Ok(body::bytes("application/json", openapi::text())),
+        Id::Health | Id::Ready | Id::Openapi => open(control, id).await,
     }
 }
 
@@ -180,67 +218,4 @@ where
 {
     let done = control.tasks.spawn(work(Arc::clone(control))).await;
     done.unwrap_or_else(|error| Err(state::io_refusal("end a change", &std::io::Error::other(error))))
-}
-
-fn has_blob(control: &Control, params: &Params) -> Result<Response<Body>, Refusal> {
-    let digest: Digest = params.parse("digest")?;
-    match control.blobs.path(&digest) {
-        Some(_) => {
-            // Uploaded long ago and about to be deployed: it must not be collected in between.
-            control.in_use(digest);
-            Ok(body::bytes("application/octet-stream", ""))
-        }
-        None => {
-            let mut response = body::bytes("application/octet-stream", "");
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
-            Ok(response)
-        }
-    }
-}
-
-async fn put_blob(
-    control: &Control,
-    params: &Params,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
-    /// How much is gathered before it is written, in a thread that may block.
-    const WRITE_BYTES: usize = 1 << 20;
-    let digest: Digest = params.parse("digest")?;
-    let too_large = || {
-        Refusal::new(
-            rouse_types::Code::CodeTooLarge,
-            format!("the code has more than {} MiB", limits::IMAGE_BYTES_MAX >> 20),
-        )
-        .hint("leave out what the function does not need at run time")
-    };
-    let mut incoming = request.into_body();
-    let said = http_body::Body::size_hint(&incoming).exact().unwrap_or_default();
-    if said > limits::IMAGE_BYTES_MAX {
-        return Err(too_large());
-    }
-    let failed = |error: rouse_store::Error| state::refusal(&error);
-    let joined = |error| state::io_refusal("store an upload", &std::io::Error::other(error));
-    let mut upload = control.blobs.begin(said).map_err(failed)?;
-    let (mut bytes, mut gathered, mut more) = (0, Vec::new(), true);
-    while more {
-        match body::piece(&mut incoming).await? {
-            Some(piece) => {
-                bytes += piece.len() as u64;
-                gathered.extend_from_slice(&piece);
-            }
-            None => more = false,
-        }
-        if bytes > limits::IMAGE_BYTES_MAX {
-            return Err(too_large());
-        }
-        if gathered.len() >= WRITE_BYTES || !more {
-            let pieces = std::mem::take(&mut gathered);
-            let written = tokio::task::spawn_blocking(move || upload.write(&pieces).map(|()| upload));
-            upload = written.await.map_err(joined)?.map_err(failed)?;
-        }
-    }
-    let finished = tokio::task::spawn_blocking(move || upload.finish(Some(digest)));
-    finished.await.map_err(joined)?.map_err(failed)?;
-    control.in_use(digest);
-    Ok(body::bytes("application/json", "{}"))
 }

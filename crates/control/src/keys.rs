@@ -4,16 +4,17 @@ use std::{fs, io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rouse_api::{KeyInfo, NewKey};
-use rouse_store::{Records, access_keys, records::Expect};
+use rouse_store::{
+    Records, access_keys,
+    records::{Expect, Write},
+};
 use rouse_types::{AccessKey, AccessKeys, Code, Refusal, TenantId};
 
 use crate::{
     control::Control,
-    state::{self, Committed},
+    state::{self, Committed, KEYS},
 };
 
-/// The namespace: `<tenant>/<id>` is an [`AccessKey`].
-const KEYS: &str = "keys";
 /// Keys of one tenant: bounds the file.
 const KEYS_MAX: usize = 100;
 
@@ -25,7 +26,7 @@ impl Control {
                 Code::BadRequest,
                 format!("tenant '{tenant}' has {KEYS_MAX} access keys already"),
             )
-            .hint("`rouse keys delete` those that are no longer needed"));
+            .hint("`rouse access-key delete` those that are no longer needed"));
         }
         let failed = |error: io::Error| state::io_refusal("make an access key", &error);
         let mut random = [0; 46];
@@ -52,7 +53,7 @@ impl Control {
     pub(crate) async fn delete_key(&self, tenant: &TenantId, id: &str) -> Result<KeyInfo, Refusal> {
         let missing = || {
             Refusal::new(Code::BadRequest, format!("tenant '{tenant}' has no access key '{id}'"))
-                .hint("`rouse keys list` shows which there are")
+                .hint("`rouse access-key list` shows which there are")
         };
         if !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(missing());
@@ -64,7 +65,14 @@ impl Control {
         Ok(KeyInfo { id: id.to_owned(), created })
     }
 
-    async fn commit_keys(&self, writes: Vec<rouse_store::records::Write>) -> Result<(), Refusal> {
+    pub(crate) async fn delete_all_keys(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        let keys = state::scan::<AccessKey>(&self.records, KEYS, &format!("{tenant}/")).await?;
+        let writes: Vec<Write> =
+            keys.into_iter().map(|at| state::delete(KEYS, at.key, Expect::Any)).collect();
+        if writes.is_empty() { Ok(()) } else { self.commit_keys(writes).await }
+    }
+
+    async fn commit_keys(&self, writes: Vec<Write>) -> Result<(), Refusal> {
         let _lock = self.locks.hold("keys".to_owned()).await;
         if state::commit(&self.records, writes).await? == Committed::Conflict {
             return Err(state::contended());

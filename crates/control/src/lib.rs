@@ -8,6 +8,7 @@
 //! Invariant: never on the path of a call. Gateways and nodes go on with the last snapshot while this process
 //! is away, and whatever it was doing when it died is put right at its next start.
 
+mod api_keys;
 pub mod archive;
 mod body;
 mod change;
@@ -33,9 +34,12 @@ mod server;
 mod slots;
 mod snapshot;
 mod state;
+mod tenants;
 mod token;
+mod uploads;
 mod usage;
 mod view;
+mod who;
 
 use std::{
     ffi::OsString,

@@ -6,6 +6,10 @@
 //! | `deployments` | `<tenant>/<app>/<number>` | [`Deployment`] |
 //! | `functions` | `<tenant>/<function>` | [`Function`]; stays, for the same reason |
 //! | `versions` | `<tenant>/<function>/<number>` | [`Version`] |
+//! | `tenants` | `<tenant>` | `tenants::Tenant`; stays when the tenant is deleted, since names are never reused |
+//! | `api-keys` | `<id>` | [`rouse_types::ApiKey`] |
+//! | `keys` | `<tenant>/<id>` | [`rouse_types::AccessKey`] |
+//! | `uploads` | `<digest>/<tenant>` | when a key of the tenant uploaded the code |
 
 use std::collections::BTreeMap;
 
@@ -27,6 +31,14 @@ pub(crate) const DEPLOYMENTS: &str = "deployments";
 pub(crate) const FUNCTIONS: &str = "functions";
 /// See [`APPS`].
 pub(crate) const VERSIONS: &str = "versions";
+/// See [`APPS`].
+pub(crate) const TENANTS: &str = "tenants";
+/// See [`APPS`].
+pub(crate) const API_KEYS: &str = "api-keys";
+/// Access keys of AWS' clients.
+pub(crate) const KEYS: &str = "keys";
+/// See [`APPS`].
+pub(crate) const UPLOADS: &str = "uploads";
 
 /// An app.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -7,8 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, header};
-use rouse_types::{Code, Digest, Refusal};
+use rouse_types::Digest;
 
 /// Random bytes of a token.
 const BYTES: usize = 32;
@@ -40,28 +39,10 @@ impl Token {
         Ok(Self(Digest::of(text.as_bytes())))
     }
 
-    /// Whether a request may do what it asks. Compares digests, bit by bit without a branch, so the time that
-    /// it takes tells nothing of the token.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let given = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().split_at_checked(7))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
-            .map(|(_, token)| token.trim_ascii());
-        let refuse = |what| {
-            Err(Refusal::new(Code::Unauthorized, what)
-                .hint("give the token in <state>/control/token with --token or ROUSE_TOKEN"))
-        };
-        match given {
-            None => refuse("the request has no token"),
-            Some(given) if same(&Digest::of(given).hex(), &self.0.hex()) => Ok(()),
-            Some(_) => refuse("the token is not the one of this platform"),
-        }
+    /// Whether this is the platform's token. The time that it takes tells nothing of the token.
+    pub(crate) fn is(&self, given: &str) -> bool {
+        self.0.same(&Digest::of(given.as_bytes()))
     }
-}
-
-fn same(a: &str, b: &str) -> bool {
-    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 #[cfg(test)]
@@ -74,22 +55,16 @@ mod tests {
     fn a_token_is_made_once_is_private_and_lets_only_its_bearer_in() {
         let state = tempfile::tempdir().expect("a folder");
         fs::create_dir(state.path().join("control")).expect("a folder");
-        let token = Token::open(state.path()).expect("a token");
+        Token::open(state.path()).expect("a token");
         let file = state.path().join("control/token");
         let text = fs::read_to_string(&file).expect("the token");
         assert_eq!(text.len(), 43);
         assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o600);
-        Token::open(state.path()).expect("again");
+        let token = Token::open(state.path()).expect("again");
         assert_eq!(fs::read_to_string(&file).expect("the token"), text);
-        let check = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));
-            token.check(&headers).is_ok()
-        };
-        assert!(check(&format!("Bearer {text}")) && check(&format!("bearer {text}")));
-        for wrong in ["", "Bearer", "Bearer ", &format!("Basic {text}"), &text, &format!("Bearer {text}x")] {
-            assert!(!check(wrong), "{wrong}");
+        assert!(token.is(&text));
+        for wrong in ["", " ", &format!("{text}x"), &text[1..]] {
+            assert!(!token.is(wrong), "{wrong}");
         }
-        assert!(token.check(&HeaderMap::new()).is_err());
     }
 }

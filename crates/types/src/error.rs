@@ -105,6 +105,14 @@ codes! {
     NothingToRollBack = "nothing-to-roll-back", 409;
     /// No token, or a wrong one.
     Unauthorized = "unauthorized", 401;
+    /// Who asks may not do this.
+    Forbidden = "forbidden", 403;
+    /// There is no such tenant, or none that who asks may know of.
+    TenantNotFound = "tenant-not-found", 404;
+    /// The tenant still has something that deleting it would lose.
+    TenantNotEmpty = "tenant-not-empty", 409;
+    /// The tenant has no such key.
+    KeyNotFound = "key-not-found", 404;
     /// The disk is full: nothing new is taken, what is there goes on.
     StorageFull = "storage-full", 507;
     /// The control process is not there at the moment.

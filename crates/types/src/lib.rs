@@ -4,6 +4,7 @@
 //! crate; it depends on none of ours.
 
 pub mod access_key;
+pub mod api_key;
 pub mod app;
 pub mod chain;
 pub mod clock;
@@ -20,12 +21,14 @@ pub mod limits;
 pub mod log;
 pub mod name;
 pub mod object;
+pub mod role;
 pub mod size;
 pub mod trace;
 pub mod trigger;
 pub mod usage;
 
 pub use access_key::{AccessKey, AccessKeys};
+pub use api_key::ApiKey;
 pub use app::{Alias, AliasWeight, AppSnapshot, FunctionRoute, LIVE};
 pub use chain::Chain;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
@@ -43,6 +46,7 @@ pub use limits::Limits;
 pub use log::LogLine;
 pub use name::{AliasName, AppName, FunctionName, TenantId};
 pub use object::ObjectEvent;
+pub use role::Role;
 pub use trace::TraceContext;
 pub use trigger::{EventSettings, EventTarget, Trigger};
 pub use usage::{Outcome, Pricing, Timing, Usage};

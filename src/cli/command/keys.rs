@@ -1,12 +1,11 @@
-//! `rouse keys`: access keys, with which AWS' clients sign what they ask for.
-
-use rouse_types::Timestamp;
+//! `rouse access-key`: access keys, with which AWS' clients sign what they ask for.
 
 use crate::cli::{
     args::{Global, KeysCommand},
     client, out,
     style::Style,
     table::Table,
+    units,
 };
 
 pub(crate) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result<()> {
@@ -26,7 +25,7 @@ pub(crate) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result
             }
             let mut table = Table::new(&["ID", "CREATED"]);
             for key in keys {
-                table.row([key.id, time(key.created)]);
+                table.row([key.id, units::time(key.created)]);
             }
             out::text(&table.render(Style::stdout()))
         }
@@ -35,9 +34,4 @@ pub(crate) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result
             out::text(&format!("the key {id} is gone\n"))
         }
     }
-}
-
-fn time(at: Timestamp) -> String {
-    let ms = i64::try_from(at.as_millis()).unwrap_or_default();
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |time| time.to_string())
 }

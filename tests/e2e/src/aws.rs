@@ -13,7 +13,7 @@ const BEGIN: &str = "import sys, json, boto3\nfrom botocore.config import Config
 /// # Panics
 /// When no key can be made.
 pub async fn environment(platform: &Platform) -> Vec<(String, String)> {
-    let key = platform.json(&["keys", "create"]).await;
+    let key = platform.json(&["access-key", "create"]).await;
     let text = |name: &str| key[name].as_str().expect("a text").to_owned();
     let pairs = [
         ("AWS_ACCESS_KEY_ID", text("id")),

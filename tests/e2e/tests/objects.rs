@@ -135,6 +135,8 @@ async fn the_command_line_makes_buckets_and_brings_files_in_and_out() {
     refused(&["object", "ls", "nowhere"], &["bucket-not-found", "rouse bucket create"]).await;
     refused(&["bucket", "create", "Drawer"], &["3 to 63"]).await;
     refused(&["bucket", "delete", "drawer"], &["not empty"]).await;
+    refused(&["object", "ls", "drawer", "--tenant", "other"], &["tenant-not-found"]).await;
+    rouse(&["tenant", "create", "other"]).await;
     refused(&["object", "ls", "drawer", "--tenant", "other"], &["bucket-not-found"]).await;
     rouse(&["object", "rm", "drawer", "note"]).await;
     rouse(&["object", "rm", "drawer", "a b/\u{e4}%2f.png"]).await;

@@ -118,6 +118,8 @@ async fn a_functions_key_acts_for_its_tenant_alone_and_goes_with_its_app() {
         .python("with", tell, "egress = [\"rouse.internal:4566\"]")
         .python("without", tell, "")
         .python("own", tell, "egress = [\"rouse.internal:4566\"]\nenv = { AWS_ACCESS_KEY_ID = \"mine\" }");
+    let made = platform.rouse(&["tenant", "create", "other"]).await;
+    assert!(made.ok, "{}", made.err);
     let other = ["deploy", &app.path().display().to_string(), "--tenant", "other"];
     let cli = platform.rouse(&other).await;
     assert!(cli.ok, "{}", cli.err);

@@ -6,12 +6,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
-    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo, DeleteAnswer, DeployEvent,
-    DeployRequest, EventCount, EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info,
-    InvoiceQuery, KeyInfo, LogsQuery, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents,
-    QueueChange, QueueDetail, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest,
-    SendQuery, SentMessage, TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo,
-    query::InvokeQuery,
+    AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
+    DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail, EventFilter, EventPage, EventsQuery,
+    FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey, NewKey, ObjectInfo, ObjectPage,
+    ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary, ReceiveQuery, ReceivedMessage,
+    RollbackAnswer, RollbackRequest, RotateRequest, SendQuery, SentMessage, TenantInfo, TopicSummary,
+    TriggerInfo, UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -49,6 +49,51 @@ impl Operation {
 pub static ALL: &[Operation] = &[
     operation(Id::Info, Method::GET, "/v1/info", "What this platform is and offers.")
         .response(Body::Json(of::<Info>)),
+    operation(Id::WhoAmI, Method::GET, "/v1/whoami", "Whose the key is that was shown, and what it may do.")
+        .response(Body::Json(of::<WhoAmI>)),
+    operation(Id::ListTenants, Method::GET, "/v1/tenants", "Lists the tenants.")
+        .response(Body::Json(of::<Vec<TenantInfo>>)),
+    operation(
+        Id::CreateTenant,
+        Method::PUT,
+        "/v1/tenants/{tenant}",
+        "Makes a tenant. One that is there stays as it is; the name of one that was deleted is not given again.",
+    )
+    .response(Body::Json(of::<TenantInfo>)),
+    operation(Id::GetTenant, Method::GET, "/v1/tenants/{tenant}", "Shows a tenant.")
+        .response(Body::Json(of::<TenantInfo>)),
+    operation(
+        Id::DeleteTenant,
+        Method::DELETE,
+        "/v1/tenants/{tenant}",
+        "Deletes a tenant without apps, queues and buckets, with its keys. Its usage and logs stay.",
+    )
+    .response(Body::Json(of::<TenantInfo>)),
+    operation(
+        Id::CreateApiKey,
+        Method::POST,
+        "/v1/tenants/{tenant}/api-keys",
+        "Makes an API key with a role. Its text is told this once.",
+    )
+    .request(Body::Json(of::<ApiKeyRequest>))
+    .response(Body::Json(of::<NewApiKey>)),
+    operation(Id::ListApiKeys, Method::GET, "/v1/tenants/{tenant}/api-keys", "Lists the API keys.")
+        .response(Body::Json(of::<Vec<ApiKeyInfo>>)),
+    operation(
+        Id::RotateApiKey,
+        Method::POST,
+        "/v1/tenants/{tenant}/api-keys/{key}/rotate",
+        "Makes a key that takes the place of this one, which does for a while longer.",
+    )
+    .request(Body::Json(of::<RotateRequest>))
+    .response(Body::Json(of::<NewApiKey>)),
+    operation(
+        Id::RevokeApiKey,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/api-keys/{key}",
+        "Revokes an API key: it is refused from now on.",
+    )
+    .response(Body::Json(of::<ApiKeyInfo>)),
     operation(Id::HasBlob, Method::HEAD, "/v1/blobs/{digest}", "Whether code was uploaded already."),
     operation(
         Id::PutBlob,

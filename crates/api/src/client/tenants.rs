@@ -1,0 +1,66 @@
+//! The client's operations on tenants and API keys.
+
+use http::Method;
+use rouse_types::{Refusal, TenantId};
+
+use super::{Client, empty, json};
+use crate::{
+    ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI,
+    operation::{Id, path},
+};
+
+impl Client {
+    /// Whose the key is that this client shows.
+    pub async fn who_am_i(&self) -> Result<WhoAmI, Refusal> {
+        self.get(path(Id::WhoAmI, &[])).await
+    }
+
+    /// Makes a tenant. One that is there is left as it is.
+    pub async fn create_tenant(&self, tenant: &TenantId) -> Result<TenantInfo, Refusal> {
+        self.ask(Method::PUT, path(Id::CreateTenant, &[tenant.as_str()]), empty()).await
+    }
+
+    /// Lists the tenants.
+    pub async fn tenants(&self) -> Result<Vec<TenantInfo>, Refusal> {
+        self.get(path(Id::ListTenants, &[])).await
+    }
+
+    /// Shows a tenant.
+    pub async fn tenant(&self, tenant: &TenantId) -> Result<TenantInfo, Refusal> {
+        self.get(path(Id::GetTenant, &[tenant.as_str()])).await
+    }
+
+    /// Deletes a tenant that has nothing left.
+    pub async fn delete_tenant(&self, tenant: &TenantId) -> Result<TenantInfo, Refusal> {
+        self.ask(Method::DELETE, path(Id::DeleteTenant, &[tenant.as_str()]), empty()).await
+    }
+
+    /// Makes an API key.
+    pub async fn create_api_key(
+        &self,
+        tenant: &TenantId,
+        request: &ApiKeyRequest,
+    ) -> Result<NewApiKey, Refusal> {
+        self.ask(Method::POST, path(Id::CreateApiKey, &[tenant.as_str()]), json(request)?).await
+    }
+
+    /// Lists the API keys.
+    pub async fn api_keys(&self, tenant: &TenantId) -> Result<Vec<ApiKeyInfo>, Refusal> {
+        self.get(path(Id::ListApiKeys, &[tenant.as_str()])).await
+    }
+
+    /// Makes a key that takes an old one's place; the old one does for a while longer.
+    pub async fn rotate_api_key(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        request: &RotateRequest,
+    ) -> Result<NewApiKey, Refusal> {
+        self.ask(Method::POST, path(Id::RotateApiKey, &[tenant.as_str(), id]), json(request)?).await
+    }
+
+    /// Revokes a key: it is refused from now on.
+    pub async fn revoke_api_key(&self, tenant: &TenantId, id: &str) -> Result<ApiKeyInfo, Refusal> {
+        self.ask(Method::DELETE, path(Id::RevokeApiKey, &[tenant.as_str(), id]), empty()).await
+    }
+}
