@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rouse_processes::{Kind, Process, descendants};
 
 use crate::{
     examples, http,
@@ -67,7 +68,6 @@ fn show(platform: &Platform) -> Result<()> {
         sh::quiet(&mut platform.rouse(&["deploy", &folder]))?;
         println!("  {:<13} {:<22} {:>6} ms", example.name, example.kind, begun.elapsed().as_millis());
     }
-    let idle = platform.processes();
 
     heading("Calling each: cold, then warm");
     for example in examples::ALL {
@@ -82,11 +82,7 @@ fn show(platform: &Platform) -> Result<()> {
     heading("Nobody calls: nothing runs");
     let begun = Instant::now();
     let left = loop {
-        let left: Vec<_> = platform
-            .processes()
-            .into_iter()
-            .filter(|(pid, _)| !idle.iter().any(|(before, _)| before == pid))
-            .collect();
+        let left = of(platform, Kind::Function);
         if left.is_empty() || begun.elapsed() > IDLE_MAX {
             break left;
         }
@@ -99,9 +95,13 @@ fn show(platform: &Platform) -> Result<()> {
     let instances = sh::output(&mut platform.rouse(&["ps"]))?;
     indent(if instances.trim().is_empty() { "rouse ps: no instances" } else { &instances });
     println!("  the platform's own processes:");
-    for (pid, command) in platform.processes() {
-        println!("    {pid:>8}  {}", role(&command));
+    for process in of(platform, Kind::Platform) {
+        println!("    {:>8}  {}", process.pid, process.role().unwrap_or_default());
     }
+    println!(
+        "  interpreters that wait, of no function yet: {} (they go some minutes after the last call)",
+        of(platform, Kind::Waiting).len()
+    );
 
     heading("Called again: they wake");
     for example in examples::ALL {
@@ -113,14 +113,10 @@ fn show(platform: &Platform) -> Result<()> {
     Ok(())
 }
 
-/// `rouse role gateway {…} 1` as `gateway`.
-fn role(command: &str) -> &str {
-    let mut words = command.split(' ').skip(1);
-    match words.next() {
-        Some("role") => words.next().unwrap_or_default(),
-        Some("serve") => "supervisor",
-        _ => command,
-    }
+/// The processes of one kind below the supervisor.
+fn of(platform: &Platform, kind: Kind) -> Vec<Process> {
+    let all = platform.pid().map(descendants).unwrap_or_default();
+    all.into_iter().filter(|process| process.kind() == kind).collect()
 }
 
 fn call_quietly(platform: &Platform, function: &str, body: Option<&str>) -> Result<http::Answer> {

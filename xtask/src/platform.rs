@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rouse_processes::{Process, tree};
 
 use crate::{http, paths, setup::Tools, sh};
 
@@ -136,7 +137,7 @@ impl Platform {
     }
 
     /// Its processes: the supervisor and all that descend from it, with their command lines.
-    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
+    pub(crate) fn processes(&self) -> Vec<Process> {
         self.pid().map(tree).unwrap_or_default()
     }
 
@@ -158,45 +159,17 @@ impl Drop for Platform {
             thread::sleep(Duration::from_millis(50));
         }
         // Those that did not end with it: a bug, but not one to leave processes behind for.
-        for (pid, command) in processes {
-            if fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|now| readable(&now) == command) {
-                signal("-KILL", pid);
-            }
-        }
+        processes.iter().filter(|process| process.runs()).for_each(|process| {
+            signal("-KILL", process.pid);
+        });
         let _ = child.wait();
         let _ = fs::remove_dir_all(&self.state);
     }
 }
 
-fn readable(cmdline: &str) -> String {
-    cmdline.replace('\0', " ").trim().to_owned()
-}
-
 /// A process and its descendants, by id.
 pub(crate) fn pids(root: u32) -> Vec<u32> {
-    tree(root).into_iter().map(|(pid, _)| pid).collect()
-}
-
-/// A process and its descendants.
-fn tree(root: u32) -> Vec<(u32, String)> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let mut parents = Vec::new();
-    for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name, in brackets, may hold anything; the parent is the second field after it.
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
-        if let Some(parent) = parent {
-            parents.push((pid, parent));
-        }
-    }
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    found.into_iter().map(|pid| (pid, readable(&name(pid)))).collect()
+    tree(root).into_iter().map(|process| process.pid).collect()
 }
 
 /// This port of the loopback when it is free, else another.

@@ -63,7 +63,7 @@ fn one(suite: &str, named: bool) -> Result<Tally> {
         "unit" => {
             examples::guests(&setup::run()?)?;
             let units = [&["--workspace"][..], &NOT_UNITS].concat();
-            let mut tally = again(tests, "unit", &[&units[..], &["--all-targets"]].concat())?;
+            let mut tally = again("unit", &[&units[..], &["--all-targets"]].concat())?;
             tally.add(tests("unit-doc", &[&units[..], &["--doc"]].concat())?);
             Ok(tally)
         }
@@ -80,7 +80,7 @@ fn one(suite: &str, named: bool) -> Result<Tally> {
         }
         "e2e" | "clients" => {
             built()?;
-            again(tests, suite, &["--package", &format!("rouse-{suite}"), "--all-targets"])
+            again(suite, &["--package", &format!("rouse-{suite}"), "--all-targets"])
         }
         "crash" => {
             built()?;
@@ -133,13 +133,13 @@ fn tests(suite: &str, args: &[&str]) -> Result<Tally> {
 
 /// Runs tests, and once more those few that failed, alone: one that passes then is unsteady, which the summary says
 /// by its name. The escape and crash suites have no second run: what gets through once has got through.
-fn again(run: impl Fn(&str, &[&str]) -> Result<Tally>, suite: &str, args: &[&str]) -> Result<Tally> {
-    let mut tally = run(suite, args)?;
+fn again(suite: &str, args: &[&str]) -> Result<Tally> {
+    let mut tally = tests(suite, args)?;
     let Some(names) = tally.failed_tests(SECOND_RUNS_MAX) else { return Ok(tally) };
     println!("   once more, alone: {}", names.join(", "));
     let mut only = vec!["--", "--exact", "--test-threads=1"];
     only.extend(names.iter().map(String::as_str));
-    let second = run(&format!("{suite}-again"), &[args, &only[..]].concat())?;
+    let second = tests(&format!("{suite}-again"), &[args, &only[..]].concat())?;
     tally.settle(&second, &names);
     Ok(tally)
 }

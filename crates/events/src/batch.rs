@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use rouse_store::queues::{End, Lease, Leased};
 use rouse_triggers::retry::Failure;
-use rouse_types::{Event, InvocationId, LambdaCall};
+use rouse_types::{Event, LambdaCall};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinSet};
 
 pub(crate) use self::drain::is_drained;
@@ -130,19 +130,11 @@ async fn call(
     let chains = batch.iter().map(|message| MessageHead::of(message).chain);
     let chain = chains.max_by_key(|chain| chain.passes(&version.function)).unwrap_or_default();
     let event = Event {
-        id: InvocationId::new(),
-        tenant: version.tenant.clone(),
-        function: version.function.clone(),
         alias: drain.alias.clone(),
-        accepted: events.config.clock.now(),
-        call,
-        caller: None,
         chain,
-        idempotency_key: None,
-        ordering_key: None,
         trigger: Some(drain.label.clone()),
         lambda: drain.arn.clone().map(|arn| LambdaCall { arn, client_context: None }),
-        own: None,
+        ..Event::new(&version.tenant, &version.function, call, events.config.clock.now())
     };
     let leases: Vec<Lease> = batch.iter().map(|message| message.lease).collect();
     let (verdict, reply) = if event.chain.loops(&event.function) {

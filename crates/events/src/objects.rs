@@ -14,8 +14,7 @@ use rouse_triggers::{
     },
 };
 use rouse_types::{
-    Chain, Contract, Event, EventCall, FunctionVersion, InvocationId, ObjectEvent, Refusal, Timestamp,
-    Trigger,
+    Contract, Event, EventCall, FunctionVersion, ObjectEvent, Refusal, Timestamp, Trigger,
     object::EventKind,
     trigger::{ObjectSource, On},
 };
@@ -23,7 +22,6 @@ use rouse_types::{
 use crate::{
     accept,
     dispatch::Events,
-    queue,
     record::{self, ACCOUNT, REGION},
 };
 
@@ -104,24 +102,10 @@ fn message(
         }
     };
     let event = Event {
-        id: InvocationId::new(),
-        tenant: version.tenant.clone(),
-        function: version.function.clone(),
-        alias: None,
-        accepted: now,
-        call,
-        caller: None,
-        chain: Chain::default(),
-        idempotency_key: None,
-        ordering_key: None,
         trigger: Some(format!("object:{}", trigger.name)),
-        lambda: None,
-        own: None,
+        ..Event::new(&version.tenant, &version.function, call, now)
     };
-    let mut message = record::of(&event, body);
-    message.deduplication = Some(id);
-    message.window = Some(WINDOW);
-    Some((queue::function(&version.tenant, &version.function), message))
+    Some(record::once(&event, body, id, WINDOW))
 }
 
 /// Whether a trigger is about this, whatever its filter says.

@@ -1,6 +1,8 @@
 //! The record of an event that ended, for the target that its function names: in the shape of AWS Lambda's
 //! destinations, so that functions written for those read it.
 
+use std::time::Duration;
+
 use rouse_api::queues::Attribute;
 use rouse_store::queues::NewMessage;
 use rouse_triggers::{
@@ -42,23 +44,13 @@ pub(crate) fn message(
     let target = target?;
     let event = told.event;
     let body = record(&told, now);
-    let id = InvocationId::new();
     match target {
         EventTarget::Function(function) => {
+            let call = EventCall::Invoke { content_type: Some("application/json".to_owned()) };
             let next = Event {
-                id,
-                tenant: event.tenant.clone(),
-                function: function.clone(),
-                alias: None,
-                accepted: now,
-                call: EventCall::Invoke { content_type: Some("application/json".to_owned()) },
                 caller: event.caller,
                 chain: event.chain.clone().then(&event.function),
-                idempotency_key: None,
-                ordering_key: None,
-                trigger: None,
-                lambda: None,
-                own: None,
+                ..Event::new(&event.tenant, function, call, now)
             };
             Some((queue::function(&event.tenant, function), of(&next, body)))
         }
@@ -68,24 +60,19 @@ pub(crate) fn message(
                 MessageHead { chain: event.chain.clone().then(&event.function), ..MessageHead::default() };
             Some((queue::named(&event.tenant, name), head.message(body)))
         }
-        EventTarget::Topic(topic) => outcome(told, id, EventCall::Topic(topic.clone()), body, now),
-        EventTarget::Url(url) => outcome(told, id, EventCall::Url(url.clone()), body, now),
+        EventTarget::Topic(topic) => outcome(told, EventCall::Topic(topic.clone()), body, now),
+        EventTarget::Url(url) => outcome(told, EventCall::Url(url.clone()), body, now),
     }
 }
 
 /// An outcome that goes to a topic or a URL, as a CloudEvent. It is written with the end that it tells of, and sent later.
-fn outcome(
-    told: Told<'_>,
-    id: InvocationId,
-    call: EventCall,
-    record: Vec<u8>,
-    now: Timestamp,
-) -> Option<(String, NewMessage)> {
+fn outcome(told: Told<'_>, call: EventCall, record: Vec<u8>, now: Timestamp) -> Option<(String, NewMessage)> {
     let Event { tenant, function, .. } = told.event;
     let (ty, trigger) = match told.given_up {
         None => (SUCCEEDED, "on_success"),
         Some(_) => (FAILED, "on_failure"),
     };
+    let id = InvocationId::new();
     let source = format!("/tenants/{tenant}/functions/{function}");
     let event = CloudEvent::new(id.to_string(), source, ty)
         .and_then(|event| event.with("subject", told.event.id.to_string()))
@@ -100,18 +87,10 @@ fn outcome(
     };
     let next = Event {
         id,
-        tenant: tenant.clone(),
-        function: function.clone(),
-        alias: None,
-        accepted: now,
-        call,
         caller: told.event.caller,
         chain: told.event.chain.clone().then(function),
-        idempotency_key: None,
-        ordering_key: None,
         trigger: Some(trigger.to_owned()),
-        lambda: None,
-        own: None,
+        ..Event::new(tenant, function, call, now)
     };
     Some((queue::out(tenant, function), of(&next, event.to_json())))
 }
@@ -147,6 +126,13 @@ pub(crate) fn of(event: &Event, body: Vec<u8>) -> NewMessage {
         attempts_max: u32::MAX,
         ..NewMessage::new(body)
     }
+}
+
+/// An event that a trigger sends, and the queue of its function; one that is known by the same words within the window
+/// is not sent again.
+pub(crate) fn once(event: &Event, body: Vec<u8>, known: String, window: Duration) -> (String, NewMessage) {
+    let message = NewMessage { deduplication: Some(known), window: Some(window), ..of(event, body) };
+    (queue::function(&event.tenant, &event.function), message)
 }
 
 fn record(told: &Told<'_>, now: Timestamp) -> Vec<u8> {

@@ -19,14 +19,13 @@ use rouse_triggers::{
     shape::{self, Place},
 };
 use rouse_types::{
-    Chain, Contract, Event, EventCall, FunctionVersion, InvocationId, Timestamp,
+    Contract, Event, EventCall, FunctionVersion, Timestamp,
     trigger::{On, Schedule},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dispatch::Events,
-    queue,
     record::{self, ACCOUNT, REGION},
 };
 
@@ -231,22 +230,8 @@ fn message(at: &InForce, occurrence: &Occurrence, now: Timestamp) -> (String, Ne
         }
     };
     let event = Event {
-        id: InvocationId::new(),
-        tenant: version.tenant.clone(),
-        function: version.function.clone(),
-        alias: None,
-        accepted: now,
-        call,
-        caller: None,
-        chain: Chain::default(),
-        idempotency_key: None,
-        ordering_key: None,
         trigger: Some(format!("schedule:{}", at.trigger)),
-        lambda: None,
-        own: None,
+        ..Event::new(&version.tenant, &version.function, call, now)
     };
-    let mut message = record::of(&event, body);
-    message.deduplication = Some(format!("schedule/{}", occurrence.id));
-    message.window = Some(WINDOW);
-    (queue::function(&version.tenant, &version.function), message)
+    record::once(&event, body, format!("schedule/{}", occurrence.id), WINDOW)
 }

@@ -22,8 +22,8 @@ use rouse_triggers::{
     shape::{self, Place},
 };
 use rouse_types::{
-    Chain, Code, Contract, Digest, Event, EventCall, FunctionVersion, InvocationId, Refusal, TenantId,
-    Timestamp, TraceContext, Trigger,
+    Chain, Code, Contract, Digest, Event, EventCall, FunctionVersion, Refusal, TenantId, Timestamp,
+    TraceContext, Trigger,
     chain::CHAIN_HEADER,
     trigger::{EVENT_BYTES_MAX, On, is_resource_name},
 };
@@ -32,7 +32,6 @@ use crate::{
     accept::store,
     dispatch::Events,
     manage::json,
-    queue,
     record::{self, ACCOUNT, REGION},
 };
 
@@ -183,26 +182,14 @@ fn message(
         Contract::Component | Contract::Http => crate::shape::post(Ok(published.clone())),
     };
     let event = Event {
-        id: InvocationId::new(),
-        tenant: version.tenant.clone(),
-        function: version.function.clone(),
-        alias: None,
-        accepted: now,
-        call,
         caller: origin.caller,
         chain: origin.chain.clone(),
-        idempotency_key: None,
-        ordering_key: None,
         trigger: Some(format!("topic:{}", trigger.name)),
-        lambda: None,
-        own: None,
+        ..Event::new(&version.tenant, &version.function, call, now)
     };
-    let mut message = record::of(&event, body);
     // A control character stands in neither of the two.
     let known = Digest::of(format!("{}\n{}", published.source(), published.id()).as_bytes());
-    message.deduplication = Some(format!("topic/{topic}/{}/{}", trigger.name, known.hex()));
-    message.window = Some(WINDOW);
-    (queue::function(&version.tenant, &version.function), message)
+    record::once(&event, body, format!("topic/{topic}/{}/{}", trigger.name, known.hex()), WINDOW)
 }
 
 /// A CloudEvent as Amazon SNS would tell a Lambda function of it: the data is the message, the attributes go with it.

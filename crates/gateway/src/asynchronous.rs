@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use rouse_types::{
-    Chain, Code, Event, EventCall, Refusal, Source,
+    Chain, Code, Event, EventCall, FunctionVersion, Refusal, Source,
     chain::CHAIN_HEADER,
     event::{ASYNC_HEADER, Accepted, IDEMPOTENCY_HEADER, KEY_BYTES_MAX, ORDERING_HEADER},
     trigger::EVENT_BYTES_MAX,
@@ -92,25 +92,17 @@ impl Events {
         let version = &picked.version;
         let (parts, body) = request.into_parts();
         let headers = &parts.headers;
+        let call = match source {
+            Source::Invoke => {
+                EventCall::Invoke { content_type: text(headers, "content-type").map(str::to_owned) }
+            }
+            Source::Http => http_call(&parts, arrived),
+        };
         let event = Event {
-            id: arrived.id,
-            tenant: version.tenant.clone(),
-            function: version.function.clone(),
             alias: alias.map(str::to_owned),
-            accepted: arrived.at,
-            caller: arrived.caller,
-            chain: Chain::read(text(headers, CHAIN_HEADER).unwrap_or_default()),
             idempotency_key: key(headers, IDEMPOTENCY_HEADER)?,
             ordering_key: key(headers, ORDERING_HEADER)?,
-            trigger: None,
-            lambda: None,
-            own: None,
-            call: match source {
-                Source::Invoke => {
-                    EventCall::Invoke { content_type: text(headers, "content-type").map(str::to_owned) }
-                }
-                Source::Http => http_call(&parts, arrived),
-            },
+            ..arrived_event(version, arrived, headers, call)
         };
         let body = body.collect().await.map_err(|_| {
             let error = bytes_in.failure().unwrap_or(crate::body::Error::Broken);
@@ -188,6 +180,21 @@ fn key(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
             Code::BadRequest,
             format!("the header {name} must have 1 to {KEY_BYTES_MAX} characters of ASCII"),
         )),
+    }
+}
+
+/// An event that came as a request, with the request's id.
+pub(crate) fn arrived_event(
+    version: &FunctionVersion,
+    arrived: &Arrived,
+    headers: &HeaderMap,
+    call: EventCall,
+) -> Event {
+    Event {
+        id: arrived.id,
+        caller: arrived.caller,
+        chain: Chain::read(text(headers, CHAIN_HEADER).unwrap_or_default()),
+        ..Event::new(&version.tenant, &version.function, call, arrived.at)
     }
 }
 

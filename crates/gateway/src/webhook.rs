@@ -18,14 +18,13 @@ use rouse_triggers::{
     webhook,
 };
 use rouse_types::{
-    Chain, Code, Event, FunctionVersion, Refusal, Trigger,
-    chain::CHAIN_HEADER,
+    Code, Event, FunctionVersion, Refusal, Trigger,
     trigger::{Signer, WebhookSource},
 };
 
 use crate::{
     answer,
-    asynchronous::{answered, http_call, text},
+    asynchronous::{answered, arrived_event, http_call},
     body::{Body, Count, RequestBody},
     handle::Gateway,
     run::{Arrived, request_refusal},
@@ -110,19 +109,10 @@ impl Webhook {
             return Ok(response);
         }
         let event = Event {
-            id: arrived.id,
-            tenant: self.version.tenant.clone(),
-            function: self.version.function.clone(),
             alias: alias.map(str::to_owned),
-            accepted: arrived.at,
-            call: http_call(&parts, arrived),
-            caller: arrived.caller,
-            chain: Chain::read(text(&parts.headers, CHAIN_HEADER).unwrap_or_default()),
             idempotency_key: Some(id),
-            ordering_key: None,
             trigger: Some(format!("webhook:{}", self.trigger.name)),
-            lambda: None,
-            own: None,
+            ..arrived_event(&self.version, arrived, &parts.headers, http_call(&parts, arrived))
         };
         Ok(answered(&gateway.events.hand_over(&event, &body).await?))
     }

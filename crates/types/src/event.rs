@@ -112,6 +112,26 @@ pub enum EventCall {
 pub struct NoEvent;
 
 impl Event {
+    /// A new event with an id of its own, which nobody sent and of which nothing else is said.
+    #[must_use]
+    pub fn new(tenant: &TenantId, function: &FunctionName, call: EventCall, accepted: Timestamp) -> Self {
+        Self {
+            id: InvocationId::new(),
+            tenant: tenant.clone(),
+            function: function.clone(),
+            alias: None,
+            accepted,
+            call,
+            caller: None,
+            chain: Chain::default(),
+            idempotency_key: None,
+            ordering_key: None,
+            trigger: None,
+            lambda: None,
+            own: None,
+        }
+    }
+
     /// The event with its body, as one process gives it to another: the length of the JSON in 4 bytes, the most
     /// significant first; the JSON; the body.
     #[must_use]
@@ -176,25 +196,18 @@ mod tests {
 
     #[test]
     fn an_event_and_its_body_arrive_as_they_were_sent() {
+        let tenant = TenantId::new("shop").expect("a name");
+        let function = FunctionName::new("cart").expect("a name");
+        let call = EventCall::Http {
+            method: "POST".to_owned(),
+            path: "/a?b".to_owned(),
+            headers: vec![("x-name".to_owned(), "f\u{fc}r".to_owned())],
+            peer: None,
+        };
         let event = Event {
-            id: InvocationId::new(),
-            tenant: TenantId::new("shop").expect("a name"),
-            function: FunctionName::new("cart").expect("a name"),
-            alias: None,
-            accepted: Timestamp(17),
-            call: EventCall::Http {
-                method: "POST".to_owned(),
-                path: "/a?b".to_owned(),
-                headers: vec![("x-name".to_owned(), "f\u{fc}r".to_owned())],
-                peer: None,
-            },
-            caller: None,
             chain: Chain::read("cart=2"),
             idempotency_key: Some("k".to_owned()),
-            ordering_key: None,
-            trigger: None,
-            lambda: None,
-            own: None,
+            ..Event::new(&tenant, &function, call, Timestamp(17))
         };
         let bytes = event.encode(b"\x00body");
         let (read, body) = Event::decode(&bytes).expect("an event");

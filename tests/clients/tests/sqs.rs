@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
 use rouse_clients::{environment, run, script, tool};
-use rouse_e2e::{App, Platform, Seen, need, skipped, wait_for};
+use rouse_e2e::{App, Platform, Seen, need, skipped, tell, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(90);
 /// Calls in quick succession are a history that says that no more will come after a pause.
@@ -47,13 +47,6 @@ fn ids(json: &str) -> BTreeSet<String> {
     serde_json::from_str(json.trim()).expect("ids")
 }
 
-async fn goes_to_nothing(platform: &Platform) {
-    wait_for("the function's processes end", Duration::from_secs(120), async || {
-        platform.functions().is_empty()
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn an_asynchronous_calls_outcome_goes_to_its_destinations_and_rouse_events_shows_it() {
     let test = "an_asynchronous_calls_outcome_goes_to_its_destinations_and_rouse_events_shows_it";
@@ -75,17 +68,11 @@ async fn a_message_that_boto3_sends_rouses_the_function_whose_trigger_names_the_
     let platform = Platform::start();
     need!(platform, test, "python");
     let seen = Seen::listen().await;
-    let tell = "import socket
-with socket.create_connection(('127.0.0.1', int(os.environ['TELL']))) as tell:
-    tell.sendall(json.dumps({'event': event, 'id': context.aws_request_id}).encode() + b'\\n')
-    tell.recv(1)
-return {}";
     let lines = format!(
-        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 1\n\
-         [[functions.handle.triggers]]\nqueue = {{ name = \"orders\", batch_size = 1 }}",
-        port = seen.port()
+        "{}[[functions.handle.triggers]]\nqueue = {{ name = \"orders\", batch_size = 1 }}",
+        tell::lines(seen.port())
     );
-    platform.deploy(App::new("handle").python("handle", tell, &lines).path()).await;
+    platform.deploy(App::new("handle").python("handle", tell::PYTHON, &lines).path()).await;
     assert_eq!(platform.functions(), [], "nothing runs before the first message");
     let Some(sent) = boto3(test, &platform, &["sends", "orders", &CALLS.to_string()]).await else { return };
     wait_for("the messages are handled", LIMIT, async || seen.count() >= CALLS).await;
@@ -94,7 +81,7 @@ return {}";
         .into_iter()
         .map(|line| line["event"]["Records"][0]["messageId"].as_str().expect("an id").to_owned());
     assert_eq!(got.collect::<BTreeSet<_>>(), ids(&sent));
-    goes_to_nothing(&platform).await;
+    platform.goes_to_nothing().await;
 }
 
 #[tokio::test]
@@ -110,7 +97,7 @@ async fn a_message_that_boto3_sends_rouses_the_function_that_a_mapping_names() {
     let sent = boto3(test, &platform, &["sends", "mapped", &count]).await.expect("boto3");
     let got = boto3(test, &platform, &["handled", &count]).await.expect("boto3");
     assert_eq!(ids(&got), ids(&sent));
-    goes_to_nothing(&platform).await;
+    platform.goes_to_nothing().await;
 }
 
 #[tokio::test]

@@ -11,8 +11,9 @@ mod call;
 mod load;
 mod platform;
 mod postgres;
-mod processes;
 mod seen;
+mod signal;
+pub mod tell;
 mod tools;
 
 pub use app::{App, example, fixture, folder};
@@ -21,9 +22,10 @@ pub use call::{Answer, call_on, get, wait_for};
 pub use load::Load;
 pub use platform::{Cli, Platform, free_address, program, python, state_folder};
 pub use postgres::Postgres;
-pub use processes::{Process, alive, descendants, kill};
+pub use rouse_processes::{Kind, Process, alive, descendants};
 pub use rustix::process::Signal;
 pub use seen::Seen;
+pub use signal::kill;
 
 /// Says that a test was skipped, and why: in the form that the summary of `cargo xtask test` collects.
 pub fn skipped(test: &str, reason: &str) {

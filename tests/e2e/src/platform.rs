@@ -18,19 +18,18 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use rouse_processes::{Kind, Process, alive, descendants};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{
-    Answer, call,
-    processes::{self, Process},
-    tools,
-};
+use crate::{Answer, call, signal::kill, tools};
 
 /// How long it may take until it is ready, on a machine that is busy.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(45);
+/// How long functions that nobody calls may be kept.
+const GONE_MAX: Duration = Duration::from_secs(120);
 /// How long processes may take to end after their supervisor.
 const ORPHANS_MAX: Duration = Duration::from_secs(15);
 
@@ -308,22 +307,25 @@ impl Platform {
     /// All processes below the supervisor.
     #[must_use]
     pub fn processes(&self) -> Vec<Process> {
-        processes::descendants(self.child.id())
+        descendants(self.child.id())
     }
 
     /// The processes that are none of the platform's own: functions, and what holds them. An interpreter that waits to
     /// be forked, or to become a function, is nobody's yet, and goes some minutes after the last call.
     #[must_use]
     pub fn functions(&self) -> Vec<Process> {
-        let of_a_function = |process: &Process| {
-            process.role().is_none() && !process.command.contains("/zygote.py ") && !processes::waits(process)
-        };
-        self.processes().into_iter().filter(of_a_function).collect()
+        self.processes().into_iter().filter(|process| process.kind() == Kind::Function).collect()
+    }
+
+    /// Waits until no process of a function is left.
+    pub async fn goes_to_nothing(&self) {
+        let gone = async || self.functions().is_empty();
+        call::wait_for("the functions' processes end", GONE_MAX, gone).await;
     }
 
     /// Kills the supervisor, as it stands.
     pub fn kill_supervisor(&self) {
-        processes::kill(self.child.id(), Signal::KILL);
+        kill(self.child.id(), Signal::KILL);
     }
 
     /// Kills all processes of a role, at once.
@@ -333,14 +335,14 @@ impl Platform {
     pub fn kill(&self, role: &str) {
         let found = self.role(role);
         assert!(!found.is_empty(), "no {role} among {:?}", self.processes());
-        found.iter().for_each(|process| processes::kill(process.pid, Signal::KILL));
+        found.iter().for_each(|process| kill(process.pid, Signal::KILL));
     }
 }
 
 impl Drop for Platform {
     fn drop(&mut self) {
         let all = self.processes();
-        processes::kill(self.child.id(), Signal::TERM);
+        kill(self.child.id(), Signal::TERM);
         let end = Instant::now() + STOP_MAX;
         while self.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < end {
             thread::sleep(Duration::from_millis(20));
@@ -349,13 +351,13 @@ impl Drop for Platform {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // What lost its supervisor ends by itself, once it has cleared away what it holds.
-        let alive = || all.iter().filter(|process| processes::alive(process.pid)).collect::<Vec<_>>();
+        let left = || all.iter().filter(|process| alive(process.pid)).collect::<Vec<_>>();
         let end = Instant::now() + ORPHANS_MAX;
-        while !alive().is_empty() && Instant::now() < end {
+        while !left().is_empty() && Instant::now() < end {
             thread::sleep(Duration::from_millis(20));
         }
-        let left = alive();
-        left.iter().for_each(|process| processes::kill(process.pid, Signal::KILL));
+        let left = left();
+        left.iter().for_each(|process| kill(process.pid, Signal::KILL));
         if FAILED.load(Ordering::Relaxed) {
             eprintln!("--- the platform's log ends so:\n{}\n---", self.log());
         } else {

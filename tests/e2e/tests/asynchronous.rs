@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rouse_e2e::{App, Platform, Seen, need, wait_for};
+use rouse_e2e::{App, Platform, Seen, need, tell, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const CALLS: usize = 12;
@@ -19,12 +19,8 @@ if 'poison' in (body or json.dumps(event)):
     raise ValueError('it is poison')
 return {'done': True}";
 
-/// One instance: a second one, started before there was a history, would be kept as long as its start is worth.
 fn teller(name: &str, port: u16, events: &str) -> App {
-    let lines = format!(
-        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 1\n{events}"
-    );
-    App::new(name).python(name, TELL, &lines)
+    App::new(name).python(name, TELL, &format!("{}{events}", tell::lines(port)))
 }
 
 #[tokio::test]
@@ -71,10 +67,7 @@ async fn an_asynchronous_call_is_answered_at_once_wakes_its_function_and_leaves_
         assert_eq!(platform.send(request).await.status, 202);
         wait_for("it is handled", LIMIT, async || seen.count() == n).await;
     }
-    wait_for("the function's processes end", Duration::from_secs(120), async || {
-        platform.functions().is_empty()
-    })
-    .await;
+    platform.goes_to_nothing().await;
     assert_eq!(seen.count(), CALLS, "nothing ran twice");
     let metrics = platform.metrics().await;
     assert!(metrics.contains("rouse_events_consumers{process=\"events\"} 0"), "{metrics}");

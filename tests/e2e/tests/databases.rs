@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rouse_e2e::{App, Platform, Postgres, Seen, example, need, skipped, wait_for};
+use rouse_e2e::{App, Platform, Postgres, Seen, example, need, skipped, tell, wait_for};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -37,17 +37,8 @@ async fn a_handler_sees_each_change_though_the_platform_and_the_database_die() {
     let Some(server) = server(TEST) else { return };
     server.sql(ORDERS);
     let seen = Seen::listen().await;
-    let tell = "import socket
-with socket.create_connection(('127.0.0.1', int(os.environ['TELL']))) as tell:
-    tell.sendall(json.dumps({'event': event, 'id': context.aws_request_id}).encode() + b'\\n')
-    tell.recv(1)
-return {}";
-    let port = seen.port();
-    let lines = format!(
-        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\n{}",
-        trigger("notify", &server)
-    );
-    platform.deploy(App::new("notify").python("notify", tell, &lines).path()).await;
+    let lines = format!("{}{}", tell::lines(seen.port()), trigger("notify", &server));
+    platform.deploy(App::new("notify").python("notify", tell::PYTHON, &lines).path()).await;
     is_active(&platform).await;
     assert_eq!(platform.functions(), [], "nothing runs before the first change");
 
@@ -93,7 +84,7 @@ return {}";
     let gone = platform.rouse(&["delete", "notify", "--yes"]).await;
     assert!(gone.ok, "{gone:?}");
     wait_for("slot and publication are gone", LIMIT, async || server.left().is_empty()).await;
-    wait_for("the function's processes end", LIMIT, async || platform.functions().is_empty()).await;
+    platform.goes_to_nothing().await;
 }
 
 /// What a function answered to a change, as its destination is told.

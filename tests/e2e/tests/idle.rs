@@ -1,8 +1,6 @@
 //! A function that no one calls is nothing: no process; and it wakes when it is called.
 
-use std::time::Duration;
-
-use rouse_e2e::{App, Platform, need, wait_for};
+use rouse_e2e::{App, Platform, need};
 
 /// Calls in quick succession are a history that says that no more will come after a pause.
 const CALLS: usize = 12;
@@ -27,10 +25,7 @@ async fn an_idle_function_vanishes_and_wakes_when_called() {
         assert_eq!((start, init), (0, 0), "a warm call starts nothing: {answer:?}");
     }
 
-    wait_for("the function's processes end", Duration::from_secs(90), async || {
-        platform.functions().is_empty()
-    })
-    .await;
+    platform.goes_to_nothing().await;
     assert_eq!(platform.json(&["ps"]).await, serde_json::json!([]));
 
     let woken = platform.get("sleepy").await;

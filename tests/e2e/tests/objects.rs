@@ -2,49 +2,17 @@
 
 use std::time::Duration;
 
-use rouse_e2e::{App, Boto3, Platform, Seen, folder, need, state_folder, wait_for};
+use rouse_e2e::{App, Boto3, Platform, Seen, folder, need, state_folder, tell, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Calls in quick succession are a history that says that no more will come after a pause.
 const CALLS: usize = 12;
 
 /// Tells the test's listener what the event was.
-const TELL: &str = "import socket
-with socket.create_connection(('127.0.0.1', int(os.environ['TELL']))) as tell:
-    tell.sendall(json.dumps({'event': event, 'id': context.aws_request_id}).encode() + b'\\n')
-    tell.recv(1)
-return {}";
-
-/// The same as a server, of the requests that it gets.
-const TELL_SERVER: &str = "import http from 'node:http';
-import net from 'node:net';
-http.createServer((request, response) => {
-  let body = '';
-  request.on('data', (bytes) => { body += bytes; });
-  request.on('end', () => {
-    const told = net.connect(process.env.TELL, '127.0.0.1', () => {
-      told.write(JSON.stringify({ method: request.method, headers: request.headers, body: JSON.parse(body) }) + '\\n');
-    });
-    told.on('data', () => { told.destroy(); response.writeHead(204).end(); });
-  });
-}).listen(process.env.PORT);
-";
-
 const TRIGGER: &str = "name = \"photo\"\nobject = { bucket = \"photos\", events = [\"created\", \"removed\"], prefix = \"in/\", suffix = \".jpg\" }";
 
-/// One instance: a second one, started before there was a history, would be kept as long as its start is worth.
 fn lines(name: &str, port: u16, trigger: &str) -> String {
-    format!(
-        "egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 1\n\
-         [[functions.{name}.triggers]]\n{trigger}"
-    )
-}
-
-async fn goes_to_nothing(platform: &Platform) {
-    wait_for("the function's processes end", Duration::from_secs(120), async || {
-        platform.functions().is_empty()
-    })
-    .await;
+    format!("{}[[functions.{name}.triggers]]\n{trigger}", tell::lines(port))
 }
 
 #[tokio::test]
@@ -158,7 +126,7 @@ async fn an_upload_rouses_a_lambda_function_and_it_goes_to_nothing() {
         "{}\n[[functions.photo.triggers]]\nname = \"large\"\nobject = {{ bucket = \"large\", events = [\"created\"] }}\n{filter}",
         lines("photo", seen.port(), TRIGGER)
     );
-    platform.deploy(App::new("photo").python("photo", TELL, &small).path()).await;
+    platform.deploy(App::new("photo").python("photo", tell::PYTHON, &small).path()).await;
     assert_eq!(platform.functions(), [], "nothing runs before the first upload");
     let put = "s3.put_object(Bucket=sys.argv[1], Key=sys.argv[2], Body=sys.argv[3].encode())";
     for n in 0..CALLS {
@@ -181,7 +149,7 @@ async fn an_upload_rouses_a_lambda_function_and_it_goes_to_nothing() {
     boto3.run(put, &["large", "large", "four"]).await;
     wait_for("what the filter takes is handled", LIMIT, async || seen.count() > CALLS + 1).await;
     assert_eq!(seen.lines()[CALLS + 1]["event"]["Records"][0]["s3"]["object"]["size"], 4);
-    goes_to_nothing(&platform).await;
+    platform.goes_to_nothing().await;
     assert_eq!(seen.count(), CALLS + 2, "each was handled once, and nothing else");
 }
 
@@ -196,7 +164,7 @@ async fn an_upload_rouses_a_server_and_it_goes_to_nothing() {
         "source = \"photo\"\nruntime = \"provided\"\ncontract = \"http\"\ncommand = [\"node\", \"server.mjs\"]\n{}",
         lines("photo", seen.port(), TRIGGER)
     );
-    let app = App::new("photo").file("photo/server.mjs", TELL_SERVER).function("photo", &lines);
+    let app = App::new("photo").file("photo/server.mjs", tell::NODE).function("photo", &lines);
     platform.deploy(app.path()).await;
     assert_eq!(platform.functions(), [], "nothing runs before the first upload");
     for n in 0..CALLS {
@@ -212,13 +180,13 @@ async fn an_upload_rouses_a_server_and_it_goes_to_nothing() {
                 &format!("objects/in/{n}.jpg").into()
             )
         );
-        let body = &told["body"];
+        let body: serde_json::Value = serde_json::from_str(told["body"].as_str().expect("text")).expect("JSON");
         assert_eq!(
             (&body["bucket"], &body["size"], &body["contentType"]),
             (&"photos".into(), &"6".into(), &"image/jpeg".into())
         );
     }
-    goes_to_nothing(&platform).await;
+    platform.goes_to_nothing().await;
 }
 
 #[tokio::test]
@@ -269,7 +237,7 @@ async fn an_upload_that_was_acknowledged_is_handled_once_whatever_is_killed() {
     let test = "an_upload_that_was_acknowledged_is_handled_once_whatever_is_killed";
     let Some(boto3) = Boto3::of(&platform, test).await else { return };
     let seen = Seen::listen().await;
-    let app = App::new("photo").python("photo", TELL, &lines("photo", seen.port(), TRIGGER));
+    let app = App::new("photo").python("photo", tell::PYTHON, &lines("photo", seen.port(), TRIGGER));
     platform.deploy(app.path()).await;
     // Many at once, so that a kill finds some of them in each place.
     let put = "

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use ring::hmac;
-use rouse_e2e::{Answer, App, Platform, Seen, fixture, need, wait_for};
+use rouse_e2e::{Answer, App, Platform, Seen, fixture, need, tell, wait_for};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -14,25 +14,6 @@ const LIMIT: Duration = Duration::from_secs(90);
 const CALLS: usize = 12;
 /// GitHub's own example.
 const SECRET: &str = "It's a Secret to Everybody";
-
-/// Tells the test's listener what the event was.
-const PYTHON: &str = "import socket
-with socket.create_connection(('127.0.0.1', int(os.environ['TELL']))) as tell:
-    tell.sendall(json.dumps({'event': event, 'id': context.aws_request_id}).encode() + b'\\n')
-    tell.recv(1)
-return {}";
-
-const NODE: &str = "import http from 'node:http';
-import net from 'node:net';
-http.createServer(async (request, response) => {
-  const chunks = [];
-  for await (const chunk of request) chunks.push(chunk);
-  const { method, url, headers } = request;
-  const line = JSON.stringify({ method, url, headers, body: Buffer.concat(chunks).toString() });
-  const tell = net.connect(Number(process.env.TELL), '127.0.0.1', () => tell.write(line + '\\n'));
-  tell.once('data', () => { tell.end(); response.end(); });
-}).listen(process.env.PORT);
-";
 
 /// The lines that let a function tell, and be called by a topic of its own name and by a webhook.
 fn lines(name: &str, port: u16) -> String {
@@ -47,15 +28,12 @@ fn lines(name: &str, port: u16) -> String {
 }
 
 fn lambda(port: u16) -> App {
-    App::new("lambda").python("lambda", PYTHON, &lines("lambda", port))
+    App::new("lambda").python("lambda", tell::PYTHON, &lines("lambda", port))
 }
 
 fn server(port: u16) -> App {
-    let lines = format!(
-        "source = \"server\"\nruntime = \"provided\"\ncontract = \"http\"\ncommand = [\"node\", \"server.mjs\"]\n{}",
-        lines("server", port)
-    );
-    App::new("server").file("server/server.mjs", NODE).function("server", &lines)
+    let lines = format!("{}{}", tell::server("server"), lines("server", port));
+    App::new("server").file("server/server.mjs", tell::NODE).function("server", &lines)
 }
 
 fn signature(body: &str) -> String {
@@ -87,13 +65,6 @@ async fn pushed(
 
 async fn published(platform: &Platform, topic: &str, ty: &str, data: &str) -> Value {
     platform.json(&["topic", "publish", topic, data, "--type", ty, "--source", "/shop"]).await
-}
-
-async fn goes_to_nothing(platform: &Platform) {
-    wait_for("the function's processes end", Duration::from_secs(120), async || {
-        platform.functions().is_empty()
-    })
-    .await;
 }
 
 async fn invocations(platform: &Platform) -> u64 {
@@ -174,7 +145,7 @@ async fn a_topic_and_a_webhook_rouse_a_lambda_function_and_it_goes_to_nothing() 
         assert_eq!(answer.status, 202, "{}", answer.text());
         wait_for("the event is handled", LIMIT, async || seen.count() > n).await;
     }
-    goes_to_nothing(&platform).await;
+    platform.goes_to_nothing().await;
     wait_for("all calls are on the bill", LIMIT, async || invocations(&platform).await == CALLS as u64).await;
     assert_eq!(seen.count(), CALLS);
     assert_eq!(platform.json(&["events", "list"]).await["events"], json!([]));
@@ -216,7 +187,7 @@ async fn a_topic_and_a_webhook_rouse_a_server_as_cloud_events_and_as_they_were_s
             assert_eq!(told["headers"]["x-hub-signature-256"], signature(&body).as_str());
         }
     }
-    goes_to_nothing(&platform).await;
+    platform.goes_to_nothing().await;
     wait_for("all calls are on the bill", LIMIT, async || invocations(&platform).await == CALLS as u64).await;
 }
 
@@ -235,11 +206,7 @@ async fn a_topic_and_a_webhook_rouse_a_component() {
         let answer = pushed(&platform, "tells/hook", "d-1", "push", Some(&signature(body)), body).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
-    let printed = async || {
-        let logs = platform.rouse(&["logs", "tells"]).await.out;
-        let lines = logs.lines().filter_map(|line| line.find("{\"path\"").map(|at| &line[at..]));
-        lines.map(|line| serde_json::from_str(line).expect(line)).collect::<Vec<Value>>()
-    };
+    let printed = async || tell::printed(&platform, "tells").await;
     wait_for("both are handled", LIMIT, async || printed().await.len() == 2).await;
     let mut lines = printed().await;
     lines.sort_by_key(|line| line["path"].to_string());

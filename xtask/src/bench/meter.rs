@@ -118,7 +118,7 @@ fn billed(rouse: &Platform, invocations: u64) -> Result<u64> {
 
 /// The files in which the kernel counts the CPU time of the platform's sandboxes.
 fn groups(rouse: &Platform) -> Result<BTreeSet<PathBuf>> {
-    let found = rouse.processes().into_iter().filter_map(|(pid, _)| file(pid));
+    let found = rouse.processes().into_iter().filter_map(|process| file(process.pid));
     let own = file(rouse.pid().context("the platform runs")?);
     let found: BTreeSet<_> = found.filter(|file| Some(file) != own.as_ref()).collect();
     if found.is_empty() {

@@ -57,7 +57,7 @@ impl Bench<'_> {
 }
 
 pub(super) fn subject<'a>(platform: &'a Platform, path: &str) -> Subject<'a> {
-    let processes = || platform.processes().into_iter().map(|(pid, _)| pid).collect();
+    let processes = || platform.processes().into_iter().map(|process| process.pid).collect();
     Subject { address: platform.gateway, path: path.to_owned(), processes: Box::new(processes) }
 }
 
@@ -303,8 +303,8 @@ pub(super) fn density(bench: &Bench<'_>) -> Result<Vec<Row>> {
 /// Memory of all of its processes; what they share is counted once.
 fn pss_kib(platform: &Platform) -> Result<f64> {
     let mut sum = 0.0;
-    for (pid, _) in platform.processes() {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+    for process in platform.processes() {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", process.pid))
             .context("memory can be read by root only")?;
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
         sum += line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0);

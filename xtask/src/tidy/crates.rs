@@ -34,7 +34,8 @@ const WANTED: [(&str, &str); 1] = [
 ];
 
 /// Crates for development only. No crate of the product may use them; they may use what they like.
-const TOOLS: [&str; 5] = ["xtask", "rouse-e2e", "rouse-clients", "rouse-escape", "rouse-bench"];
+const TOOLS: [&str; 6] =
+    ["xtask", "rouse-e2e", "rouse-clients", "rouse-escape", "rouse-bench", "rouse-processes"];
 
 /// Who uses whom, of our own crates, not counting what only tests use.
 pub(super) fn edges(metadata: &serde_json::Value) -> Vec<(String, Vec<String>)> {

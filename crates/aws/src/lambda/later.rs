@@ -4,8 +4,7 @@
 use bytes::Bytes;
 use http::Method;
 use rouse_types::{
-    Chain, Event, EventCall, EventSettings, EventTarget, InvocationId, LambdaCall, event::Accepted,
-    event::OwnSettings,
+    Event, EventCall, EventSettings, EventTarget, LambdaCall, event::Accepted, event::OwnSettings,
 };
 use serde_json::Value;
 
@@ -28,23 +27,15 @@ impl Op<'_> {
         let function =
             self.face.store.get::<Function>(state::FUNCTIONS, &around.scope.tenant, &reached.name).await?;
         let function = function.map(|at| at.value).unwrap_or_default();
+        let call = EventCall::Invoke { content_type: Some("application/json".to_owned()) };
         let event = Event {
-            id: InvocationId::new(),
-            tenant: around.scope.tenant.clone(),
-            function: names::platform(&reached.name),
             alias: Some(platform_alias(&reached.version)),
-            accepted: around.now,
-            call: EventCall::Invoke { content_type: Some("application/json".to_owned()) },
-            caller: None,
-            chain: Chain::default(),
-            idempotency_key: None,
-            ordering_key: None,
-            trigger: None,
             lambda: Some(LambdaCall {
                 arn: reached.arn.clone(),
                 client_context: self.text("ClientContext").map(str::to_owned),
             }),
             own: Some(own(&around.scope, &function, reached)),
+            ..Event::new(&around.scope.tenant, &names::platform(&reached.name), call, around.now)
         };
         let bytes = Bytes::from(event.encode(payload));
         let answer = self.face.platform.events(Method::POST, "/accept", bytes).await;

@@ -9,13 +9,13 @@ use rouse_triggers::{
     shape::database::{self, Change, Operation, Row},
 };
 use rouse_types::{
-    Chain, Contract, Event, EventCall, InvocationId, Timestamp,
+    Contract, Event, EventCall, Timestamp,
     trigger::{DatabaseSource, EVENT_BYTES_MAX, RowChange},
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{WINDOW, kept::Of, prepare::Keys};
-use crate::{queue, record};
+use crate::record;
 
 /// What one trigger makes of changes.
 #[derive(Debug, Clone)]
@@ -61,24 +61,12 @@ impl Maker {
         let group = group(&change);
         let (call, body) = self.shape(&mut change, index);
         let event = Event {
-            id: InvocationId::new(),
-            tenant: self.of.tenant.clone(),
-            function: self.of.function.clone(),
-            alias: None,
-            accepted: now,
-            call,
-            caller: None,
-            chain: Chain::default(),
-            idempotency_key: None,
             ordering_key: Some(group),
             trigger: Some(format!("database:{}", self.of.trigger)),
-            lambda: None,
-            own: None,
+            ..Event::new(&self.of.tenant, &self.of.function, call, now)
         };
-        let mut message = record::of(&event, body);
-        message.deduplication = Some(format!("database/{}/{generation}/{at}/{index}", self.slot));
-        message.window = Some(WINDOW);
-        (queue::function(&self.of.tenant, &self.of.function), message)
+        let known = format!("database/{}/{generation}/{at}/{index}", self.slot);
+        record::once(&event, body, known, WINDOW)
     }
 
     /// The event in the shape that code of the contract expects. What is too large for an event loses its largest

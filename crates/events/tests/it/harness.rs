@@ -19,8 +19,8 @@ use rouse_api::wire::{self, Address, Timeouts};
 use rouse_events::Config;
 use rouse_store::{Queues, queues::DEDUPLICATION_WINDOW_DEFAULT};
 use rouse_types::{
-    Alias, AppSnapshot, Chain, Clock, Delivery, Event, EventCall, EventSettings, FunctionRoute,
-    FunctionVersion, InvocationId, Refusal, Scaling, SystemClock,
+    Alias, AppSnapshot, Clock, Delivery, Event, EventCall, EventSettings, FunctionRoute, FunctionVersion,
+    Refusal, Scaling, SystemClock,
     event::{Accepted, DELIVERY_HEADER},
 };
 use tokio::{
@@ -115,21 +115,8 @@ impl Drop for World {
 
 /// A call with a payload, by nobody in particular.
 pub(crate) fn event(function: &str) -> Event {
-    Event {
-        id: InvocationId::new(),
-        tenant: "default".parse().unwrap(),
-        function: function.parse().unwrap(),
-        alias: None,
-        accepted: SystemClock.now(),
-        call: EventCall::Invoke { content_type: None },
-        caller: None,
-        chain: Chain::default(),
-        idempotency_key: None,
-        ordering_key: None,
-        trigger: None,
-        lambda: None,
-        own: None,
-    }
+    let (tenant, function) = ("default".parse().unwrap(), function.parse().unwrap());
+    Event::new(&tenant, &function, EventCall::Invoke { content_type: None }, SystemClock.now())
 }
 
 impl World {
