@@ -6,7 +6,7 @@ use rouse_types::{Code, Event, InvocationId, Refusal, event::Accepted, trigger::
 
 use crate::{dispatch::Events, queue, record};
 
-/// How long an idempotency key is remembered: a client that tries again for longer is none.
+/// How long an idempotency key is remembered where the function does not say: a client that tries again for longer is none.
 const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3_600);
 
 impl Events {
@@ -24,7 +24,9 @@ impl Events {
             None => format!("key/{key}"),
             Some(trigger) => format!("{trigger}/{key}"),
         });
-        message.window = Some(IDEMPOTENCY_WINDOW);
+        let version = self.table.version(&event.tenant, &event.function, event.alias.as_deref());
+        let window = version.and_then(|version| version.events.idempotency_ms);
+        message.window = Some(window.map_or(IDEMPOTENCY_WINDOW, Duration::from_millis));
         let name = queue::function(&event.tenant, &event.function);
         let sent = self.send(vec![(name, message)]).await.map_err(|error| refusal(event, &error))?;
         let first =

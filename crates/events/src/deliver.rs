@@ -14,7 +14,7 @@ use rouse_triggers::{
 use rouse_types::{
     Code, Delivery, Event, EventCall, EventSettings, Refusal, Source, Timestamp,
     chain::CHAIN_HEADER,
-    event::{ATTEMPT_HEADER, DELIVERY_HEADER, IDEMPOTENCY_HEADER},
+    event::{ATTEMPT_HEADER, DELIVERY_HEADER, IDEMPOTENCY_HEADER, from_latin1},
     invocation::{ERROR_HEADER, FUNCTION_ERROR_HEADER, LAMBDA_HEADER},
     trigger::CHAIN_MAX,
 };
@@ -263,7 +263,7 @@ async fn hold(events: &Events, leases: &[Lease]) -> bool {
 }
 
 /// The request that has a gateway make the call.
-fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, http::Error> {
+pub(crate) fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, http::Error> {
     let mut delivery = Delivery {
         id: event.id,
         tenant: event.tenant.clone(),
@@ -288,9 +288,8 @@ fn request(event: &Event, attempt: u32, body: Bytes) -> Result<Request<Bytes>, h
             *request.method_mut() = Method::from_bytes(method.as_bytes())?;
             *request.uri_mut() = path.parse::<http::uri::PathAndQuery>().map(http::Uri::from)?;
             for (name, value) in headers {
-                // A character for each byte: see `EventCall::Http`.
-                let bytes: Vec<u8> = value.chars().filter_map(|c| u8::try_from(u32::from(c)).ok()).collect();
-                let (name, value) = (HeaderName::try_from(name)?, HeaderValue::from_bytes(&bytes)?);
+                let value = HeaderValue::from_bytes(&from_latin1(value))?;
+                let name = HeaderName::try_from(name)?;
                 request.headers_mut().append(name, value);
             }
         }

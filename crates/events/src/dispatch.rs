@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Error, batch, consumer, database::Statuses, gateways::Gateways, mappings::Mappings,
-    metrics::Metrics, moves::Moves, outgoing::Outgoing, queue, receipts::Receipts, receive::Arrivals,
+    metrics::Metrics, moves::Moves, once, outgoing::Outgoing, queue, receipts::Receipts, receive::Arrivals,
     settings::Cached, table::Table,
 };
 
@@ -46,6 +46,9 @@ pub(crate) struct Events {
     pub(crate) mappings: Mappings,
     pub(crate) moves: Moves,
     pub(crate) arrivals: Arrivals,
+    /// Idempotency keys of calls that someone waits for: those under way, and those that were used.
+    pub(crate) once_running: once::Running,
+    pub(crate) once_kept: once::Kept,
     /// Held while a queue is made, changed or deleted.
     pub(crate) changing: tokio::sync::Mutex<()>,
     cached: Mutex<Cached>,
@@ -78,6 +81,7 @@ impl Events {
         queues: Queues,
         receipts: Receipts,
         mappings: Mappings,
+        once_kept: once::Kept,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, Error> {
         Ok(Arc::new(Self {
@@ -92,6 +96,8 @@ impl Events {
             databases: Statuses::default(),
             moves: Moves::default(),
             arrivals: Arrivals::default(),
+            once_running: once::Running::default(),
+            once_kept,
             changing: tokio::sync::Mutex::default(),
             cached: Mutex::default(),
             consumers: Mutex::default(),

@@ -29,6 +29,7 @@ mod messages;
 mod metrics;
 mod moves;
 mod objects;
+mod once;
 mod outgoing;
 mod queue;
 mod receipts;
@@ -107,8 +108,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     let receipts =
         Receipts::open(&folder.join("receipts.key")).map_err(Error::io("read the key of receipts"))?;
     let mappings = Mappings::open(records.clone()).await?;
-    let events = Events::new(config, queues, receipts, mappings, stop)?;
+    let once_kept = once::Kept::open(records.clone()).await?;
+    let events = Events::new(config, queues, receipts, mappings, once_kept, stop)?;
     events.table.load_all();
+    events.sweep_keys();
     events.make_queues().await;
     events.resume(queue::FUNCTIONS).await?;
     events.resume(queue::NAMED).await?;

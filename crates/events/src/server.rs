@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /accept` | an event with its body; 202 once it is on the disk |
+//! | `POST /once?window_ms=…` | a call with an idempotency key; 200 with its answer, framed |
 //! | `POST /objects` | what happened to objects; 204 once what it rouses is on the disk |
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
 //! | `GET /metrics` | Prometheus' text |
@@ -21,7 +22,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rouse_api::operation;
 use rouse_types::{
-    AppName, Code, Event, ObjectEvent, Refusal, TenantId,
+    AppName, Code, Event, ObjectEvent, Refusal, TenantId, framed,
     limits::{HEADER_BYTES_MAX, HEADERS_MAX},
     trigger::EVENT_BYTES_MAX,
 };
@@ -121,6 +122,17 @@ async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answ
                 Event::decode(&bytes).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
             let accepted = events.accept(&event, body).await?;
             Ok(json(StatusCode::ACCEPTED, &accepted))
+        }
+        (&Method::POST, ["once"]) => {
+            let window = request.uri().query().and_then(|query| query.strip_prefix("window_ms="));
+            let window = window.and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+            let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let (event, body) =
+                Event::decode(&bytes).map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+            let body = bytes.slice_ref(body);
+            let answered = events.once(event, body, window.unwrap_or_default()).await?;
+            let framed = framed::encode(&answered.head, &answered.body);
+            Ok(answer(StatusCode::OK, "application/octet-stream", framed))
         }
         (&Method::POST, ["objects"]) => {
             let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;

@@ -9,7 +9,7 @@ use hyper_util::client::legacy::Client;
 use rouse_types::{
     Chain, Code, Event, EventCall, FunctionVersion, Refusal, Source,
     chain::CHAIN_HEADER,
-    event::{ASYNC_HEADER, Accepted, IDEMPOTENCY_HEADER, KEY_BYTES_MAX, ORDERING_HEADER},
+    event::{ASYNC_HEADER, Accepted, IDEMPOTENCY_HEADER, KEY_BYTES_MAX, ORDERING_HEADER, latin1},
     trigger::EVENT_BYTES_MAX,
 };
 
@@ -69,7 +69,11 @@ impl Events {
         request: Request<RequestBody>,
         bytes_in: &Count,
     ) -> Response<Body> {
-        match self.kept(picked, alias, arrived, source, request, bytes_in).await {
+        let accepted = async {
+            let (event, body) = event_of(picked, alias, arrived, source, request, bytes_in).await?;
+            self.hand_over(&event, &body).await
+        };
+        match accepted.await {
             Ok(accepted) => {
                 let mut response = answered(&accepted);
                 let applied = HeaderValue::from_static("respond-async");
@@ -80,60 +84,30 @@ impl Events {
         }
     }
 
-    async fn kept(
-        &self,
-        picked: &Picked,
-        alias: Option<&str>,
-        arrived: &Arrived,
-        source: Source,
-        request: Request<RequestBody>,
-        bytes_in: &Count,
-    ) -> Result<Accepted, Refusal> {
-        let version = &picked.version;
-        let (parts, body) = request.into_parts();
-        let headers = &parts.headers;
-        let call = match source {
-            Source::Invoke => {
-                EventCall::Invoke { content_type: text(headers, "content-type").map(str::to_owned) }
-            }
-            Source::Http => http_call(&parts, arrived),
-        };
-        let event = Event {
-            alias: alias.map(str::to_owned),
-            idempotency_key: key(headers, IDEMPOTENCY_HEADER)?,
-            ordering_key: key(headers, ORDERING_HEADER)?,
-            ..arrived_event(version, arrived, headers, call)
-        };
-        let body = body.collect().await.map_err(|_| {
-            let error = bytes_in.failure().unwrap_or(crate::body::Error::Broken);
-            request_refusal(error, version)
-        })?;
-        let body = body.to_bytes();
-        if body.len() > EVENT_BYTES_MAX {
-            return Err(Refusal::new(
-                Code::PayloadTooLarge,
-                format!(
-                    "an asynchronous call of '{}' has more than {EVENT_BYTES_MAX} bytes",
-                    version.function
-                ),
-            )
-            .hint("store what is large as an object, and send its name"));
-        }
-        self.hand_over(&event, &body).await
-    }
-
     /// Hands an event to the process that keeps them. Once this returns, it is on the disk.
     pub(crate) async fn hand_over(&self, event: &Event, body: &[u8]) -> Result<Accepted, Refusal> {
-        let mut request = Request::new(Full::new(Bytes::from(event.encode(body))));
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = Uri::from_static("http://events/accept");
+        let uri = Uri::from_static("http://events/accept");
+        let bytes = self.post(uri, event.encode(body), ANSWER_BYTES_MAX, ACCEPT_TIMEOUT).await?;
+        serde_json::from_slice(&bytes).map_err(|_| unavailable())
+    }
+
+    /// Posts to the process of events, and gives what it answers.
+    pub(crate) async fn post(
+        &self,
+        uri: Uri,
+        body: Vec<u8>,
+        answer_bytes_max: usize,
+        timeout: Duration,
+    ) -> Result<Bytes, Refusal> {
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        (*request.method_mut(), *request.uri_mut()) = (http::Method::POST, uri);
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|error| error.to_string())?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = Limited::new(answer.into_body(), answer_bytes_max).collect().await;
             Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
         };
-        let answered = tokio::time::timeout(ACCEPT_TIMEOUT, exchange).await;
+        let answered = tokio::time::timeout(timeout, exchange).await;
         let (status, bytes) = match answered.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
             Ok(answer) => answer,
             Err(error) => {
@@ -141,11 +115,50 @@ impl Events {
                 return Err(unavailable());
             }
         };
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|_| unavailable());
+        match status.is_success() {
+            true => Ok(bytes),
+            false => Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| unavailable())),
         }
-        Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| unavailable()))
     }
+}
+
+/// A call as an event, with its body.
+pub(crate) async fn event_of(
+    picked: &Picked,
+    alias: Option<&str>,
+    arrived: &Arrived,
+    source: Source,
+    request: Request<RequestBody>,
+    bytes_in: &Count,
+) -> Result<(Event, Bytes), Refusal> {
+    let version = &picked.version;
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    let call = match source {
+        Source::Invoke => {
+            EventCall::Invoke { content_type: text(headers, "content-type").map(str::to_owned) }
+        }
+        Source::Http => http_call(&parts, arrived),
+    };
+    let event = Event {
+        alias: alias.map(str::to_owned),
+        idempotency_key: key(headers, IDEMPOTENCY_HEADER)?,
+        ordering_key: key(headers, ORDERING_HEADER)?,
+        ..arrived_event(version, arrived, headers, call)
+    };
+    let body = body.collect().await.map_err(|_| {
+        let error = bytes_in.failure().unwrap_or(crate::body::Error::Broken);
+        request_refusal(error, version)
+    })?;
+    let body = body.to_bytes();
+    if body.len() > EVENT_BYTES_MAX {
+        return Err(Refusal::new(
+            Code::PayloadTooLarge,
+            format!("an asynchronous call of '{}' has more than {EVENT_BYTES_MAX} bytes", version.function),
+        )
+        .hint("store what is large as an object, and send its name"));
+    }
+    Ok((event, body))
 }
 
 /// The answer of an event that is on the disk.
@@ -213,11 +226,10 @@ pub(crate) fn http_call(parts: &http::request::Parts, arrived: &Arrived) -> Even
     if let Some(host) = parts.uri.authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok()) {
         headers.entry(header::HOST).or_insert(host);
     }
-    let latin1 = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect();
     EventCall::Http {
         method: parts.method.to_string(),
         path: arrived.path.to_string(),
-        headers: headers.iter().map(|(name, value)| (name.to_string(), latin1(value))).collect(),
+        headers: headers.iter().map(|(name, value)| (name.to_string(), latin1(value.as_bytes()))).collect(),
         peer: arrived.peer,
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     forward::Node,
     journals::Journals,
     metrics::Metrics,
+    once,
     route::{self, Target},
     run::{self, Arrived, request_refusal},
     table::Table,
@@ -179,6 +180,12 @@ impl Gateway {
         if defers && asynchronous::asked(&parts.headers) {
             let request = Request::from_parts(parts, body);
             return self.events.accept(&picked, target.alias, &arrived, source, request, &bytes_in).await;
+        }
+        if defers && let Some(window) = once::window(&picked, &parts.headers) {
+            let request = Request::from_parts(parts, body);
+            let how = (source, window);
+            return Box::pin(self.events.once(&picked, target.alias, &arrived, how, request, &bytes_in))
+                .await;
         }
         match picked.version.contract {
             Contract::Component => {

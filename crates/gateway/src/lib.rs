@@ -22,6 +22,7 @@ mod handle;
 mod internal;
 mod journals;
 mod metrics;
+mod once;
 pub mod route;
 mod run;
 mod server;

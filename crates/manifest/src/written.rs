@@ -184,6 +184,10 @@ pub struct EventsTable {
     /// How old an event may grow before it is given up. `6h` when left out.
     #[schemars(with = "Span")]
     pub age_max: Option<Span>,
+    /// How long a second call with the same `idempotency-key` gets the first one's answer, 1 second to 30 days. Once it is
+    /// said, also for calls that someone waits for; else `24h`, for asynchronous calls alone.
+    #[schemars(with = "Span")]
+    pub idempotency: Option<Span>,
     /// Where the outcome goes when it ended well: `function:NAME`, `queue:NAME`, `topic:NAME`, or a URL.
     #[schemars(with = "rouse_types::EventTarget")]
     pub on_success: Option<rouse_types::EventTarget>,

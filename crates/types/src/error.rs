@@ -69,6 +69,8 @@ codes! {
     EventNotFound = "event-not-found", 404;
     /// A webhook's request is not signed as its sender signs, or too long ago.
     SignatureInvalid = "signature-invalid", 401;
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused = "idempotency-key-reused", 422;
     /// There is no such queue.
     QueueNotFound = "queue-not-found", 404;
     // Objects.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Chain, EventSettings, FunctionName, InvocationId, LambdaCall, Source, TenantId, Timestamp, TraceContext,
+    framed::{self, NotFramed},
 };
 
 /// Carries a [`Delivery`] as JSON, from the process of events to a gateway. A gateway strips it from what strangers
@@ -19,8 +20,10 @@ pub const DELIVERY_HEADER: &str = "x-rouse-delivery";
 /// A caller sets it to be answered once the call is on the disk, and not when it is done; `Prefer: respond-async`
 /// (RFC 7240 §4.1) says the same.
 pub const ASYNC_HEADER: &str = "x-rouse-async";
-/// A second call with the same key, within a day, is answered as the first and does nothing.
+/// A second call with the same key, within the function's window, is answered as the first and does nothing.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+/// Set to `true` on an answer that was given before, to a call with the same key.
+pub const REPLAYED_HEADER: &str = "idempotent-replayed";
 /// Asynchronous calls of one function with the same key run one after the other.
 pub const ORDERING_HEADER: &str = "x-rouse-ordering-key";
 /// Which attempt of an event a call is; 1 for the first. On requests that deliver events.
@@ -106,11 +109,6 @@ pub enum EventCall {
     Url(String),
 }
 
-/// What our own bytes are not: an event that was written by no process of ours.
-#[derive(Debug, thiserror::Error)]
-#[error("this is no event")]
-pub struct NoEvent;
-
 impl Event {
     /// A new event with an id of its own, which nobody sent and of which nothing else is said.
     #[must_use]
@@ -132,29 +130,42 @@ impl Event {
         }
     }
 
-    /// The event with its body, as one process gives it to another: the length of the JSON in 4 bytes, the most
-    /// significant first; the JSON; the body.
+    /// The event with its body, as one process gives it to another.
     #[must_use]
     pub fn encode(&self, body: &[u8]) -> Vec<u8> {
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        let length = u32::try_from(json.len()).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(4 + json.len() + body.len());
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&json);
-        bytes.extend_from_slice(body);
-        bytes
+        framed::encode(self, body)
     }
 
     /// Reads what [`Event::encode`] wrote: the event, and its body.
     ///
     /// # Errors
     /// It did not.
-    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), NoEvent> {
-        let (length, rest) = bytes.split_at_checked(4).ok_or(NoEvent)?;
-        let length = u32::from_be_bytes(length.try_into().map_err(|_| NoEvent)?);
-        let (json, body) = rest.split_at_checked(length as usize).ok_or(NoEvent)?;
-        Ok((serde_json::from_slice(json).map_err(|_| NoEvent)?, body))
+    pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), NotFramed> {
+        framed::decode(bytes)
     }
+}
+
+/// The answer to a call with an idempotency key, without its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnceHead {
+    /// The status of HTTP.
+    pub status: u16,
+    /// The headers; a character for each byte of a value.
+    pub headers: Vec<(String, String)>,
+    /// Whether it was given before, to a call with the same key: then nothing ran.
+    pub again: bool,
+}
+
+/// The value of a header as text: a character for each byte, so that none is lost.
+#[must_use]
+pub fn latin1(value: &[u8]) -> String {
+    value.iter().copied().map(char::from).collect()
+}
+
+/// What [`latin1`] was given.
+#[must_use]
+pub fn from_latin1(text: &str) -> Vec<u8> {
+    text.chars().filter_map(|c| u8::try_from(u32::from(c)).ok()).collect()
 }
 
 /// What the process of events answers once an event is on the disk.

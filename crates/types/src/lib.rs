@@ -11,6 +11,7 @@ pub mod clock;
 pub mod egress;
 pub mod error;
 pub mod event;
+pub mod framed;
 pub mod function;
 pub mod id;
 pub mod image;
@@ -34,7 +35,7 @@ pub use chain::Chain;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use egress::{Destination, Egress};
 pub use error::{Code, Refusal};
-pub use event::{Delivery, Event, EventCall};
+pub use event::{Delivery, Event, EventCall, OnceHead};
 pub use function::{
     Contract, FunctionVersion, HttpSettings, Isolation, LambdaName, Protocol, Runtime, Scaling, Signature,
 };

@@ -246,6 +246,10 @@ pub struct EventSettings {
     pub backoff_max_ms: u64,
     /// How old an event may grow, in milliseconds, before it is given up.
     pub age_max_ms: u64,
+    /// How long the idempotency keys of its calls are remembered, in milliseconds. None: those of asynchronous calls for
+    /// a day, and those of calls that someone waits for not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_ms: Option<u64>,
     /// Where the outcome goes when it ended well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_success: Option<EventTarget>,
@@ -262,6 +266,7 @@ impl Default for EventSettings {
             backoff_ms: 1_000,
             backoff_max_ms: 300_000,
             age_max_ms: 6 * 3_600_000,
+            idempotency_ms: None,
             on_success: None,
             on_failure: None,
         }

@@ -103,3 +103,46 @@ async fn without_the_process_of_events_nothing_is_promised_and_what_was_is_kept(
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_call_with_a_key_is_made_once_and_costs_once() {
+    let platform = Platform::start();
+    need!(platform, "a_call_with_a_key_is_made_once_and_costs_once", "python");
+    let seen = Seen::listen().await;
+    let app = teller("pay", seen.port(), "events = { idempotency = \"1h\" }\n");
+    platform.deploy(app.path()).await;
+    let call = async |key: Option<&str>, body: &'static str| {
+        let mut request =
+            platform.request("/fn/default/pay/orders", Some(Bytes::from_static(body.as_bytes())));
+        if let Some(key) = key {
+            request.headers_mut().insert("idempotency-key", key.parse().expect("a header"));
+        }
+        platform.send(request).await
+    };
+    let calls = tokio::join!(call(Some("7"), "{}"), call(Some("7"), "{}"), call(Some("7"), "{}"));
+    let mut answers = Vec::from(<[_; 3]>::from(calls));
+    answers.push(call(Some("7"), "{}").await);
+    assert_eq!(seen.count(), 1, "it ran once");
+    let costs: Vec<u64> =
+        answers.iter().map(|answer| answer.header("x-rouse-cost-nanos").parse().expect("a cost")).collect();
+    for answer in &answers {
+        assert_eq!((answer.status.as_u16(), answer.json()), (200, serde_json::json!({ "done": true })));
+        assert_eq!(answer.header("x-rouse-invocation-id"), answers[0].header("x-rouse-invocation-id"));
+    }
+    let replayed = answers.iter().filter(|answer| answer.header("idempotent-replayed") == "true").count();
+    assert_eq!((replayed, costs.iter().filter(|cost| **cost > 0).count()), (3, 1), "{costs:?}");
+
+    let other = call(Some("7"), "{\"n\":1}").await;
+    assert_eq!((other.status.as_u16(), other.code()), (422, "idempotency-key-reused"));
+    // What failed is tried again by the repeat, and without a key each call is its own.
+    for n in 2..4 {
+        assert_eq!(call(Some("8"), "poison").await.status, 502);
+        assert_eq!(seen.count(), n);
+    }
+    assert_eq!(call(None, "{}").await.status, 200);
+    assert_eq!(seen.count(), 4);
+    wait_for("the bill is what the answers said", LIMIT, async || {
+        platform.json(&["usage"]).await["total"]["invocations"] == 4
+    })
+    .await;
+}

@@ -180,7 +180,8 @@ async fn an_upload_rouses_a_server_and_it_goes_to_nothing() {
                 &format!("objects/in/{n}.jpg").into()
             )
         );
-        let body: serde_json::Value = serde_json::from_str(told["body"].as_str().expect("text")).expect("JSON");
+        let body: serde_json::Value =
+            serde_json::from_str(told["body"].as_str().expect("text")).expect("JSON");
         assert_eq!(
             (&body["bucket"], &body["size"], &body["contentType"]),
             (&"photos".into(), &"6".into(), &"image/jpeg".into())

@@ -5,6 +5,7 @@
 mod adversity;
 mod databases;
 mod harness;
+mod once;
 mod outcomes;
 #[allow(dead_code, unreachable_pub, reason = "the end-to-end tests have it too, as part of a library")]
 #[path = "../../../../tests/e2e/src/postgres.rs"]

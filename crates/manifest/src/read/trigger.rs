@@ -284,6 +284,7 @@ pub(super) fn events(report: &Report<'_>, function: &str, value: &Value<'_>) -> 
         backoff_ms,
         backoff_max_ms: longest.unwrap_or(default.backoff_max_ms).max(backoff_ms),
         age_max_ms: age_max_ms.unwrap_or(default.age_max_ms),
+        idempotency_ms: table.parsed("idempotency", |text| span(text, Duration::from_secs(1), DAY * 30)),
         on_success: table.parsed("on_success", target),
         on_failure: table.parsed("on_failure", target),
     };
