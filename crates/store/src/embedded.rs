@@ -7,4 +7,4 @@
 
 mod db;
 
-pub(crate) use db::Db;
+pub(crate) use db::{Db, Durability};

@@ -68,6 +68,18 @@ pub enum Error {
     /// The transaction that the write was part of was not committed.
     #[error("the write was not committed: {0}")]
     Commit(String),
+    /// The cluster's engine does not answer. Nothing was written.
+    #[error("the cluster's engine does not answer: {0}")]
+    Away(String),
+    /// The cluster's engine did not answer in time. Whether the write takes place is unknown: it may, later.
+    #[error("the cluster's engine did not answer in time, and the write may still take place: {0}")]
+    Unknown(String),
+    /// The cluster's engine cannot be used as it is. The text says why, and what to change.
+    #[error("{0}")]
+    Engine(String),
+    /// A cluster's log cannot be followed. The text says why.
+    #[error("{0}")]
+    Log(String),
     /// The database said no.
     #[error("the database refused the operation")]
     Database(#[from] rusqlite::Error),
@@ -88,6 +100,11 @@ fn say(revision: Option<Revision>) -> String {
 }
 
 impl Error {
+    /// Whether an operation failed for what it is and what it found, so that it fails alike on every node.
+    pub(crate) fn is_of_the_operation(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::TooDeep { .. } | Self::Invalid(_))
+    }
+
     /// For `map_err`: keeps "full" apart from all else.
     pub(crate) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {

@@ -5,8 +5,10 @@
 //! which makes no system call.
 
 pub mod access_keys;
+mod backend;
 pub mod ballast;
 pub mod blobs;
+pub mod cluster;
 mod embedded;
 pub mod error;
 pub mod journal;
@@ -15,6 +17,7 @@ pub mod records;
 
 pub use ballast::Ballast;
 pub use blobs::Blobs;
+pub use cluster::Cluster;
 pub use error::Error;
 pub use queues::Queues;
 pub use records::Records;

@@ -16,6 +16,7 @@
 
 mod look;
 mod message;
+mod operations;
 mod settings;
 mod sql;
 mod take;
@@ -29,7 +30,12 @@ pub use self::message::{
     Dead, Depth, End, Enqueued, Lease, Leased, Listed, MessageId, Moved, NewMessage, QueueInfo, State, Take,
     Taken,
 };
-use crate::{Error, embedded::Db};
+use crate::{
+    Error,
+    backend::Backend,
+    cluster::{Cluster, Replica},
+    embedded::Db,
+};
 
 /// A queue's name, in bytes.
 pub const QUEUE_BYTES_MAX: usize = 256;
@@ -62,7 +68,7 @@ pub const HEAD_BYTES_MAX: usize = 256 << 10;
 /// A store of queues. Cheap to clone. A queue exists when it has messages or settings.
 #[derive(Debug, Clone)]
 pub struct Queues {
-    db: Arc<Db>,
+    db: Backend,
     clock: Arc<dyn Clock>,
     window: Duration,
 }
@@ -73,8 +79,32 @@ impl Queues {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Version`], or what the operating system says.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, deduplication_window: Duration) -> Result<Self, Error> {
-        let db = Arc::new(Db::open(path, "queues", sql::SCHEMA)?);
+        let db = Backend::Embedded(Arc::new(Db::open(path, "queues", sql::SCHEMA)?));
         Ok(Self { db, clock, window: deduplication_window })
+    }
+
+    /// Opens the store of this name in a cluster, or makes it there. This node's copy of it is in this folder, which
+    /// one process owns. Needs the runtime that the cluster was joined on, and waits until the copy is up to date.
+    ///
+    /// # Errors
+    /// As [`Records::join`](crate::Records::join).
+    pub async fn join(
+        cluster: &Cluster,
+        name: &str,
+        folder: &Path,
+        clock: Arc<dyn Clock>,
+        deduplication_window: Duration,
+    ) -> Result<Self, Error> {
+        let replica = Replica::open(cluster, name, folder, sql::SCHEMA, operations::replay).await?;
+        Ok(Self { db: Backend::Cluster(Arc::new(replica)), clock, window: deduplication_window })
+    }
+
+    /// Waits until what was written anywhere before is seen by reads of this process. Embedded, it always is.
+    ///
+    /// # Errors
+    /// [`Error::Away`] if the engine does not answer.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        self.db.catch_up().await
     }
 
     /// Sends messages, all or none. When this returns, they are on the disk.
@@ -92,7 +122,7 @@ impl Queues {
     pub async fn send(&self, messages: Vec<(String, NewMessage)>) -> Result<Vec<Enqueued>, Error> {
         check_messages(&messages)?;
         let (now, window) = (self.clock.now(), self.window);
-        self.db.write(move |db| sql::enqueue(db, &messages, now, window)).await
+        self.db.write(operations::Send { messages, now, window }).await
     }
 
     /// Takes up to `count` ready messages, the oldest first. Each is ready again after `visibility`,
@@ -112,7 +142,12 @@ impl Queues {
         check(queue)?;
         let (queue, now) = (queue.to_owned(), self.clock.now());
         how.count = how.count.clamp(1, BATCH_MAX);
-        self.db.write(move |db| take::lease(db, &queue, &how, now)).await
+        // A look at what is there costs a cluster no write, where many nodes look.
+        if matches!(self.db, Backend::Cluster(_)) && self.next_ready(&queue).await?.is_none_or(|at| at > now)
+        {
+            return Ok(Taken::default());
+        }
+        self.db.write(operations::Lend { queue, how, now }).await
     }
 
     /// Finishes messages. Tells for each lease whether it still held; one that does not was given to
@@ -123,9 +158,7 @@ impl Queues {
     pub async fn ack(&self, leases: Vec<Lease>) -> Result<Vec<bool>, Error> {
         check_count(leases.len())?;
         let now = self.clock.now();
-        self.db
-            .write(move |db| leases.iter().map(|&lease| sql::end(db, lease, &End::Done, now)).collect())
-            .await
+        self.db.write(operations::Finish { of: None, leases, now }).await
     }
 
     /// Gives a message back, to be ready after `delay`; after its last attempt it is dead, for `reason`.
@@ -144,15 +177,7 @@ impl Queues {
     pub async fn end(&self, lease: Lease, how: End, then: Vec<(String, NewMessage)>) -> Result<bool, Error> {
         check_messages(&then)?;
         let (now, window) = (self.clock.now(), self.window);
-        self.db
-            .write(move |db| {
-                let held = sql::end(db, lease, &how, now)?;
-                if held {
-                    sql::enqueue(db, &then, now, window)?;
-                }
-                Ok(held)
-            })
-            .await
+        self.db.write(operations::Finally { lease, how, then, now, window }).await
     }
 
     /// Makes all that is leased of the queues with this prefix ready at once, its attempt not counted. For the
@@ -162,7 +187,7 @@ impl Queues {
     /// Only what the database says.
     pub async fn reclaim(&self, prefix: &str) -> Result<usize, Error> {
         let (prefix, now) = (prefix.to_owned(), self.clock.now());
-        self.db.write(move |db| sql::reclaim(db, &prefix, now)).await
+        self.db.write(operations::Reclaim { prefix, now }).await
     }
 
     /// Removes a message that is not dead, whoever holds it. Tells whether it was there.
@@ -170,16 +195,7 @@ impl Queues {
     /// # Errors
     /// Only what the database says.
     pub async fn cancel(&self, id: MessageId) -> Result<bool, Error> {
-        self.db
-            .write(move |db| {
-                let id = sql::stored(id.0);
-                let there = db.prepare_cached("SELECT 1 FROM messages WHERE id = ?1")?.exists([id])?;
-                if there {
-                    sql::remove(db, id)?;
-                }
-                Ok(there)
-            })
-            .await
+        self.db.write(operations::Cancel { id }).await
     }
 
     /// Removes messages of a queue that wait and, if `held`, those that are being worked on. Gives how many there were.
@@ -190,8 +206,8 @@ impl Queues {
         check(queue)?;
         let mut purged = 0;
         loop {
-            let name = queue.to_owned();
-            let some = self.db.write(move |db| settings::purge(db, &name, held, BATCH_MAX)).await?;
+            let queue = queue.to_owned();
+            let some = self.db.write(operations::Purge { queue, held, most: BATCH_MAX }).await?;
             purged += some;
             // Bit by bit, so that others get their turn.
             if some < BATCH_MAX {
@@ -207,8 +223,8 @@ impl Queues {
     pub async fn delete(&self, queue: &str) -> Result<(), Error> {
         self.purge(queue, true).await?;
         loop {
-            let name = queue.to_owned();
-            if !self.db.write(move |db| settings::forget(db, &name, BATCH_MAX)).await? {
+            let queue = queue.to_owned();
+            if !self.db.write(operations::Forget { queue, most: BATCH_MAX }).await? {
                 return Ok(());
             }
         }
@@ -230,7 +246,7 @@ impl Queues {
         to.map_or(Ok(()), check)?;
         let (queue, to, now) = (queue.to_owned(), to.map(str::to_owned), self.clock.now());
         let most = most.clamp(1, BATCH_MAX);
-        self.db.write(move |db| settings::transfer(db, &queue, to.as_deref(), upto, most, now)).await
+        self.db.write(operations::Transfer { queue, to, upto, most, now }).await
     }
 
     /// The number of a queue's newest message.
@@ -266,7 +282,7 @@ impl Queues {
         }
         let (queue, settings) = (queue.to_owned(), settings.to_owned());
         let dead_to = dead_to.map(str::to_owned);
-        self.db.write(move |db| settings::configure(db, &queue, &settings, dead_to.as_deref())).await
+        self.db.write(operations::Configure { queue, settings, dead_to }).await
     }
 
     /// Sets where messages of a queue go that have used up their attempts: to its own dead ones, or to a queue.
@@ -277,7 +293,7 @@ impl Queues {
         check(queue)?;
         to.map_or(Ok(()), check)?;
         let (queue, to) = (queue.to_owned(), to.map(str::to_owned));
-        self.db.write(move |db| settings::dead_to(db, &queue, to.as_deref())).await
+        self.db.write(operations::DeadTo { queue, to }).await
     }
 
     /// Finishes messages of one queue, as [`Queues::ack`]; a lease of another queue's message does not hold.
@@ -286,11 +302,8 @@ impl Queues {
     /// Only what the database says.
     pub async fn ack_in(&self, queue: &str, leases: Vec<Lease>) -> Result<Vec<bool>, Error> {
         check_count(leases.len())?;
-        let (queue, now) = (queue.to_owned(), self.clock.now());
-        let end = move |db: &_, lease: Lease| {
-            Ok(settings::holds(db, &queue, lease.id)? && sql::end(db, lease, &End::Done, now)?)
-        };
-        self.db.write(move |db| leases.iter().map(|&lease| end(db, lease)).collect()).await
+        let (of, now) = (Some(queue.to_owned()), self.clock.now());
+        self.db.write(operations::Finish { of, leases, now }).await
     }
 
     /// Holds on to messages of one queue, each for so long from now on. Tells for each lease whether it still held.
@@ -299,11 +312,9 @@ impl Queues {
     /// Only what the database says.
     pub async fn extend_in(&self, queue: &str, leases: Vec<(Lease, Duration)>) -> Result<Vec<bool>, Error> {
         check_count(leases.len())?;
-        let (queue, now) = (queue.to_owned(), self.clock.now());
-        let extend = move |db: &_, (lease, visibility): (Lease, Duration)| {
-            Ok(settings::holds(db, &queue, lease.id)? && sql::extend(db, lease, now + visibility)?)
-        };
-        self.db.write(move |db| leases.iter().map(|&lease| extend(db, lease)).collect()).await
+        let now = self.clock.now();
+        let leases = leases.into_iter().map(|(lease, visibility)| (lease, now + visibility)).collect();
+        self.db.write(operations::Extend { of: Some(queue.to_owned()), leases }).await
     }
 
     /// Holds on to a message for `visibility` from now on. Tells whether the lease still held.
@@ -312,7 +323,8 @@ impl Queues {
     /// Only what the database says.
     pub async fn extend(&self, lease: Lease, visibility: Duration) -> Result<bool, Error> {
         let until = self.clock.now() + visibility;
-        self.db.write(move |db| sql::extend(db, lease, until)).await
+        let held = self.db.write(operations::Extend { of: None, leases: vec![(lease, until)] }).await?;
+        Ok(held.first() == Some(&true))
     }
 
     /// How many messages there are.
@@ -405,7 +417,7 @@ impl Queues {
         check(queue)?;
         check_count(ids.len())?;
         let (queue, now) = (queue.to_owned(), self.clock.now());
-        self.db.write(move |db| sql::redrive(db, &queue, &ids, now)).await
+        self.db.write(operations::Redrive { queue, ids, now }).await
     }
 
     /// Deletes dead messages. Gives how many there were.
@@ -416,7 +428,7 @@ impl Queues {
         check(queue)?;
         check_count(ids.len())?;
         let queue = queue.to_owned();
-        self.db.write(move |db| sql::bury(db, &queue, &ids)).await
+        self.db.write(operations::Bury { queue, ids }).await
     }
 }
 

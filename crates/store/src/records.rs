@@ -14,7 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use watch::{Change, Watch};
 
-use crate::{Error, embedded::Db};
+use crate::{
+    Error,
+    backend::{self, Backend, Operation},
+    cluster::{Cluster, Replica},
+    embedded::Db,
+};
 
 /// A namespace's length, in bytes.
 pub const NAMESPACE_BYTES_MAX: usize = 64;
@@ -58,7 +63,7 @@ pub struct Record {
 }
 
 /// What a write expects to find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expect {
     /// Whatever is there.
     Any,
@@ -69,7 +74,7 @@ pub enum Expect {
 }
 
 /// One write of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The record's namespace.
     pub namespace: String,
@@ -92,7 +97,7 @@ pub struct Page {
 
 /// A store of records. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Records(Arc<Db>);
+pub struct Records(Backend);
 
 impl Records {
     /// Opens the store in this file, or makes it.
@@ -100,7 +105,26 @@ impl Records {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Version`], or what the operating system says.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Db::open(path, "records", SCHEMA).map(|db| Self(Arc::new(db)))
+        Db::open(path, "records", SCHEMA).map(|db| Self(Backend::Embedded(Arc::new(db))))
+    }
+
+    /// Opens the store of this name in a cluster, or makes it there. This node's copy of it is in this folder, which
+    /// one process owns. Needs the runtime that the cluster was joined on, and waits until the copy is up to date.
+    ///
+    /// # Errors
+    /// [`Error::Away`] if the engine does not answer, [`Error::Log`] if the folder holds the copy of another cluster or
+    /// the log was written by a later release.
+    pub async fn join(cluster: &Cluster, name: &str, folder: &Path) -> Result<Self, Error> {
+        let replica = Replica::open(cluster, name, folder, SCHEMA, replay).await?;
+        Ok(Self(Backend::Cluster(Arc::new(replica))))
+    }
+
+    /// Waits until what was written anywhere before is seen by reads of this process. Embedded, it always is.
+    ///
+    /// # Errors
+    /// [`Error::Away`] if the engine does not answer.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        self.0.catch_up().await
     }
 
     /// The record under this key.
@@ -189,7 +213,7 @@ impl Records {
                 )));
             }
         }
-        self.0.write(move |connection| apply(connection, &writes)).await
+        self.0.write(Commit { writes }).await
     }
 
     /// Records whose keys begin with `prefix` and come after `after`, by key. `limit` is cut to
@@ -223,7 +247,29 @@ impl Records {
     /// Changes of keys with this prefix, after the revision.
     #[must_use]
     pub fn watch(&self, namespace: &str, prefix: &str, after: Revision) -> Watch {
-        Watch::new(Arc::clone(&self.0), namespace.to_owned(), prefix.to_owned(), after)
+        Watch::new(self.0.clone(), namespace.to_owned(), prefix.to_owned(), after)
+    }
+}
+
+/// A transaction.
+#[derive(Debug, Serialize, Deserialize)]
+struct Commit {
+    writes: Vec<Write>,
+}
+
+impl Operation for Commit {
+    const TAG: u8 = 1;
+    type Output = Revision;
+
+    fn apply(&self, db: &Connection) -> Result<Revision, Error> {
+        apply(db, &self.writes)
+    }
+}
+
+fn replay(tag: u8, bytes: &[u8], db: &Connection) -> Result<(), Error> {
+    match tag {
+        Commit::TAG => backend::replay::<Commit>(bytes, db),
+        _ => Err(Error::Log(format!("this release knows no operation {tag} of records"))),
     }
 }
 

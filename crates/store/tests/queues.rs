@@ -1,10 +1,14 @@
-//! The contract of queues, over each engine that implements it (for now: the embedded one).
+//! The contract of queues, over each engine that implements it: the embedded one, and a cluster of two nodes.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failure is the report")]
 
+#[path = "support/each_engine.rs"]
+mod each_engine;
+#[path = "support/nats.rs"]
+mod nats;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     sync::Arc,
     time::Duration,
 };
@@ -16,17 +20,10 @@ use rouse_store::{
 };
 use rouse_types::{Clock as _, ManualClock, Timestamp};
 
-const VISIBILITY: Duration = Duration::from_secs(30);
-const WINDOW: Duration = Duration::from_secs(300);
+use self::each_engine::on_each_engine;
 
-/// Runs a test over each engine, with a clock that it moves.
-fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(Queues, Arc<ManualClock>) -> F) {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
-    let queues = Queues::open(&dir.path().join("queues.db"), clock.clone(), WINDOW).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(test(queues, clock));
-}
+const VISIBILITY: Duration = Duration::from_secs(30);
+pub(crate) const WINDOW: Duration = Duration::from_secs(300);
 
 fn message(text: &str) -> NewMessage {
     NewMessage::new(text.as_bytes().to_vec())
@@ -462,7 +459,7 @@ async fn conserves(queues: Queues, clock: Arc<ManualClock>, steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn no_message_is_lost_doubled_or_given_too_often(steps in steps()) {
         on_each_engine(|queues, clock| conserves(queues, clock, steps.clone()));

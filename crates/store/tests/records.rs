@@ -1,6 +1,9 @@
-//! The contract of records, over each engine that implements it (for now: the embedded one).
+//! The contract of records, over each engine that implements it: the embedded one, and a cluster of two nodes.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failure is the report")]
+
+#[path = "support/nats.rs"]
+mod nats;
 
 use std::{collections::BTreeMap, future::Future, path::Path};
 
@@ -11,13 +14,32 @@ use rouse_store::{
 };
 
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// Runs a test over each engine.
 fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(Records) -> F) {
     let dir = tempfile::tempdir().unwrap();
     run(test(embedded(dir.path())));
+    let Some(engine) = nats::Engine::start("the contract of records, in a cluster", 1) else { return };
+    run(async {
+        let cluster = engine.join().await;
+        let join = async |node| Records::join(&cluster, "records", &dir.path().join(node)).await.unwrap();
+        // Another node, which has to come to the same.
+        let (one, other) = (join("one").await, join("other").await);
+        test(one.clone()).await;
+        agree(&one, &other).await;
+    });
+}
+
+/// Nodes come to the same tables.
+async fn agree(one: &Records, other: &Records) {
+    other.catch_up().await.unwrap();
+    for namespace in ["apps", "others", "n"] {
+        let page = one.scan(namespace, "", None, 1_000).await.unwrap();
+        assert_eq!(other.scan(namespace, "", None, 1_000).await.unwrap(), page);
+    }
+    assert_eq!(other.revision().await.unwrap(), one.revision().await.unwrap());
 }
 
 fn embedded(dir: &Path) -> Records {
@@ -202,37 +224,37 @@ proptest! {
     fn the_store_agrees_with_a_map(
         writes in prop::collection::vec((0..6_u8, prop::option::of(any::<u8>()), 0..3_u8), 1..60),
     ) {
-        let dir = tempfile::tempdir().unwrap();
-        let records = embedded(dir.path());
-        let mut model: BTreeMap<String, (Vec<u8>, Revision)> = BTreeMap::new();
-        run(async {
-            for (key, value, expect) in writes {
-                let key = format!("k{key}");
-                let found = model.get(&key).map(|(_, revision)| *revision);
-                let expect = match expect {
-                    0 => Expect::Any,
-                    1 => Expect::Absent,
-                    _ => Expect::At(found.unwrap_or(Revision(1))),
-                };
-                let allowed = match expect {
-                    Expect::Any => true,
-                    Expect::Absent => found.is_none(),
-                    Expect::At(at) => found == Some(at),
-                };
-                let value = value.map(|byte| vec![byte]);
-                let write = Write { namespace: "n".to_owned(), key: key.clone(), expect, value: value.clone() };
-                let result = records.commit(vec![write]).await;
-                assert_eq!(result.is_ok(), allowed);
-                match (result, value) {
-                    (Ok(revision), Some(value)) => drop(model.insert(key, (value, revision))),
-                    (Ok(_), None) => drop(model.remove(&key)),
-                    (Err(_), _) => {}
-                }
-            }
-            let page = records.scan("n", "", None, 100).await.unwrap();
-            let stored: BTreeMap<_, _> =
-                page.records.into_iter().map(|record| (record.key, (record.value, record.revision))).collect();
-            assert_eq!(stored, model);
-        });
+        on_each_engine(|records| agrees_with_a_map(records, writes.clone()));
     }
+}
+
+async fn agrees_with_a_map(records: Records, writes: Vec<(u8, Option<u8>, u8)>) {
+    let mut model: BTreeMap<String, (Vec<u8>, Revision)> = BTreeMap::new();
+    for (key, value, expect) in writes {
+        let key = format!("k{key}");
+        let found = model.get(&key).map(|(_, revision)| *revision);
+        let expect = match expect {
+            0 => Expect::Any,
+            1 => Expect::Absent,
+            _ => Expect::At(found.unwrap_or(Revision(1))),
+        };
+        let allowed = match expect {
+            Expect::Any => true,
+            Expect::Absent => found.is_none(),
+            Expect::At(at) => found == Some(at),
+        };
+        let value = value.map(|byte| vec![byte]);
+        let write = Write { namespace: "n".to_owned(), key: key.clone(), expect, value: value.clone() };
+        let result = records.commit(vec![write]).await;
+        assert_eq!(result.is_ok(), allowed);
+        match (result, value) {
+            (Ok(revision), Some(value)) => drop(model.insert(key, (value, revision))),
+            (Ok(_), None) => drop(model.remove(&key)),
+            (Err(_), _) => {}
+        }
+    }
+    let page = records.scan("n", "", None, 100).await.unwrap();
+    let stored: BTreeMap<_, _> =
+        page.records.into_iter().map(|record| (record.key, (record.value, record.revision))).collect();
+    assert_eq!(stored, model);
 }

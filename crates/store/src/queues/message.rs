@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rouse_types::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A message to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewMessage {
     /// Its sender's own name for it, by which it is found again; unique by the sender's care. May be empty.
     pub name: String,
@@ -43,7 +44,7 @@ impl NewMessage {
 }
 
 /// A message's number, unique in its store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MessageId(pub u64);
 
 /// What came of sending a message.
@@ -58,7 +59,7 @@ pub struct Enqueued {
 }
 
 /// The right to finish one attempt of one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lease {
     /// The message.
     pub id: MessageId,
@@ -69,7 +70,7 @@ pub struct Lease {
 }
 
 /// What is to be leased, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Take {
     /// At most so many messages.
     pub count: usize,
@@ -135,7 +136,7 @@ pub struct Leased {
 }
 
 /// How a lease ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// The message is finished and gone.
     Done,

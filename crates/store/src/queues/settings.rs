@@ -41,8 +41,9 @@ pub(super) fn configure(
 
 /// Removes messages that wait and, if `held`, those that are being worked on.
 pub(super) fn purge(db: &Connection, queue: &str, held: bool, most: usize) -> Result<usize, Error> {
-    let mut find =
-        db.prepare_cached("SELECT id FROM messages WHERE queue = ?1 AND (state <> 1 OR ?3) LIMIT ?2")?;
+    let mut find = db.prepare_cached(
+        "SELECT id FROM messages WHERE queue = ?1 AND (state <> 1 OR ?3) ORDER BY visible, id LIMIT ?2",
+    )?;
     let found = find.query_map(params![queue, stored(most as u64), held], |row| row.get(0))?;
     let found: Vec<i64> = found.collect::<Result<_, _>>()?;
     for id in &found {
@@ -58,7 +59,7 @@ pub(super) fn forget(db: &Connection, queue: &str, most: usize) -> Result<bool, 
     let mut forgotten = 0;
     for table in ["dead", "deduplication"] {
         let mut delete = db.prepare_cached(&format!(
-            "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE queue = ?1 LIMIT ?2)"
+            "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE queue = ?1 ORDER BY id LIMIT ?2)"
         ))?;
         forgotten += delete.execute(params![queue, most])?;
     }

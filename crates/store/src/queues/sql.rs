@@ -96,7 +96,7 @@ pub(super) fn enqueue(
 ) -> Result<Vec<Enqueued>, Error> {
     let mut forget = db.prepare_cached(
         "DELETE FROM deduplication WHERE rowid IN
-         (SELECT rowid FROM deduplication WHERE expires <= ?1 LIMIT ?2)",
+         (SELECT rowid FROM deduplication WHERE expires <= ?1 ORDER BY expires, queue, id LIMIT ?2)",
     )?;
     forget.execute(params![stored(now.0), FORGET_MAX])?;
     let mut known = db.prepare_cached(

@@ -1,12 +1,12 @@
 //! Changes, pulled from a revision on.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use super::{Revision, revision, stored};
-use crate::{Error, embedded::Db};
+use crate::{Error, backend::Backend};
 
 /// Changes that are fetched at a time.
 const FETCH_MAX: i64 = 256;
@@ -25,7 +25,7 @@ pub struct Change {
 /// A watcher of keys with a prefix.
 #[derive(Debug)]
 pub struct Watch {
-    db: Arc<Db>,
+    db: Backend,
     namespace: String,
     prefix: String,
     after: Revision,
@@ -34,7 +34,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(db: Arc<Db>, namespace: String, prefix: String, after: Revision) -> Self {
+    pub(super) fn new(db: Backend, namespace: String, prefix: String, after: Revision) -> Self {
         let commits = db.commits();
         Self { db, namespace, prefix, after, fetched: VecDeque::new(), commits }
     }
