@@ -220,6 +220,7 @@ impl Function {
             queue_timeout_ms: self.queue_timeout.map_or(default.queue_timeout_ms, Span::ms),
             instance_reuse: self.instance_reuse.unwrap_or(default.instance_reuse),
             preload: self.preload.unwrap_or(default.preload),
+            ..default
         }
     }
 

@@ -7,6 +7,7 @@ mod snapshots;
 mod starts;
 mod state;
 mod waiting;
+mod warm;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -155,6 +156,12 @@ impl Pool {
                         format!("{} invocations already wait for {key}", scaling.queue_max)
                     }
                     Reason::Disabled => format!("{key} may run no invocation: its concurrency is 0"),
+                    Reason::Throttled => {
+                        format!(
+                            "{} invocations of {key} run already, as many as may",
+                            scaling.concurrency_max
+                        )
+                    }
                 };
                 self.refuse(job, Refusal::new(Code::TooManyRequests, text).retry_after(retry_after));
             }
@@ -206,6 +213,10 @@ impl Pool {
                     if let Some(instance) = self.instances.get_mut(&id) {
                         instance.timer = None;
                         let key = instance.key.clone();
+                        // Without a timer from now on: it stays, whoever calls.
+                        if self.is_kept_warm(&key) {
+                            continue;
+                        }
                         self.end(id);
                         self.tidy(&key);
                     }
@@ -290,9 +301,12 @@ impl Pool {
 
     /// A version without instances and calls has no group.
     fn tidy(&mut self, key: &VersionKey) {
+        let lacking = self.lacking(key);
         let Some(group) = self.groups.get_mut(key) else { return };
         if group.waiting.is_empty() {
             self.timers.cancel(group.queue_timer.take());
+        }
+        if group.waiting.is_empty() && lacking == 0 {
             self.starved.retain(|starved| starved != key);
             self.starts.forget(key);
         }

@@ -71,6 +71,8 @@ pub enum Reason {
     QueueFull,
     /// The function may not run at all: [`Scaling::concurrency_max`] is zero.
     Disabled,
+    /// As many calls run, or are about to, as may: [`Scaling::throttle`].
+    Throttled,
 }
 
 /// The shortest time after which a refused caller is told to come back: `Retry-After` counts in seconds.
@@ -82,6 +84,9 @@ pub fn admit(load: Load, scaling: &Scaling) -> Admission {
     let at_most = Duration::from_millis(scaling.queue_timeout_ms);
     if scaling.concurrency_max == 0 {
         return Admission::Refuse { reason: Reason::Disabled, retry_after: at_most.max(RETRY_AFTER_MIN) };
+    }
+    if scaling.throttle && load.running_in_all().saturating_add(load.waiting) >= scaling.concurrency_max {
+        return Admission::Refuse { reason: Reason::Throttled, retry_after: RETRY_AFTER_MIN };
     }
     let permitted = load.running_in_all() < scaling.concurrency_max;
     // Those that wait came first.
@@ -196,6 +201,18 @@ mod tests {
     fn a_function_that_may_not_run_is_refused_at_once() {
         let refused = admit(Load::default(), &scaling(0, 9));
         assert!(matches!(refused, Admission::Refuse { reason: Reason::Disabled, .. }));
+    }
+
+    #[test]
+    fn one_that_throttles_holds_no_call_but_for_its_start() {
+        let throttling = Scaling { throttle: true, ..scaling(2, 9) };
+        let busy = Load { running: 1, ..Load::default() };
+        assert!(matches!(admit(busy, &throttling), Admission::Hold { .. }));
+        for full in [Load { waiting: 1, ..busy }, Load { running: 2, ..busy }, Load { elsewhere: 1, ..busy }]
+        {
+            let refused = admit(full, &throttling);
+            assert!(matches!(refused, Admission::Refuse { reason: Reason::Throttled, .. }), "{full:?}");
+        }
     }
 
     #[test]

@@ -201,6 +201,17 @@ pub struct Scaling {
     /// of them. For Lambda functions in Python.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub preload: bool,
+    /// Instances that are there whether anyone calls or not, as far as there is memory for them. Not for Wasm.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub instances_min: u32,
+    /// Whether a call is refused, and not held, while as many run as may: AWS Lambda's way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub throttle: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Default for Scaling {
@@ -212,6 +223,8 @@ impl Default for Scaling {
             queue_timeout_ms: 10_000,
             instance_reuse: 1,
             preload: false,
+            instances_min: 0,
+            throttle: false,
         }
     }
 }
@@ -260,21 +273,25 @@ pub struct FunctionVersion {
     /// What becomes of its events.
     #[serde(default)]
     pub events: EventSettings,
-    /// What the code is told of itself, if it was made by AWS' Lambda API, which names more freely than we do.
+    /// What AWS' Lambda API says of it besides, if it was made there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lambda: Option<LambdaName>,
+    pub lambda: Option<LambdaSettings>,
 }
 
-/// What AWS' Lambda API calls a version of a function.
+/// What AWS' Lambda API says of a version: what the code is told of itself, since that API names more freely than we
+/// do, and what is not known elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LambdaName {
+pub struct LambdaSettings {
     /// The function's name.
     pub function: String,
     /// `$LATEST`, or the number that it was published under.
     pub version: String,
     /// Where its logs are found.
     pub log_group: String,
+    /// A zip archive whose files the code finds in `/opt`: its layers, merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Digest>,
 }
 
 impl FunctionVersion {
@@ -282,6 +299,12 @@ impl FunctionVersion {
     #[must_use]
     pub fn key(&self) -> VersionKey {
         VersionKey { tenant: self.tenant.clone(), function: self.function.clone(), number: self.number }
+    }
+
+    /// The archive that is seen in `/opt`.
+    #[must_use]
+    pub fn layers(&self) -> Option<Digest> {
+        self.lambda.as_ref().and_then(|lambda| lambda.layers)
     }
 }
 

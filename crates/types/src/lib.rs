@@ -37,7 +37,7 @@ pub use egress::{Destination, Egress};
 pub use error::{Code, Refusal};
 pub use event::{Delivery, Event, EventCall, OnceHead};
 pub use function::{
-    Contract, FunctionVersion, HttpSettings, Isolation, LambdaName, Protocol, Runtime, Scaling, Signature,
+    Contract, FunctionVersion, HttpSettings, Isolation, LambdaSettings, Protocol, Runtime, Scaling, Signature,
 };
 pub use id::{Digest, InvocationId};
 pub use image::Image;

@@ -92,6 +92,7 @@ fn call(job: &Job, version: &FunctionVersion, around: &Around) -> Call {
             version: request.version,
             headers: &request.headers,
             body: &body,
+            url: None,
         }),
     };
     Call {

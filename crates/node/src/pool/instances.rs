@@ -125,6 +125,7 @@ impl Pool {
     /// starts what is wanted beyond.
     pub(super) fn scale(&mut self, key: &VersionKey) {
         let now = Instant::now();
+        self.keep_warm(key);
         let all: Vec<_> = self.siblings(key).map(|(key, _)| key.clone()).collect();
         for key in &all {
             self.group(key).drop_cancelled();
@@ -200,7 +201,7 @@ impl Pool {
     }
 
     /// Starts an instance of a version, if not too many start already and there is memory for it; otherwise it waits.
-    fn start(&mut self, key: &VersionKey) -> bool {
+    pub(super) fn start(&mut self, key: &VersionKey) -> bool {
         let Some(known) = self.known.get(key) else { return false };
         let version = Arc::clone(&known.version);
         if !self.starts.has_room() {

@@ -23,6 +23,7 @@ impl Pool {
                 .iter()
                 .filter(|(_, instance)| {
                     instance.jobs.is_some()
+                        && !self.is_kept_warm(&instance.key)
                         && matches!(instance.state, InstanceState::Idle | InstanceState::Frozen)
                 })
                 .collect();

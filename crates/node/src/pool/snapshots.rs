@@ -61,13 +61,16 @@ impl Pool {
                 known.scaling.concurrency_max = known.scaling.concurrency_max.max(limit);
             }
         }
+        let live: Vec<_> = live.into_keys().collect();
         if !snapshot.functions.is_empty() {
-            let live = live.into_keys().collect();
-            self.apps.insert(id, App { revision: snapshot.revision, live });
+            self.apps.insert(id, App { revision: snapshot.revision, live: live.clone() });
         }
         for key in gone {
             self.timers.set(Instant::now() + RETIRE, Timer::Retire(key.clone()));
             self.end_idle(&key);
+        }
+        for key in live {
+            self.keep_warm(&key);
         }
     }
 }

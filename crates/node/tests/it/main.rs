@@ -8,3 +8,4 @@ mod scaling;
 mod server;
 mod slots;
 mod starts;
+mod warm;
