@@ -62,7 +62,7 @@ pub(crate) enum Role {
     /// Deploys, and answers for what is there. See `rouse_control`.
     Control { state: PathBuf, public_url: String, domain: String, compile: Vec<OsString> },
     /// Takes what AWS' clients send. See `rouse_aws`.
-    Aws { state: PathBuf, public_url: String, any_key: bool },
+    Aws { state: PathBuf, any_key: bool },
     /// Forks and confines. See `rouse_sandbox::container::spawner`.
     Spawner { state: PathBuf, user: Option<Unprivileged> },
     /// The same for one build of the command line's: its socket lies in `folder`, and sandboxes see `mount_roots`.
@@ -116,7 +116,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let node = Role::Node { state: path.clone(), memory_budget_bytes };
     let compile = ["/proc/self/exe", "role", "compile"].map(OsString::from).to_vec();
     let public_url = format!("http://{listen}");
-    let face = Role::Aws { state: path.clone(), public_url: public_url.clone(), any_key: args.aws_any_key };
+    let face = Role::Aws { state: path.clone(), any_key: args.aws_any_key };
     let deploy = Role::Control { state: path.clone(), public_url, domain: args.domain.clone(), compile };
     let spawner = Role::Spawner { state: path.clone(), user: state.unprivileged };
     let unprivileged = |role, listener| vec![Process { role, listener, privileged: false }];
@@ -226,7 +226,7 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
         Role::Control { state, public_url, domain, compile } => {
             control::run(state, public_url, domain, compile)
         }
-        Role::Aws { state, public_url, any_key } => aws(state, public_url, any_key),
+        Role::Aws { state, any_key } => aws(state, any_key),
         Role::Spawner { state, user } => spawner(&state, user),
         Role::Builder { folder, mount_roots } => builder(&folder, mount_roots),
     }
@@ -283,9 +283,9 @@ fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {
     boot::run(|stop| async move { Ok(rouse_node::serve(config, stop.cancelled_owned()).await?) })
 }
 
-fn aws(state: PathBuf, public_url: String, any_key: bool) -> anyhow::Result<ExitCode> {
+fn aws(state: PathBuf, any_key: bool) -> anyhow::Result<ExitCode> {
     let listener = boot::listener()?;
-    let config = rouse_aws::Config { state, listener, public_url, any_key, clock: Arc::new(SystemClock) };
+    let config = rouse_aws::Config { state, listener, any_key, clock: Arc::new(SystemClock) };
     boot::run(|stop| async move { Ok(rouse_aws::serve(config, stop).await?) })
 }
 

@@ -4,7 +4,7 @@ pub(crate) mod activate;
 mod aliases;
 mod code;
 mod concurrency;
-mod config;
+pub(crate) mod config;
 mod event_invoke;
 mod functions;
 pub(crate) mod invoke;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   client ─▶ server ─▶ auth: whose key ─▶ body ─▶ sigv4: is it true ─┬─▶ lambda: protocol ─▶ validate ─▶ operation
-//!                └─▶ s3: passed on unread, checked there              └─▶ sqs, sts, iam, logs
+//!                ├─▶ s3: passed on unread, checked there              └─▶ sqs, sts, iam, logs
+//!                └─▶ url: a function's own address, for anyone or for who signs
 //!                                      operation ─▶ state (own records) ─▶ platform: control deploys, gateways run
 //! ```
 //!
@@ -29,6 +30,7 @@ mod sigv4;
 mod sqs;
 mod state;
 mod sts;
+mod url;
 mod validate;
 
 use std::{fmt, net::TcpListener, path::PathBuf, sync::Arc};
@@ -45,8 +47,6 @@ pub struct Config {
     pub state: PathBuf,
     /// Where it listens.
     pub listener: TcpListener,
-    /// Where functions answer, such as `http://127.0.0.1:8080`.
-    pub public_url: String,
     /// Whether callers from this machine may use any key: for development only.
     pub any_key: bool,
     /// Where time comes from.

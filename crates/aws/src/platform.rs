@@ -15,7 +15,8 @@ use rouse_api::{
     wire::{self, Address, Answer, Timeouts},
 };
 use rouse_types::{
-    AliasName, AppName, Code, Digest, FunctionName, LambdaCall, Refusal, TenantId, invocation::LAMBDA_HEADER,
+    AliasName, AppName, AppSnapshot, Code, Digest, FunctionName, InstanceInfo, InstanceState, LambdaCall,
+    Refusal, TenantId, invocation::LAMBDA_HEADER,
 };
 
 /// For an invocation: the longest time-out of a function, and the wait for its turn and its start.
@@ -160,6 +161,32 @@ impl Platform {
         })
     }
 
+    /// How many instances of the version that an alias names are there, not counting those that still start.
+    pub(crate) async fn instances(
+        &self,
+        tenant: &TenantId,
+        app: &AppName,
+        function: &FunctionName,
+        alias: &str,
+    ) -> Result<u64, Refusal> {
+        let lost = |what: &str| Refusal::new(Code::Internal, format!("{what} cannot be read"));
+        let path = self.state.join("apps").join(tenant.as_str()).join(format!("{app}.json"));
+        let bytes = tokio::fs::read(path).await.map_err(|_| lost("what is deployed"))?;
+        let snapshot: AppSnapshot = serde_json::from_slice(&bytes).map_err(|_| lost("what is deployed"))?;
+        let route = snapshot.functions.iter().find(|route| route.function == *function);
+        let version = route.and_then(|route| route.aliases.get(alias)?.heaviest());
+        let listed = self.ask("node.sock", http::Method::GET, "/ps", Bytes::new()).await?;
+        let listed: Vec<InstanceInfo> =
+            serde_json::from_slice(&listed).map_err(|_| lost("the list of instances"))?;
+        let is_one = |one: &&InstanceInfo| {
+            one.tenant == *tenant
+                && one.function == *function
+                && Some(one.version) == version
+                && one.state != InstanceState::Starting
+        };
+        Ok(listed.iter().filter(is_one).count() as u64)
+    }
+
     /// Asks the process that keeps events and queues.
     pub(crate) async fn events(
         &self,
@@ -167,15 +194,30 @@ impl Platform {
         path: &str,
         body: Bytes,
     ) -> Result<Bytes, Refusal> {
+        self.ask("events.sock", method, path, body).await
+    }
+
+    /// Asks a process that listens on a socket.
+    async fn ask(
+        &self,
+        socket: &str,
+        method: http::Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Bytes, Refusal> {
         let away = || {
-            Refusal::new(Code::EventsUnavailable, "the process that keeps queues is not there at the moment")
+            let (code, what) = match socket {
+                "node.sock" => (Code::NodeUnavailable, "runs functions"),
+                _ => (Code::EventsUnavailable, "keeps queues"),
+            };
+            Refusal::new(code, format!("the process that {what} is not there at the moment"))
                 .retry_after(Duration::from_secs(1))
         };
         let request = Request::builder().method(method).uri(path).body(Full::new(body));
         let request = request.map_err(|_| Refusal::new(Code::BadRequest, "this is no name of a queue"))?;
-        let address = Address::Unix(self.state.join("run/events.sock"));
+        let address = Address::Unix(self.state.join("run").join(socket));
         let lost = |error: wire::Error| {
-            tracing::warn!(%error, "the process of events did not answer");
+            tracing::warn!(socket, %error, "a process did not answer");
             away()
         };
         let answer = Box::pin(wire::exchange(&address, request, EVENTS_TIMEOUTS)).await.map_err(lost)?;

@@ -35,6 +35,7 @@ use crate::{
     query, s3,
     sigv4::Signed,
     sqs, sts,
+    url::{self, Asked},
 };
 
 /// Connections at once.
@@ -152,6 +153,11 @@ impl Server {
         {
             return self.code(hex, parts.uri.query().unwrap_or_default()).await;
         }
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        if let Some((id, path)) = url::target(host.as_deref(), parts.uri.path()) {
+            let (id, path) = (id.to_owned(), path.to_owned());
+            return self.url(&id, &Asked { parts: &parts, path: &path, peer }, body).await;
+        }
         let signed = Signed {
             method: &parts.method,
             path: parts.uri.path(),
@@ -162,14 +168,16 @@ impl Server {
             return Ok(s3::pass_on(&self.face.config.state, parts, body).await);
         }
         let claimed = self.auth.claimed(&signed, peer)?;
-        let payload = self.body(&parts, body).await?;
+        let path = parts.uri.path();
+        let most = lambda::body_bytes_max(path, BODY_BYTES_MAX);
+        let payload = self.body(body, most, lambda::too_large(path)).await?;
         let now = self.face.config.clock.now();
         let seconds = i64::try_from(now.as_millis() / 1_000).unwrap_or(i64::MAX);
         self.auth.prove(&claimed, &signed, &payload, seconds)?;
         let account = names::account(&claimed.tenant);
         let scope = Scope { tenant: claimed.tenant, account, region: claimed.claim.region };
-        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let around = Around { scope, url: format!("http://{}", host.unwrap_or("127.0.0.1:4566")), now };
+        let url = format!("http://{}", host.as_deref().unwrap_or("127.0.0.1:4566"));
+        let around = Around { scope, url, now };
         let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let target = target.map(str::to_owned);
         let service = match &target {
@@ -197,20 +205,43 @@ impl Server {
         }
     }
 
-    async fn body(&self, parts: &Parts, body: Incoming) -> Result<Bytes, AwsError> {
-        let too_large = || {
-            AwsError::new(
-                "RequestEntityTooLargeException",
-                format!(
-                    "Request must be smaller than {} bytes",
-                    lambda::body_bytes_max(parts.uri.path(), BODY_BYTES_MAX)
-                ),
-            )
+    /// Answers a request to a function URL.
+    async fn url(&self, id: &str, asked: &Asked<'_>, body: Incoming) -> Result<Response<Body>, AwsError> {
+        let Some(found) = url::find(&self.face, id).await? else { return Ok(url::forbidden()) };
+        if let Some(response) = found.preflight(asked) {
+            return Ok(response);
+        }
+        let parts = asked.parts;
+        let signed = Signed {
+            method: &parts.method,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
         };
-        let most = lambda::body_bytes_max(parts.uri.path(), BODY_BYTES_MAX);
+        let claimed = match found.is_signed().then(|| self.auth.claimed(&signed, asked.peer)) {
+            None => None,
+            Some(Ok(claimed)) if found.is_of(&claimed.tenant) => Some(claimed),
+            Some(_) => return Ok(url::forbidden()),
+        };
+        let payload = self.body(body, lambda::PAYLOAD_BYTES_MAX, None).await?;
+        if let Some(claimed) = &claimed {
+            let seconds = i64::try_from(self.face.config.clock.now().as_millis() / 1_000).unwrap_or(i64::MAX);
+            self.auth.prove(claimed, &signed, &payload, seconds)?;
+        }
+        Ok(found.call(&self.face, asked, claimed.map(|claimed| claimed.claim.key), &payload).await)
+    }
+
+    /// Reads a body of at most so many bytes; `told` is what is said of one that is larger.
+    async fn body(&self, body: Incoming, most: usize, told: Option<AwsError>) -> Result<Bytes, AwsError> {
+        let too_large = || {
+            told.clone().unwrap_or_else(|| {
+                let text = format!("Request must be smaller than {most} bytes");
+                AwsError::new("RequestEntityTooLargeException", text)
+            })
+        };
         let said = http_body::Body::size_hint(&body).exact();
         if said.is_some_and(|bytes| bytes > most as u64) {
-            return Err(lambda::too_large(parts.uri.path()).unwrap_or_else(too_large));
+            return Err(too_large());
         }
         let _large = match said {
             Some(bytes) if bytes <= LARGE_BYTES => None,
@@ -219,9 +250,7 @@ impl Server {
         let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await;
         match read {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                Err(lambda::too_large(parts.uri.path()).unwrap_or_else(too_large))
-            }
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
             _ => Err(AwsError::new("RequestTimeoutException", "The request's body did not come in time")),
         }
     }

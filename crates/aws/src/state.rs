@@ -20,6 +20,8 @@ pub(crate) const MAPPINGS: &str = "mappings";
 pub(crate) const LAYERS: &str = "layers";
 pub(crate) const SIGNING: &str = "signing";
 pub(crate) const ROLES: &str = "roles";
+/// Function URLs by their ids, which are no tenant's: callers know nothing else.
+pub(crate) const URLS: &str = "urls";
 
 /// A function.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -58,9 +60,24 @@ pub(crate) struct Version {
     pub(crate) code: Option<Digest>,
     /// Or the image, as it was named.
     pub(crate) image: Option<String>,
+    /// The archives of its layers, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) layers: Vec<Digest>,
+    /// What it was deployed with.
+    #[serde(default)]
+    pub(crate) deployed: Option<Capacity>,
     /// Of a published version: the digest of what `$LATEST` was then.
     #[serde(default)]
     pub(crate) essence: Option<Digest>,
+}
+
+/// What a version is deployed with that belongs to its function, and changes without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Capacity {
+    /// Calls of the function at once, if it has its own.
+    pub(crate) reserved: Option<u64>,
+    /// Instances that are there whether anyone calls or not.
+    pub(crate) provisioned: u64,
 }
 
 /// An alias.
@@ -88,6 +105,11 @@ impl Version {
     pub(crate) fn number(&self, member: &str) -> u64 {
         self.config.get(member).and_then(Value::as_u64).unwrap_or_default()
     }
+
+    /// All archives that it needs.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
+        self.code.into_iter().chain(self.layers.iter().copied())
+    }
 }
 
 impl Function {
@@ -97,6 +119,22 @@ impl Function {
             return Some(&self.latest);
         }
         self.versions.get(&name.parse().ok()?)
+    }
+
+    /// What a version is to be deployed with.
+    pub(crate) fn capacity(&self, version: &str) -> Capacity {
+        let provisioned = self.provisioned.iter().filter(|(qualifier, _)| {
+            *qualifier == version
+                || self.aliases.get(*qualifier).is_some_and(|alias| alias.version == version)
+        });
+        let asked =
+            provisioned.filter_map(|(_, config)| config["RequestedProvisionedConcurrentExecutions"].as_u64());
+        Capacity { reserved: self.reserved, provisioned: asked.sum() }
+    }
+
+    /// Whether a published version runs with another capacity than it is to have.
+    pub(crate) fn differs(&self, number: &str, version: &Version) -> bool {
+        version.text("State") == "Active" && version.deployed != Some(self.capacity(number))
     }
 
     /// All versions with their names, `$LATEST` first.
@@ -146,6 +184,42 @@ impl Store {
         let Some(record) = record else { return Ok(None) };
         let value = serde_json::from_slice(&record.value).map_err(|error| damaged(&key, &error))?;
         Ok(Some(At { value, revision: record.revision }))
+    }
+
+    /// A record that is found by its key alone.
+    pub(crate) async fn named<T: DeserializeOwned>(
+        &self,
+        namespace: &str,
+        key: &str,
+    ) -> Result<Option<T>, AwsError> {
+        let record = match self.records.get(namespace, key).await {
+            Err(Error::Invalid(_)) => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        let read = |record: rouse_store::records::Record| serde_json::from_slice(&record.value);
+        record.map(read).transpose().map_err(|error| damaged(key, &error))
+    }
+
+    /// Keeps a record that is found by its key alone.
+    pub(crate) async fn name<T: Serialize>(
+        &self,
+        namespace: &str,
+        key: &str,
+        value: &T,
+    ) -> Result<(), AwsError> {
+        let value = serde_json::to_vec(value).map_err(|error| AwsError::service(error.to_string()))?;
+        let write = rouse_store::records::Write {
+            namespace: namespace.to_owned(),
+            key: key.to_owned(),
+            expect: Expect::Any,
+            value: Some(value),
+        };
+        self.records.commit(vec![write]).await.map(drop).map_err(failed)
+    }
+
+    /// Forgets such a record.
+    pub(crate) async fn unname(&self, namespace: &str, key: &str) -> Result<(), AwsError> {
+        self.records.delete(namespace, key, Expect::Any).await.map(drop).map_err(failed)
     }
 
     /// All of a tenant's records whose keys begin so, by key.

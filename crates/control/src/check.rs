@@ -114,7 +114,19 @@ fn function(function: &DeployFunction) -> Result<(), String> {
     within("concurrency_max", scaling.concurrency_max.into(), 1, 100_000)?;
     within("queue_max", scaling.queue_max.into(), 0, 100_000)?;
     within("queue_timeout_ms", scaling.queue_timeout_ms, 0, 900_000)?;
+    within("instances_min", scaling.instances_min.into(), 0, scaling.concurrency_max.into())?;
+    if scaling.instances_min > 0 && *runtime == Runtime::Component {
+        return Err("instances_min is not for components, which start with each call".to_owned());
+    }
     within("instance_reuse", scaling.instance_reuse.into(), 1, 1_000_000)?;
+    if function.lambda.as_ref().is_some_and(|lambda| lambda.layers.is_some()) {
+        if *runtime == Runtime::Image || contract != Contract::Lambda {
+            return Err("layers are for Lambda functions that are no images".to_owned());
+        }
+        if scaling.preload {
+            return Err("preload does not go with layers".to_owned());
+        }
+    }
     if scaling.preload {
         if !matches!(runtime, Runtime::Python { .. }) || contract != Contract::Lambda {
             return Err("preload is for Lambda functions in Python".to_owned());

@@ -21,6 +21,9 @@ use crate::{archive, state};
 /// What is being made begins with this. What a killed process left of it is removed at the next start.
 const PARTIAL: &str = ".new-";
 
+/// Folders below `/opt` that are the platform's own.
+const LAYERS_OWN: [&str; 2] = ["rouse/runtime", "rouse/zygote"];
+
 /// What the first bytes of code say that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -131,6 +134,22 @@ impl Store {
         }
         File::open(&self.code).and_then(|dir| dir.sync_all()).map_err(failed)?;
         Ok(false)
+    }
+
+    /// Puts layers in their place. What the platform itself has below `/opt` is mounted over them: its mount points must be
+    /// there, since a sandbox sees layers read-only. Blocks.
+    pub(crate) fn install_layers(&self, blobs: &Blobs, digest: &Digest) -> Result<(), Refusal> {
+        self.install(blobs, digest, &Runtime::Provided)?;
+        for folder in LAYERS_OWN {
+            fs::create_dir_all(self.place(digest).join(folder)).map_err(|error| {
+                Refusal::new(
+                    Code::CodeInvalid,
+                    format!("the layers have something at /opt/{folder}, which is the platform's: {error}"),
+                )
+                .hint("give it another place in the layer")
+            })?;
+        }
+        Ok(())
     }
 
     fn install_component(&self, blob: &Path, place: &Path) -> io::Result<()> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control::Control,
     logs, snapshot,
-    state::{self, App, At, Deployment, Function},
+    state::{self, App, At, Deployment, Function, VersionHead},
     usage::INGEST_INTERVAL,
 };
 
@@ -128,10 +128,10 @@ impl Control {
                 writes.push(state::put(state::FUNCTIONS, at.key.clone(), &at.value, expect)?);
                 // Someone who was faster may have taken a version up again: the next turn sees.
                 if state::commit(&self.records, writes).await? == state::Committed::Conflict {
-                    wanted.extend(gone.values().map(|head| head.code));
+                    wanted.extend(gone.values().flat_map(VersionHead::blobs));
                 }
             }
-            wanted.extend(at.value.versions.values().map(|head| head.code));
+            wanted.extend(at.value.versions.values().flat_map(VersionHead::blobs));
         }
         self.delete_unwanted(&wanted).await
     }

@@ -60,6 +60,9 @@ async fn deploy(
             _ => prepare(control, function, events).await,
         };
         prepared.map_err(|refusal| about(function, refusal))?;
+        if let Some(layers) = function.lambda.as_ref().and_then(|lambda| lambda.layers) {
+            prepare_layers(control, layers).await.map_err(|refusal| about(function, refusal))?;
+        }
     }
     let (deployment, warnings) = control.put_live(tenant, app, &request).await?;
     for message in warnings {
@@ -98,13 +101,7 @@ async fn prepare(
 ) -> Result<(), Refusal> {
     let name = &function.name;
     let digest = function.code.ok_or_else(|| Refusal::new(Code::ManifestInvalid, "it has no code"))?;
-    let blob = control.blobs.path(&digest).ok_or_else(|| code::missing(&digest))?;
-    // Uploads may be larger: images are.
-    if std::fs::metadata(blob).is_ok_and(|blob| blob.len() > limits::CODE_BYTES_MAX) {
-        let what = format!("the code has more than {} MiB", limits::CODE_BYTES_MAX >> 20);
-        return Err(Refusal::new(Code::CodeTooLarge, what)
-            .hint("leave out what the function does not need at run time"));
-    }
+    expect_size(control, &digest)?;
     let is_component = function.runtime == Runtime::Component;
     // The same code may be in two apps that are deployed at the same time.
     let _lock = control.locks.hold(format!("code {digest}")).await;
@@ -145,6 +142,28 @@ async fn prepare(
     };
     events.send(&event).await;
     Ok(())
+}
+
+/// Code that is there, and as small as it must be.
+fn expect_size(control: &Control, digest: &Digest) -> Result<(), Refusal> {
+    let blob = control.blobs.path(digest).ok_or_else(|| code::missing(digest))?;
+    // Uploads may be larger: images are.
+    if std::fs::metadata(blob).is_ok_and(|blob| blob.len() > limits::CODE_BYTES_MAX) {
+        let what = format!("the code has more than {} MiB", limits::CODE_BYTES_MAX >> 20);
+        return Err(Refusal::new(Code::CodeTooLarge, what)
+            .hint("leave out what the function does not need at run time"));
+    }
+    Ok(())
+}
+
+/// Puts what a function finds in `/opt` in its place.
+async fn prepare_layers(control: &Control, digest: Digest) -> Result<(), Refusal> {
+    expect_size(control, &digest)?;
+    let _lock = control.locks.hold(format!("code {digest}")).await;
+    control.in_use(digest);
+    let (store, blobs) = (control.code.clone(), control.blobs.clone());
+    let installed = tokio::task::spawn_blocking(move || store.install_layers(&blobs, &digest)).await;
+    installed.map_err(|error| state::io_refusal("unpack layers", &std::io::Error::other(error)))?
 }
 
 fn ms(since: Instant) -> u64 {

@@ -85,6 +85,7 @@ pub(crate) fn deploy(
         let head = VersionHead {
             digest: version.digest,
             code: version.code,
+            layers: version.layers(),
             created: now,
             runtime: version.runtime.clone(),
             isolation: version.isolation,

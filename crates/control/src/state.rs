@@ -94,9 +94,18 @@ pub(crate) struct Function {
 pub(crate) struct VersionHead {
     pub(crate) digest: Digest,
     pub(crate) code: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layers: Option<Digest>,
     pub(crate) created: Timestamp,
     pub(crate) runtime: Runtime,
     pub(crate) isolation: Isolation,
+}
+
+impl VersionHead {
+    /// What was uploaded for it.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> + use<> {
+        std::iter::once(self.code).chain(self.layers)
+    }
 }
 
 /// A version, whole.

@@ -150,6 +150,14 @@ impl Gateway {
             Ok(picked) => picked,
             Err(refusal) => return refuse(refusal),
         };
+        // It has an address where its owner gave it one: a function URL, which may ask who calls.
+        if defers && source == Source::Http && picked.version.lambda.is_some() {
+            let text =
+                format!("function '{}' is of the Lambda API, and has no address here", target.function);
+            return refuse(Refusal::new(Code::FunctionNotFound, text).hint(
+                "call it by `Invoke`, or at its function URL: `aws lambda create-function-url-config`",
+            ));
+        }
         // A webhook's path is for who signs, whatever else the function is for.
         let webhook = (defers && source == Source::Http).then(|| webhook::of(&picked, target.path)).flatten();
         // How large: refused before the body is read where its length is said.

@@ -10,47 +10,8 @@ import time
 import zipfile
 
 import boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
-ROLE = "arn:aws:iam::000000000000:role/r"
-RUNTIME = os.environ["RUNTIME"]
-client = boto3.client("lambda")
-# One that lets the server judge what is wrong.
-raw = boto3.client("lambda", config=Config(parameter_validation=False))
-
-ECHO = "def handler(event, context):\n    return event\n"
-
-
-def archive(code, name="app.py"):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as z:
-        z.writestr(name, code)
-    return out.getvalue()
-
-
-def create(name, code=ECHO, **more):
-    args = dict(FunctionName=name, Runtime=RUNTIME, Role=ROLE, Handler="app.handler", Code={"ZipFile": archive(code)})
-    made = client.create_function(**{**args, **more})
-    client.get_waiter("function_active_v2").wait(FunctionName=name)
-    return made
-
-
-def call(name, payload=None, **more):
-    answer = client.invoke(FunctionName=name, Payload=json.dumps(payload or {}), **more)
-    return answer, json.loads(answer["Payload"].read() or "null")
-
-
-def fails(code, status, message, action, *args, **more):
-    try:
-        action(*args, **more)
-    except ClientError as error:
-        told = error.response
-        assert told["Error"]["Code"] == code, told
-        assert told["ResponseMetadata"]["HTTPStatusCode"] == status, told
-        assert re.search(message, told["Error"]["Message"]), told
-        return told
-    raise AssertionError(f"{code} was expected")
+from common import ECHO, ROLE, RUNTIME, archive, call, client, create, fails, raw
 
 
 def a_function_is_created_awaited_called_and_deleted():
@@ -211,7 +172,7 @@ def an_event_is_accepted_and_runs_and_a_failed_one_again():
 
 def what_is_wrong_gets_the_errors_of_aws():
     arn = "arn:aws:lambda:us-east-1:000000000000:function:"
-    told = fails("ResourceNotFoundException", 404, f"^Function not found: {arn}none$", client.invoke, FunctionName="none")
+    told = fails("ResourceNotFoundException", 404, f"^Function not found: {arn}none$", client.invoke, FunctionName="none").response
     assert told["Type"] == "User" and told["Message"].startswith("Function not found"), told
     create("wrong")
     fails("ResourceConflictException", 409, "^Function already exist: wrong$", client.create_function, FunctionName="wrong",
@@ -239,7 +200,7 @@ def what_is_wrong_gets_the_errors_of_aws():
     fails("ValidationException", 400, "at 'architectures' failed", client.create_function, FunctionName="w2",
           Runtime=RUNTIME, Role=ROLE, Handler="a.b", Code={"ZipFile": archive(ECHO)}, Architectures=[other])
     client.put_function_concurrency(FunctionName="wrong", ReservedConcurrentExecutions=0)
-    told = fails("TooManyRequestsException", 429, "^Rate Exceeded.$", client.invoke, FunctionName="wrong")
+    told = fails("TooManyRequestsException", 429, "^Rate Exceeded.$", client.invoke, FunctionName="wrong").response
     assert told["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded", told
     fails("UnknownOperationException", 404, "does not offer", client.list_capacity_providers)
 
@@ -287,9 +248,6 @@ def settings_are_kept_and_given_back():
     assert put["LastModified"].year >= 2024
     fails("ResourceNotFoundException", 404, "doesn't have an EventInvokeConfig", client.get_function_event_invoke_config,
           FunctionName="settings", Qualifier=client.publish_version(FunctionName="settings")["Version"])
-    client.put_provisioned_concurrency_config(FunctionName="settings", Qualifier="1", ProvisionedConcurrentExecutions=1)
-    got = client.get_provisioned_concurrency_config(FunctionName="settings", Qualifier="1")
-    assert (got["Status"], got["AllocatedProvisionedConcurrentExecutions"]) == ("READY", 1), got
     queue = "arn:aws:sqs:us-east-1:000000000000:jobs"
     mapping = client.create_event_source_mapping(EventSourceArn=queue, FunctionName="settings", BatchSize=3)
     assert mapping["State"] == "Creating" and mapping["FunctionArn"] == arn and mapping["BatchSize"] == 3
@@ -306,7 +264,7 @@ def settings_are_kept_and_given_back():
     assert client.get_runtime_management_config(FunctionName="settings")["UpdateRuntimeOn"] == "FunctionUpdate"
 
 
-def layers_tags_and_policies_are_kept():
+def tags_policies_and_signing_are_kept():
     create("tagged")
     arn = client.get_function(FunctionName="tagged")["Configuration"]["FunctionArn"]
     client.tag_resource(Resource=arn, Tags={"a": "1", "b": "2"})
@@ -321,12 +279,6 @@ def layers_tags_and_policies_are_kept():
     policy = json.loads(client.get_policy(FunctionName="tagged")["Policy"])
     assert policy["Statement"] == [statement] and policy["Version"] == "2012-10-17"
     client.remove_permission(FunctionName="tagged", StatementId="s3")
-    layer = client.publish_layer_version(LayerName="lib", Content={"ZipFile": archive("x", "python/x.py")},
-                                         CompatibleRuntimes=["python3.11"])
-    assert layer["Version"] == 1 and layer["LayerVersionArn"].endswith(":layer:lib:1") and layer["Content"]["CodeSize"]
-    assert client.get_layer_version_by_arn(Arn=layer["LayerVersionArn"])["Version"] == 1
-    assert client.list_layers()["Layers"][0]["LatestMatchingVersion"]["Version"] == 1
-    client.delete_layer_version(LayerName="lib", VersionNumber=1)
     config = client.create_code_signing_config(AllowedPublishers={"SigningProfileVersionArns": [
         "arn:aws:signer:us-east-1:000000000000:/signing-profiles/a/b"]})["CodeSigningConfig"]
     client.put_function_code_signing_config(FunctionName="tagged", CodeSigningConfigArn=config["CodeSigningConfigArn"])

@@ -1,22 +1,17 @@
 """Tests of queues with boto3, one function each; the first argument says which. Each uses queues of its own names."""
 
 import hashlib
-import io
 import json
 import os
-import re
 import sys
 import threading
 import time
-import zipfile
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
-ROLE = "arn:aws:iam::000000000000:role/r"
-# Long for what goes wrong: what goes well is waited for by long polls.
-LIMIT = 90
+from common import LIMIT, client as functions, create, fails, until
+
 sqs = boto3.client("sqs", config=Config(read_timeout=60))
 # One that lets the server judge what is wrong.
 raw = boto3.client("sqs", config=Config(parameter_validation=False))
@@ -50,26 +45,6 @@ def attributes(url, *names):
 
 def bodies(messages):
     return [message["Body"] for message in messages]
-
-
-def fails(code, status, message, action, *args, **more):
-    try:
-        action(*args, **more)
-    except ClientError as error:
-        told = error.response
-        assert told["Error"]["Code"] == code, told
-        assert told["ResponseMetadata"]["HTTPStatusCode"] == status, told
-        assert re.search(message, told["Error"]["Message"]), told
-        return error
-    raise AssertionError(f"{code} was expected")
-
-
-def until(what, holds):
-    end = time.time() + LIMIT
-    while not (found := holds()):
-        assert time.time() < end, f"{what}: not within {LIMIT} s"
-        time.sleep(0.1)
-    return found
 
 
 def a_queue_is_made_found_changed_listed_tagged_and_deleted():
@@ -265,18 +240,6 @@ def what_is_wrong_with_a_request_is_told_as_sqs_tells_it():
 
 
 # Functions
-
-
-functions = boto3.client("lambda")
-
-
-def create(name, code, **more):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as z:
-        z.writestr("app.py", code)
-    functions.create_function(FunctionName=name, Runtime=os.environ["RUNTIME"], Role=ROLE, Handler="app.handler",
-                              Code={"ZipFile": out.getvalue()}, **more)
-    functions.get_waiter("function_active_v2").wait(FunctionName=name)
 
 
 def printed(name):

@@ -5,9 +5,9 @@ use std::process::Command;
 use rouse_clients::{environment, run, script, tool};
 use rouse_e2e::{Platform, need, skipped};
 
-/// Runs one test of the script for boto3, unless the machine lacks what it needs.
+/// Runs one test of a script for boto3, unless the machine lacks what it needs.
 macro_rules! boto3 {
-    ($($name:ident)*) => {$(
+    ($script:literal: $($name:ident)*) => {$(
         #[tokio::test]
         async fn $name() {
             let platform = Platform::shared();
@@ -17,13 +17,13 @@ macro_rules! boto3 {
                 return;
             };
             let mut command = Command::new(python.join("bin/python"));
-            command.arg(script("boto.py")).arg(stringify!($name));
+            command.arg(script($script)).arg(stringify!($name));
             run(command, environment(&platform).await).await;
         }
     )*};
 }
 
-boto3! {
+boto3! { "boto.py":
     a_function_is_created_awaited_called_and_deleted
     code_comes_from_objects_and_a_function_has_a_key_of_its_own
     a_function_is_updated_and_published_and_aliases_share_its_calls
@@ -34,9 +34,31 @@ boto3! {
     what_is_wrong_gets_the_errors_of_aws
     lists_are_paged
     settings_are_kept_and_given_back
-    layers_tags_and_policies_are_kept
+    tags_policies_and_signing_are_kept
     roles_identity_and_logs_are_there
     a_wrong_key_or_secret_is_refused
+}
+
+boto3! { "layers.py":
+    a_python_function_imports_a_module_of_a_layer
+    a_node_function_requires_a_package_of_a_layer
+    a_layer_brings_the_runtime_an_extension_and_a_wrapper
+    layers_are_published_listed_shared_and_deleted
+    what_is_wrong_with_layers_is_told_as_aws_tells_it
+}
+
+boto3! { "concurrency.py":
+    a_function_with_reserved_concurrency_runs_so_many_calls_and_throttles_the_next
+    provisioned_instances_are_there_before_the_first_call
+}
+
+boto3! { "urls.py":
+    a_function_answers_http_at_its_url
+    a_function_says_status_headers_cookies_and_body
+    only_who_signs_reaches_a_url_of_aws_iam
+    a_page_of_another_origin_is_told_what_it_may
+    an_answer_streams_through_a_url
+    urls_are_made_shown_changed_and_deleted
 }
 
 #[tokio::test]

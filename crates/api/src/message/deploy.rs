@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rouse_types::{
     AliasName, AppName, Contract, Digest, Egress, EventSettings, FunctionName, HttpSettings, Isolation,
-    LambdaName, Limits, Refusal, Runtime, Scaling, TenantId, Timestamp, Trigger,
+    LambdaSettings, Limits, Refusal, Runtime, Scaling, TenantId, Timestamp, Trigger,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,9 +67,9 @@ pub struct DeployFunction {
     /// Aliases that move to this version with the deployment, besides `live`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<AliasName>,
-    /// What the code is told of itself, for functions of AWS' Lambda API.
+    /// What AWS' Lambda API says of it besides, for functions of that API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lambda: Option<LambdaName>,
+    pub lambda: Option<LambdaSettings>,
 }
 
 /// An image that the platform pulls.

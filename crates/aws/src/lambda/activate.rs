@@ -8,19 +8,23 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rouse_api::{DeployFunction, DeployImage, DeployRequest};
 use rouse_types::{
-    AppName, Code, Contract, Egress, EventSettings, HttpSettings, Isolation, LambdaName, Limits, Refusal,
-    Runtime, Scaling,
+    AppName, Code, Contract, Digest, Egress, EventSettings, HttpSettings, Isolation, LambdaSettings, Limits,
+    Refusal, Runtime, Scaling,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{environment, platform_alias, set_state};
+use super::{
+    concurrency::ACCOUNT_CONCURRENCY,
+    config::{environment, platform_alias, set_state},
+};
 use crate::{
     face::Face,
     names::{self, LATEST, Scope},
-    state::{self, Function, Version},
+    state::{self, Capacity, Function, Version},
 };
 
 /// How often a deployment is tried while control is away.
@@ -64,12 +68,14 @@ fn region(function: &Function) -> String {
 }
 
 fn unsettled(function: &Function) -> bool {
-    let versions = function.all().any(|(_, version)| version.text("State") == "Pending");
-    versions || function.latest.text("LastUpdateStatus") == "InProgress"
+    let waits = |(name, version): (String, &Version)| {
+        version.text("State") == "Pending" || (name != LATEST && function.differs(&name, version))
+    };
+    function.all().any(waits) || function.latest.text("LastUpdateStatus") == "InProgress"
 }
 
-/// A version's name and the revision that was deployed.
-type Settled = Vec<(String, String)>;
+/// A version's name, the revision that was deployed, and with what.
+type Settled = Vec<(String, String, Capacity)>;
 
 async fn run(face: &Arc<Face>, scope: &Scope, name: &str) {
     let _alone = face.activating(format!("{}/{name}", scope.tenant)).await;
@@ -97,10 +103,11 @@ async fn run(face: &Arc<Face>, scope: &Scope, name: &str) {
     let all = std::iter::once((LATEST.to_owned(), &mut function.latest)).chain(published);
     for (version, of) in all {
         // What came in the meantime has a task of its own.
-        let revision = of.text("RevisionId").to_owned();
-        if !settled.contains(&(version, revision)) {
-            continue;
-        }
+        let same = |(name, revision, _): &&(String, String, Capacity)| {
+            *name == version && of.text("RevisionId") == revision
+        };
+        let Some((_, _, capacity)) = settled.iter().find(same) else { continue };
+        of.deployed = Some(*capacity).filter(|_| why.is_none()).or(of.deployed);
         let config = &mut of.config;
         let pending = config.get("State").and_then(Value::as_str) == Some("Pending");
         if pending {
@@ -121,11 +128,15 @@ async fn settle(face: &Arc<Face>, scope: &Scope, name: &str, settled: &mut Settl
     let function = face.store.get::<Function>(state::FUNCTIONS, &scope.tenant, name).await.map_err(lost)?;
     // Deleted in the meantime.
     let Some(function) = function.map(|at| at.value) else { return Ok(()) };
-    let pending = function.versions.iter().filter(|(_, version)| version.text("State") == "Pending");
-    let pending = pending.map(|(number, version)| (number.to_string(), version));
+    let published = function.versions.iter().map(|(number, version)| (number.to_string(), version));
+    let pending = published
+        .filter(|(name, version)| version.text("State") == "Pending" || function.differs(name, version));
     // `$LATEST` last: what callers without a version reach is the newest deployment.
     let all: Vec<_> = pending.chain([(LATEST.to_owned(), &function.latest)]).collect();
-    settled.extend(all.iter().map(|(name, of)| (name.clone(), of.text("RevisionId").to_owned())));
+    let deployed = |(name, of): &(String, &Version)| {
+        (name.clone(), of.text("RevisionId").to_owned(), function.capacity(name))
+    };
+    settled.extend(all.iter().map(deployed));
     for (version, of) in all {
         deploy(face, scope, name, &version, of, &function).await?;
     }
@@ -140,8 +151,10 @@ async fn deploy(
     of: &Version,
     function: &Function,
 ) -> Result<(), Refusal> {
+    let layers = layers(face, of).await?;
+    let digest = layers.as_ref().map(|layers| Digest::of(layers));
     let request = DeployRequest {
-        functions: vec![described(scope, name, version, of, function)?],
+        functions: vec![described(scope, name, version, of, function, digest)?],
         message: Some(format!("{name}:{version}, by the Lambda API")),
     };
     let mut tries = 0;
@@ -153,6 +166,9 @@ async fn deploy(
                 let kept =
                     kept.ok_or_else(|| Refusal::new(Code::CodeMissing, "the code is no longer kept"))?;
                 face.platform.upload(&digest, kept.into()).await?;
+            }
+            if let (Some(digest), Some(layers)) = (digest, &layers) {
+                face.platform.upload(&digest, layers.clone()).await?;
             }
             face.platform.deploy(&scope.tenant, &app(name), &request).await
         };
@@ -166,6 +182,22 @@ async fn deploy(
     }
 }
 
+/// What a version finds in `/opt`, as one archive.
+async fn layers(face: &Arc<Face>, of: &Version) -> Result<Option<Bytes>, Refusal> {
+    let mut archives = Vec::new();
+    for digest in &of.layers {
+        let kept = face.kept(*digest).await.map_err(|error| Refusal::new(Code::Internal, error.message))?;
+        archives.push(
+            kept.ok_or_else(|| Refusal::new(Code::CodeMissing, "a layer's archive is no longer kept"))?,
+        );
+    }
+    if archives.is_empty() {
+        return Ok(None);
+    }
+    let merged = tokio::task::spawn_blocking(move || super::layers::merged(&archives)).await;
+    merged.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?.map(Some)
+}
+
 /// A version as the platform is told of it.
 fn described(
     scope: &Scope,
@@ -173,6 +205,7 @@ fn described(
     version: &str,
     of: &Version,
     function: &Function,
+    layers: Option<Digest>,
 ) -> Result<DeployFunction, Refusal> {
     let invalid = |what: String| Refusal::new(Code::ManifestInvalid, what);
     let runtime = match of.image {
@@ -192,10 +225,10 @@ fn described(
     let log_group = of.config.get("LoggingConfig").and_then(|logging| logging.get("LogGroup"));
     let log_group =
         log_group.and_then(Value::as_str).map_or_else(|| format!("/aws/lambda/{name}"), str::to_owned);
-    let concurrency_max = match function.reserved {
-        Some(0) | None => Scaling::default().concurrency_max,
-        Some(reserved) => u32::try_from(reserved).unwrap_or(u32::MAX),
-    };
+    let Capacity { reserved, provisioned } = function.capacity(version);
+    // One that reserves none is not called at all.
+    let most = reserved.filter(|reserved| *reserved > 0).unwrap_or(ACCOUNT_CONCURRENCY);
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
     Ok(DeployFunction {
         name: names::platform(name),
         code: of.code,
@@ -215,12 +248,22 @@ fn described(
             tmp_mib: tmp.and_then(|tmp| u32::try_from(tmp).ok()).unwrap_or(512),
             ..Limits::default()
         },
-        scaling: Scaling { concurrency_max, ..Scaling::default() },
+        scaling: Scaling {
+            concurrency_max: most,
+            instances_min: u32::try_from(provisioned).unwrap_or(u32::MAX).min(most),
+            throttle: true,
+            ..Scaling::default()
+        },
         // Code that is written for AWS expects to be somebody there.
         egress: Egress::platform(),
         triggers: Vec::new(),
         events: EventSettings::default(),
         aliases: vec![platform_alias(version).parse().map_err(|_| invalid("no alias".to_owned()))?],
-        lambda: Some(LambdaName { function: name.to_owned(), version: version.to_owned(), log_group }),
+        lambda: Some(LambdaSettings {
+            function: name.to_owned(),
+            version: version.to_owned(),
+            log_group,
+            layers,
+        }),
     })
 }

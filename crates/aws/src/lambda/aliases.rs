@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::op::{Named, Op};
+use super::{
+    activate,
+    op::{Named, Op},
+};
 use crate::{
     error::AwsError,
     face,
@@ -120,7 +123,11 @@ impl Op<'_> {
         let alias = Alias { version, description, weights, revision: face::uuid() };
         let shown = self.alias(&name, &alias_name, &alias);
         at.value.aliases.insert(alias_name, alias);
+        let is_provisioned = at.value.provisioned.contains_key(self.text("Name").unwrap_or_default());
         self.put(&name, &at).await?;
+        if is_provisioned {
+            activate::later(self.face, &self.around.scope, &name);
+        }
         self.remap(&name).await?;
         Ok(shown)
     }
@@ -133,10 +140,14 @@ impl Op<'_> {
         if at.value.aliases.remove(alias).is_some() {
             let function = &mut at.value;
             function.policies.remove(alias);
-            function.urls.remove(alias);
+            let url = function.urls.remove(alias);
             function.event_invoke.remove(alias);
-            function.provisioned.remove(alias);
+            let provisioned = function.provisioned.remove(alias);
             self.put(&name, &at).await?;
+            self.forget_urls(&url).await;
+            if provisioned.is_some() {
+                activate::later(self.face, &self.around.scope, &name);
+            }
         }
         Ok(Value::Null)
     }

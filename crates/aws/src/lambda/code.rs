@@ -6,7 +6,10 @@ use rouse_types::Digest;
 use serde_json::Value;
 use sha2::Digest as _;
 
-use super::op::Op;
+use super::{
+    layers::{UNPACKED_BYTES_MAX, unpacked_bytes},
+    op::Op,
+};
 use crate::error::AwsError;
 
 /// What AWS takes in a request.
@@ -21,6 +24,8 @@ pub(crate) struct Code {
     pub(crate) digest: Option<Digest>,
     pub(crate) image: Option<String>,
     pub(crate) size: usize,
+    /// Bytes once unpacked, as the archive says.
+    pub(crate) unpacked: u64,
     /// As `CodeSha256` has it.
     pub(crate) sha256: String,
 }
@@ -31,7 +36,7 @@ impl Op<'_> {
         let text = |member: &str| of.get(member).and_then(Value::as_str);
         if let Some(image) = text("ImageUri") {
             let sha256 = hex::encode(sha2::Sha256::digest(image));
-            return Ok(Code { digest: None, image: Some(image.to_owned()), size: 0, sha256 });
+            return Ok(Code { digest: None, image: Some(image.to_owned()), size: 0, unpacked: 0, sha256 });
         }
         if let (Some(bucket), Some(key)) = (text("S3Bucket"), text("S3Key")) {
             if text("S3ObjectVersion").is_some_and(|version| version != "null") {
@@ -70,12 +75,22 @@ impl Op<'_> {
         })
     }
 
+    /// Whether a function's own code is as small as it must be.
+    pub(crate) fn expect_unpacked(&self, code: &Code) -> Result<(), AwsError> {
+        if code.unpacked > UNPACKED_BYTES_MAX {
+            return Err(AwsError::invalid(format!(
+                "Unzipped size must be smaller than {UNPACKED_BYTES_MAX} bytes"
+            )));
+        }
+        Ok(())
+    }
+
     async fn store(&self, bytes: Bytes) -> Result<Code, AwsError> {
         check(&bytes)?;
         let sha256 = STANDARD.encode(sha2::Sha256::digest(&bytes));
-        let size = bytes.len();
+        let (size, unpacked) = (bytes.len(), unpacked_bytes(&bytes));
         let digest = self.face.keep(bytes).await?;
-        Ok(Code { digest: Some(digest), image: None, size, sha256 })
+        Ok(Code { digest: Some(digest), image: None, size, unpacked, sha256 })
     }
 }
 

@@ -118,16 +118,6 @@ impl Op<'_> {
                 config.insert("ImageConfigResponse".to_owned(), json!({ "ImageConfig": image }));
             }
         }
-        if let Some(layers) = self.input.get("Layers").and_then(Value::as_array) {
-            if layers.is_empty() {
-                config.remove("Layers");
-            } else {
-                return Err(AwsError::unsupported(
-                    "Layers cannot be attached to functions on this platform yet: put what they hold into the function's \
-                     own archive, or use a container image",
-                ));
-            }
-        }
         if self
             .input
             .get("FileSystemConfigs")

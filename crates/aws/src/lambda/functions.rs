@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rouse_types::Digest;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -46,6 +47,7 @@ impl Op<'_> {
         if self.find(&name).await?.is_some() {
             return Err(AwsError::conflict(format!("Function already exist: {name}")));
         }
+        let layers = self.layers_asked().await?;
         let code = self.code(&of).await?;
         let mut config = Map::new();
         let usual = json!({
@@ -59,7 +61,9 @@ impl Op<'_> {
         self.configure(&mut config, &name)?;
         self.touch(&mut config);
         set_state(&mut config, "State", "Pending", Some(("The function is being created.", "Creating")));
-        let latest = Version { config, code: code.digest, image: code.image, essence: None };
+        self.expect_unpacked(&code)?;
+        let mut latest = Version { config, code: code.digest, image: code.image, ..Version::default() };
+        self.attach_layers(&mut latest, layers).await?;
         let tags = self.input.get("Tags").and_then(Value::as_object).into_iter().flatten();
         let tags: BTreeMap<String, String> =
             tags.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
@@ -112,14 +116,10 @@ impl Op<'_> {
         if of.get("ImageUri").is_none() {
             return Err(AwsError::invalid("Please provide a source for function code."));
         }
-        let given: Vec<&str> =
-            ["Runtime", "Handler"].into_iter().filter(|member| self.text(member).is_some()).collect();
-        if given.is_empty() {
+        if ["Runtime", "Handler", "Layers"].into_iter().all(|member| self.input.get(member).is_none()) {
             return Ok(());
         }
-        Err(AwsError::invalid(
-            "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.",
-        ))
+        Err(AwsError::invalid(super::update::FOR_ARCHIVES))
     }
 
     pub(crate) async fn get_function(&self) -> Result<Value, AwsError> {
@@ -190,7 +190,9 @@ impl Op<'_> {
                     AwsError::service(refusal.message)
                 })?;
                 self.face.store.delete(state::FUNCTIONS, &scope.tenant, &name).await?;
-                self.forget_code(&at.value).await;
+                self.forget_code(at.value.all().flat_map(|(_, version)| version.blobs().collect::<Vec<_>>()))
+                    .await;
+                self.forget_urls(at.value.urls.values()).await;
                 self.delete_mappings_of(&name).await?;
             }
             Some(LATEST) => {
@@ -232,13 +234,13 @@ impl Op<'_> {
         Ok(())
     }
 
-    /// Deletes code that no function has any more.
-    async fn forget_code(&self, gone: &Function) {
+    /// Deletes what no function and no layer has any more.
+    pub(crate) async fn forget_code(&self, gone: impl IntoIterator<Item = Digest>) {
         let Ok(all) = self.face.store.scan::<Function>(state::FUNCTIONS, "", 0).await else { return };
-        let layers = self.layer_codes().await;
-        for (_, version) in gone.all() {
-            let Some(digest) = version.code else { continue };
-            let used = all.iter().any(|(_, function)| function.all().any(|(_, of)| of.code == Some(digest)));
+        let Ok(layers) = self.layer_codes().await else { return };
+        for digest in gone {
+            let uses = |of: &Version| of.blobs().any(|used| used == digest);
+            let used = all.iter().any(|(_, function)| function.all().any(|(_, of)| uses(of)));
             if !used
                 && !layers.contains(&digest)
                 && let Err(error) = self.face.blobs.delete(&digest)

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The largest answer to a call that waits.
-const ANSWER_BYTES_MAX: usize = 6_291_556;
+pub(crate) const ANSWER_BYTES_MAX: usize = 6_291_556;
 
 /// What is said of a payload that is too large.
 pub(crate) fn too_large(most: usize) -> AwsError {
@@ -42,6 +42,8 @@ pub(crate) struct Reached {
     pub(crate) arn: String,
     pub(crate) memory: u64,
     pub(crate) timeout: u64,
+    /// Whether its function has a concurrency of its own.
+    pub(crate) reserved: bool,
 }
 
 /// What a call came to.
@@ -80,6 +82,7 @@ impl Op<'_> {
                 arn: self.arn(&named.name, qualifier),
                 memory: version.number("MemorySize"),
                 timeout: version.number("Timeout"),
+                reserved: function.reserved.is_some(),
                 name: named.name,
                 version: picked,
             }),
@@ -166,7 +169,7 @@ pub(crate) async fn call_once(
     let (function, alias) = (names::platform(&reached.name), platform_alias(&reached.version));
     let tenant = &op.around.scope.tenant;
     let answer = op.face.platform.invoke(tenant, &function, &alias, call, payload).await;
-    whole(reached, answer.map_err(|refusal| error(&refusal))?).await
+    whole(reached, answer.map_err(|refusal| error(reached, &refusal))?).await
 }
 
 pub(crate) async fn whole(reached: &Reached, answer: Response<Answer>) -> Result<Outcome, AwsError> {
@@ -184,7 +187,9 @@ pub(crate) async fn whole(reached: &Reached, answer: Response<Answer>) -> Result
             let bytes = collected.to_bytes();
             match code.and_then(|_| refusal(&bytes)) {
                 None => (bytes, failed),
-                Some(refusal) => (told_of(reached, &id, &refusal).ok_or_else(|| error(&refusal))?, true),
+                Some(refusal) => {
+                    (told_of(reached, &id, &refusal).ok_or_else(|| error(reached, &refusal))?, true)
+                }
             }
         }
         (Err(error), _) if error.is::<http_body_util::LengthLimitError>() => {
@@ -259,9 +264,10 @@ fn errors(kind: &str, message: &str) -> Bytes {
 }
 
 /// What is said when no code ran.
-pub(crate) fn error(refusal: &Refusal) -> AwsError {
+pub(crate) fn error(reached: &Reached, refusal: &Refusal) -> AwsError {
     match refusal.code {
-        Code::TooManyRequests | Code::CapacityExhausted => throttled(false),
+        Code::TooManyRequests => throttled(reached.reserved),
+        Code::CapacityExhausted => throttled(false),
         Code::PayloadTooLarge => too_large(super::PAYLOAD_BYTES_MAX),
         _ => AwsError::service(refusal.message.clone()),
     }
@@ -335,6 +341,7 @@ mod tests {
             arn: String::new(),
             memory: 128,
             timeout: 3,
+            reserved: false,
         };
         let told = |code, message: &str| {
             told_of(&reached, "id", &Refusal::new(code, message))

@@ -39,7 +39,7 @@ impl Op<'_> {
         };
         let bytes = Bytes::from(event.encode(payload));
         let answer = self.face.platform.events(Method::POST, "/accept", bytes).await;
-        let answer = answer.map_err(|refusal| super::invoke::error(&refusal))?;
+        let answer = answer.map_err(|refusal| super::invoke::error(reached, &refusal))?;
         let accepted = serde_json::from_slice::<Accepted>(&answer);
         let accepted =
             accepted.map_err(|_| AwsError::service("The process that keeps events gave no answer"))?;
@@ -112,6 +112,7 @@ mod tests {
             arn: arn.to_owned(),
             memory: 128,
             timeout: 3,
+            reserved: false,
         };
         let (queue, other) =
             ("arn:aws:sqs:us-east-1:000000000000:failed", "arn:aws:lambda:us-east-1:000000000000:function:G");

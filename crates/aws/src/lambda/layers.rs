@@ -1,7 +1,10 @@
-//! Layers: archives that are published by name and number. They are kept and given back.
+//! Layers: archives that are published by name and number, and attached to functions.
+
+mod attached;
 
 use std::collections::BTreeSet;
 
+pub(crate) use attached::{UNPACKED_BYTES_MAX, merged, unpacked_bytes};
 use rouse_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -44,9 +47,12 @@ impl Op<'_> {
     }
 
     /// The code of all layers of all tenants, which stays.
-    pub(crate) async fn layer_codes(&self) -> BTreeSet<Digest> {
-        let all = self.face.store.scan::<Layer>(state::LAYERS, "", 0).await.unwrap_or_default();
-        all.iter().flat_map(|(_, layer)| layer.versions.values().filter_map(|version| version.code)).collect()
+    pub(crate) async fn layer_codes(&self) -> Result<BTreeSet<Digest>, AwsError> {
+        let all = self.face.store.scan::<Layer>(state::LAYERS, "", 0).await?;
+        let codes = |(_, layer): &(String, Layer)| -> Vec<Digest> {
+            layer.versions.values().filter_map(|version| version.code).collect()
+        };
+        Ok(all.iter().flat_map(codes).collect())
     }
 
     fn layer_listed(&self, name: &str, number: u64, version: &LayerVersion) -> Value {
@@ -69,6 +75,7 @@ impl Op<'_> {
     pub(crate) async fn publish_layer(&self) -> Result<Value, AwsError> {
         let name = self.layer_name();
         let code = self.code(self.input.get("Content").unwrap_or(&Value::Null)).await?;
+        self.expect_unpacked(&code)?;
         let _lock = self.face.store.lock().await;
         let known = self.layer(&name).await?;
         let mut layer = known.as_ref().map(|at| at.value.clone()).unwrap_or_default();
@@ -128,8 +135,12 @@ impl Op<'_> {
         let arn = self.text("Arn").unwrap_or_default();
         let name = arn.split(':').nth(6).unwrap_or_default().to_owned();
         let number = arn.split(':').nth(7).and_then(|number| number.parse().ok()).unwrap_or_default();
-        let (_, version) = self.layer_version(&name, number).await?;
-        Ok(self.layer_whole(&name, number, &version))
+        let version = self.layer_at(arn).await?.ok_or_else(|| AwsError::not_found(MISSING))?;
+        let mut shown = self.layer_whole(&name, number, &version);
+        // It may be another account's.
+        shown["LayerVersionArn"] = arn.into();
+        shown["LayerArn"] = arn.rsplit_once(':').map_or(arn, |(layer, _)| layer).into();
+        Ok(shown)
     }
 
     /// Whether a version is for what a list is asked for.
@@ -169,11 +180,12 @@ impl Op<'_> {
     pub(crate) async fn delete_layer(&self) -> Result<Value, AwsError> {
         let (name, number) = (self.layer_name(), self.layer_number()?);
         let _lock = self.face.store.lock().await;
-        // One that is not there is gone already.
+        // One that is not there is gone already. Functions that have it keep it.
         if let Some(mut at) = self.layer(&name).await?
-            && at.value.versions.remove(&number).is_some()
+            && let Some(gone) = at.value.versions.remove(&number)
         {
             self.face.store.put(state::LAYERS, &self.around.scope.tenant, &name, &at).await?;
+            self.forget_code(gone.code).await;
         }
         Ok(Value::Null)
     }

@@ -17,12 +17,11 @@ pub(crate) fn offer(name: &str) -> Offer {
     let not = ["Durable", "CapacityProvider", "ResourcePolicy"];
     let stored = [
         "CodeSigning",
-        "ProvisionedConcurrency",
         "RuntimeManagement",
         "Recursion",
         "ScalingConfig",
-        "Layer",
-        "Permission",
+        "AddPermission",
+        "RemovePermission",
         "GetPolicy",
     ];
     if not.iter().any(|part| name.contains(part)) {

@@ -43,7 +43,7 @@ impl Op<'_> {
         let (function, alias) = (names::platform(&reached.name), platform_alias(&reached.version));
         let tenant = &self.around.scope.tenant;
         let answer = self.face.platform.invoke(tenant, &function, &alias, &call, payload).await;
-        let answer = answer.map_err(|refusal| invoke::error(&refusal))?;
+        let answer = answer.map_err(|refusal| invoke::error(&reached, &refusal))?;
         let (head, body) = answer.into_parts();
         let text =
             |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -9,6 +9,10 @@ use super::{
 };
 use crate::{error::AwsError, names::LATEST};
 
+/// What is said of settings that a function of an image does not have.
+pub(crate) const FOR_ARCHIVES: &str =
+    "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.";
+
 impl Op<'_> {
     pub(crate) async fn update_function_code(&self) -> Result<Value, AwsError> {
         let Named { name, at: read, .. } = self.function().await?;
@@ -36,10 +40,12 @@ impl Op<'_> {
             dry.config.insert("CodeSha256".to_owned(), code.sha256.into());
             return Ok(self.shown(&name, LATEST, &dry, None));
         }
+        self.expect_unpacked(&code)?;
         latest.code = code.digest;
         latest.image = code.image;
         latest.config.insert("CodeSize".to_owned(), code.size.into());
         latest.config.insert("CodeSha256".to_owned(), code.sha256.into());
+        self.attach_layers(latest, None).await?;
         self.touch(&mut latest.config);
         set_state(
             &mut latest.config,
@@ -62,7 +68,12 @@ impl Op<'_> {
         let latest = &mut at.value.latest;
         expect_settled(&self.arn(&name, None), latest)?;
         self.expect_revision(latest.text("RevisionId"), "GetFunction/GetAlias")?;
+        let layers = self.layers_asked().await?;
+        if layers.is_some() && latest.image.is_some() {
+            return Err(AwsError::invalid(FOR_ARCHIVES));
+        }
         self.configure(&mut latest.config, &name)?;
+        self.attach_layers(latest, layers).await?;
         self.touch(&mut latest.config);
         set_state(
             &mut latest.config,

@@ -1,48 +1,41 @@
-//! Function URLs: an address at which a function answers HTTP, the gateway's own.
+//! Function URLs: addresses at which a function answers HTTP. What is called there is in [`crate::url`].
 
 use serde_json::{Value, json};
 
-use super::{
-    config::platform_alias,
-    op::{Named, Op},
-};
-use crate::{error::AwsError, face, names, names::LATEST, state::Function};
+use super::op::{Named, Op};
+use crate::{error::AwsError, face, names::LATEST, state, url};
+
+const MISSING: &str = "The resource you requested does not exist.";
+/// What creating, changing and listing say of a function that is not there.
+const NO_FUNCTION: &str = "Function does not exist";
 
 impl Op<'_> {
-    /// The function, and the name that its URL is kept under. Versions have none.
-    async fn url_of(&self) -> Result<(Named, String), AwsError> {
-        let named = self.function().await?;
-        let qualifier = named.qualifier.clone();
-        match qualifier {
-            Some(qualifier) if !named.at.value.aliases.contains_key(&qualifier) => {
-                Err(AwsError::not_found("Function does not exist"))
-            }
-            qualifier => Ok((named, qualifier.unwrap_or_else(|| LATEST.to_owned()))),
-        }
+    /// The function, and the name that its URL is kept under; `missing` is what is said if it is not there.
+    async fn url_of(&self, missing: &str) -> Result<(Named, String), AwsError> {
+        let (name, qualifier) = self.name()?;
+        let at = self.find(&name).await?.ok_or_else(|| AwsError::not_found(missing))?;
+        let kept = qualifier.clone().unwrap_or_else(|| LATEST.to_owned());
+        Ok((Named { name, qualifier, at }, kept))
     }
 
-    /// Where a function answers: the gateway's address of the version that an alias points to first.
-    fn address(&self, name: &str, function: &Function, qualifier: &str) -> String {
-        let version = function.aliases.get(qualifier).map_or(qualifier, |alias| alias.version.as_str());
-        let (tenant, own) = (&self.around.scope.tenant, names::platform(name));
-        let base = self.face.config.public_url.trim_end_matches('/');
-        match version {
-            LATEST => format!("{base}/fn/{tenant}/{own}/"),
-            version => format!("{base}/fn/{tenant}/{own}@{}/", platform_alias(version)),
-        }
-    }
-
-    fn url_shown(&self, name: &str, function: &Function, qualifier: &str, config: &Value) -> Value {
+    fn url_shown(&self, name: &str, qualifier: &str, config: &Value) -> Value {
         let mut shown = config.clone();
         let of = Some(qualifier).filter(|qualifier| *qualifier != LATEST);
         shown["FunctionArn"] = self.arn(name, of).into();
-        shown["FunctionUrl"] = self.address(name, function, qualifier).into();
+        let id = config["Id"].as_str().unwrap_or_default();
+        shown["FunctionUrl"] = format!("{}{}{id}/", self.around.url, url::PATH).into();
+        if let Some(fields) = shown.as_object_mut() {
+            fields.remove("Id");
+        }
         shown
     }
 
     pub(crate) async fn create_url(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let (Named { name, at: mut function, .. }, qualifier) = self.url_of().await?;
+        let (Named { name, at: mut function, .. }, qualifier) = self.url_of(NO_FUNCTION).await?;
+        if qualifier != LATEST && !function.value.aliases.contains_key(&qualifier) {
+            return Err(AwsError::not_found(NO_FUNCTION));
+        }
         if function.value.urls.contains_key(&qualifier) {
             let of = Some(qualifier.as_str()).filter(|qualifier| *qualifier != LATEST);
             return Err(AwsError::conflict(format!(
@@ -52,17 +45,25 @@ impl Op<'_> {
             )));
         }
         let now = face::time(self.around.now);
+        let id = url::new_id();
         let mut config = json!({
-            "AuthType": self.text("AuthType"), "CreationTime": now, "LastModifiedTime": now,
+            "Id": id, "AuthType": self.text("AuthType"), "CreationTime": now, "LastModifiedTime": now,
             "InvokeMode": self.text("InvokeMode").unwrap_or("BUFFERED"),
         });
         if let Some(cors) = self.input.get("Cors") {
             config["Cors"] = cors.clone();
         }
-        let shown = self.url_shown(&name, &function.value, &qualifier, &config);
+        let mut shown = self.url_shown(&name, &qualifier, &config);
+        let place = url::Place {
+            tenant: self.around.scope.tenant.clone(),
+            region: self.around.scope.region.clone(),
+            function: name.clone(),
+            qualifier: qualifier.clone(),
+        };
+        // The address first: what it leads to counts once the function says the same.
+        self.face.store.name(state::URLS, &id, &place).await?;
         function.value.urls.insert(qualifier, config);
         self.put(&name, &function).await?;
-        let mut shown = shown;
         if let Some(fields) = shown.as_object_mut() {
             fields.remove("LastModifiedTime");
         }
@@ -70,18 +71,18 @@ impl Op<'_> {
     }
 
     pub(crate) async fn get_url(&self) -> Result<Value, AwsError> {
-        let (Named { name, at, .. }, qualifier) = self.url_of().await?;
+        let (Named { name, at, .. }, qualifier) = self.url_of(MISSING).await?;
         match at.value.urls.get(&qualifier) {
-            Some(config) => Ok(self.url_shown(&name, &at.value, &qualifier, config)),
-            None => Err(AwsError::not_found("The resource you requested does not exist.")),
+            Some(config) => Ok(self.url_shown(&name, &qualifier, config)),
+            None => Err(AwsError::not_found(MISSING)),
         }
     }
 
     pub(crate) async fn update_url(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let (Named { name, at: mut function, .. }, qualifier) = self.url_of().await?;
+        let (Named { name, at: mut function, .. }, qualifier) = self.url_of(NO_FUNCTION).await?;
         let Some(config) = function.value.urls.get_mut(&qualifier) else {
-            return Err(AwsError::not_found("The resource you requested does not exist."));
+            return Err(AwsError::not_found(MISSING));
         };
         for member in ["AuthType", "InvokeMode", "Cors"] {
             if let Some(value) = self.input.get(member) {
@@ -89,29 +90,36 @@ impl Op<'_> {
             }
         }
         config["LastModifiedTime"] = face::time(self.around.now).into();
-        let config = config.clone();
-        let shown = self.url_shown(&name, &function.value, &qualifier, &config);
+        let shown = self.url_shown(&name, &qualifier, config);
         self.put(&name, &function).await?;
         Ok(shown)
     }
 
     pub(crate) async fn delete_url(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let (Named { name, mut at, .. }, qualifier) = self.url_of().await?;
-        if at.value.urls.remove(&qualifier).is_none() {
-            return Err(AwsError::not_found("The resource you requested does not exist."));
-        }
+        let (Named { name, mut at, .. }, qualifier) = self.url_of(MISSING).await?;
+        let gone = at.value.urls.remove(&qualifier).ok_or_else(|| AwsError::not_found(MISSING))?;
         self.put(&name, &at).await?;
+        self.forget_urls([&gone]).await;
         Ok(Value::Null)
     }
 
     pub(crate) async fn list_urls(&self) -> Result<Value, AwsError> {
-        let Named { name, at, .. } = self.function().await?;
+        let (Named { name, at, .. }, _) = self.url_of(NO_FUNCTION).await?;
         let urls = at.value.urls.iter();
-        let items = urls.map(|(qualifier, config)| {
-            (qualifier.clone(), self.url_shown(&name, &at.value, qualifier, config))
-        });
+        let items =
+            urls.map(|(qualifier, config)| (qualifier.clone(), self.url_shown(&name, qualifier, config)));
         let (page, next) = self.page(items.collect())?;
         Ok(json!({ "FunctionUrlConfigs": page, "NextMarker": next }))
+    }
+
+    /// Forgets the addresses of URLs that are gone. One that stays leads nowhere.
+    pub(crate) async fn forget_urls(&self, gone: impl IntoIterator<Item = &Value>) {
+        for config in gone {
+            let id = config["Id"].as_str().unwrap_or_default();
+            if let Err(error) = self.face.store.unname(state::URLS, id).await {
+                tracing::warn!(%error, "the address of a function URL is still kept");
+            }
+        }
     }
 }

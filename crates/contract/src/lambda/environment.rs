@@ -82,7 +82,10 @@ pub fn of(version: &FunctionVersion, instance: &str, runtime: &[(String, String)
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", version.limits.memory_mib.to_string()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", log_group),
         ("AWS_LAMBDA_LOG_STREAM_NAME", format!("[{called}]{instance}")),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into()),
+        (
+            "AWS_LAMBDA_INITIALIZATION_TYPE",
+            if version.scaling.instances_min > 0 { "provisioned-concurrency" } else { "on-demand" }.into(),
+        ),
     ];
     env.extend(contract.map(|(name, value)| (name.to_owned(), value)));
     let mut insert = |name: &str, value: String| drop(env.insert(name.into(), value));

@@ -41,6 +41,49 @@ pub struct Input<'a> {
     pub headers: &'a HeaderMap,
     /// Its body.
     pub body: &'a Bytes,
+    /// The function URL that it came to, if it came to one of AWS' Lambda API.
+    pub url: Option<&'a Url>,
+}
+
+/// A function URL, and who called it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// Its id, the first part of its host name.
+    pub id: String,
+    /// Its host name.
+    pub domain: String,
+    /// Who signed the request, where the URL asks for that.
+    pub caller: Option<Caller>,
+}
+
+/// Who signed a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Caller {
+    /// The id of the key.
+    pub access_key: String,
+    /// The account that the key is of.
+    pub account_id: String,
+    /// Who has the key.
+    pub caller_id: String,
+    /// The same as an ARN.
+    pub user_arn: String,
+    /// The same again.
+    pub user_id: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Iam<'a> {
+    #[serde(flatten)]
+    caller: &'a Caller,
+    cognito_identity: Option<()>,
+    principal_org_id: Option<()>,
+}
+
+#[derive(Debug, Serialize)]
+struct Authorizer<'a> {
+    iam: Iam<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +109,8 @@ struct Event<'a> {
 struct Context<'a> {
     account_id: &'a str,
     api_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorizer: Option<Authorizer<'a>>,
     domain_name: &'a str,
     domain_prefix: &'a str,
     http: Http<'a>,
@@ -93,11 +138,19 @@ pub fn write(input: &Input<'_>) -> Bytes {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let path = if input.uri.path().is_empty() { "/" } else { input.uri.path() };
     let (body, is_base64_encoded) = body(headers, input.body);
+    let id = input.url.map_or(input.function.as_str(), |url| &url.id);
+    let caller = input.url.and_then(|url| url.caller.as_ref());
     let context = Context {
-        account_id: ACCOUNT,
-        api_id: input.function.as_str(),
-        domain_name: text(header::HOST),
-        domain_prefix: input.function.as_str(),
+        account_id: match (input.url, caller) {
+            (None, _) => ACCOUNT,
+            (Some(_), None) => "anonymous",
+            (Some(_), Some(caller)) => &caller.account_id,
+        },
+        api_id: id,
+        authorizer: caller
+            .map(|caller| Authorizer { iam: Iam { caller, cognito_identity: None, principal_org_id: None } }),
+        domain_name: input.url.map_or_else(|| text(header::HOST), |url| &url.domain),
+        domain_prefix: id,
         http: Http {
             method: input.method.as_str(),
             path,
@@ -256,8 +309,51 @@ mod tests {
             version: Version::HTTP_11,
             headers: &map,
             body: &Bytes::from_static(body),
+            url: None,
         });
         serde_json::from_slice(&written).expect("json")
+    }
+
+    #[test]
+    fn a_function_url_says_who_called_it() {
+        let (method, uri, headers) = (Method::GET, Uri::from_static("/"), HeaderMap::new());
+        let context = |caller: Option<Caller>| {
+            let url = Url { id: "abc".into(), domain: "abc.lambda-url.us-east-1.example".into(), caller };
+            let written = write(&Input {
+                tenant: &"acme".parse().expect("a tenant"),
+                function: &"thumbnail".parse().expect("a function"),
+                id: InvocationId::from_bytes([7; 16]),
+                received: Timestamp::from_millis(0),
+                peer: None,
+                trace: "",
+                method: &method,
+                uri: &uri,
+                version: Version::HTTP_11,
+                headers: &headers,
+                body: &Bytes::new(),
+                url: Some(&url),
+            });
+            let event: Value = serde_json::from_slice(&written).expect("json");
+            event["requestContext"].clone()
+        };
+        let anyone = context(None);
+        assert_eq!((&anyone["accountId"], &anyone["apiId"]), (&json!("anonymous"), &json!("abc")));
+        assert_eq!(anyone["domainName"], "abc.lambda-url.us-east-1.example");
+        assert_eq!(anyone.get("authorizer"), None);
+        let caller = Caller {
+            access_key: "AKIA".into(),
+            account_id: "000000000000".into(),
+            caller_id: "u".into(),
+            user_arn: "arn:aws:iam::000000000000:root".into(),
+            user_id: "u".into(),
+        };
+        assert_eq!(
+            context(Some(caller))["authorizer"]["iam"],
+            json!({
+                "accessKey": "AKIA", "accountId": "000000000000", "callerId": "u", "cognitoIdentity": null,
+                "principalOrgId": null, "userArn": "arn:aws:iam::000000000000:root", "userId": "u",
+            })
+        );
     }
 
     #[test]

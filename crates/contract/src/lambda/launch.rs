@@ -1,5 +1,5 @@
-//! External extensions: the executables in the folder `extensions` of the function's code, launched before the
-//! runtime. Inside they lie in `/opt/extensions`, where AWS has those of layers.
+//! External extensions: the executables in the folder `extensions` of the function's layers, or else of its code,
+//! launched before the runtime. Inside they lie in `/opt/extensions`, as on AWS.
 //!
 //! A sandbox runs one program, so a shell starts them first and then becomes the runtime.
 
@@ -32,9 +32,9 @@ const START: &str = r#"n=$1; shift
 shift "$n"
 exec "$@""#;
 
-/// Makes a spec start the extensions of this code, if it has any.
-pub(crate) fn with_extensions(spec: &mut Spec, code: &Path) {
-    let folder = code.join("extensions");
+/// Makes a spec start the extensions of these layers or else of this code, if there are any.
+pub(crate) fn with_extensions(spec: &mut Spec, code: &Path, layers: Option<&Path>) {
+    let folder = layers.unwrap_or(code).join("extensions");
     let names = executables(&folder);
     // An image has a root, and perhaps a shell, of its own.
     if names.is_empty() || spec.root != Root::Host {
@@ -45,7 +45,10 @@ pub(crate) fn with_extensions(spec: &mut Spec, code: &Path) {
     argv.extend(names.iter().map(|name| format!("{FOLDER}/{name}")));
     argv.append(&mut spec.argv);
     spec.argv = argv;
-    spec.mounts.push(Mount { source: folder, target: FOLDER.into() });
+    // Layers are seen whole.
+    if layers.is_none() {
+        spec.mounts.push(Mount { source: folder, target: FOLDER.into() });
+    }
 }
 
 /// The names of the extensions that a spec starts.

@@ -14,6 +14,12 @@ use super::{
 };
 use crate::{image, interpreter};
 
+/// Where a function's layers are seen.
+const LAYERS: &str = "/opt";
+/// The program of code that brings its own runtime.
+const BOOTSTRAP: &str = "bootstrap";
+/// Names a program that starts the interpreter (AWS Lambda Developer Guide, "Modifying the runtime environment").
+const WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
 /// What Python is forked from; see its own head.
 pub const ZYGOTE: &str = include_str!("zygote.py");
 const ZYGOTE_FILE: &str = "zygote.py";
@@ -125,8 +131,21 @@ impl Launch {
         if self.image.is_none() {
             mounts.push(Mount { source: code.to_owned(), target: TASK_ROOT.into() });
         }
+        // Beneath what the platform has there.
+        let layers = version.layers().map(|layers| code.with_file_name(layers.hex()));
+        mounts.extend(layers.iter().map(|dir| Mount { source: dir.clone(), target: LAYERS.into() }));
         mounts
             .extend(self.support.iter().map(|dir| Mount { source: dir.clone(), target: RUNTIME_DIR.into() }));
+        if let (Runtime::Provided, Some(layers)) = (&version.runtime, &layers)
+            && !code.join(BOOTSTRAP).exists()
+            && layers.join(BOOTSTRAP).exists()
+        {
+            argv = vec![format!("{LAYERS}/{BOOTSTRAP}")];
+        }
+        // It gets the interpreter's own words, and becomes it.
+        if let Some(wrapper) = version.env.get(WRAPPER).filter(|_| self.support.is_some()) {
+            argv.insert(0, wrapper.clone());
+        }
         let mut spec = Spec {
             id: id.to_owned(),
             argv,
@@ -141,7 +160,7 @@ impl Launch {
             root,
             interpreter: self.interpreter(version, code),
         };
-        launch::with_extensions(&mut spec, code);
+        launch::with_extensions(&mut spec, code, layers.as_deref());
         if spec.argv.first() != self.argv.first() {
             // What comes before the interpreter is none.
             spec.interpreter = None;
@@ -153,6 +172,10 @@ impl Launch {
     /// share the layout of its memory.
     fn interpreter(&self, version: &FunctionVersion, code: &Path) -> Option<Interpreter> {
         let ahead = self.ahead.as_ref()?;
+        // Layers would cover what one that has started already sees of `/opt`; a fork sees what its own spec says.
+        if version.layers().is_some() && *ahead == Ahead::Itself {
+            return None;
+        }
         if let Ahead::Forked(script) = ahead
             && version.scaling.preload
         {
@@ -244,7 +267,7 @@ pub fn available(runtime: &Runtime, state: &Path) -> Result<Launch, Refusal> {
             "an image brings its own runtime, which none of this host replaces",
         )),
         Runtime::Provided => Ok(Launch {
-            argv: vec![format!("{TASK_ROOT}/bootstrap")],
+            argv: vec![format!("{TASK_ROOT}/{BOOTSTRAP}")],
             appends_handler: false,
             env: Vec::new(),
             support: None,
@@ -293,7 +316,10 @@ fn python(minor: u8, state: &Path) -> Result<Launch, Refusal> {
         appends_handler: true,
         env: vec![
             // The function's own modules come first, as on AWS.
-            ("PYTHONPATH".into(), format!("{TASK_ROOT}:{RUNTIME_DIR}:/opt/python")),
+            (
+                "PYTHONPATH".into(),
+                format!("{TASK_ROOT}:{LAYERS}/python/lib/{name}/site-packages:{LAYERS}/python:{RUNTIME_DIR}"),
+            ),
             // The code's folder is read-only: writing bytecode would fail, file by file.
             ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
         ],
@@ -311,7 +337,12 @@ fn node(major: u8, state: &Path) -> Result<Launch, Refusal> {
     Ok(Launch {
         argv: vec![interpreter, format!("{RUNTIME_DIR}/{NODE_CLIENT_FILE}")],
         appends_handler: false,
-        env: vec![("NODE_PATH".into(), format!("/opt/nodejs/node_modules:{TASK_ROOT}/node_modules"))],
+        env: vec![(
+            "NODE_PATH".into(),
+            format!(
+                "{LAYERS}/nodejs/node{major}/node_modules:{LAYERS}/nodejs/node_modules:{TASK_ROOT}/node_modules"
+            ),
+        )],
         support: Some(state.join("runtimes/nodejs")),
         ahead: Some(Ahead::Itself),
         image: None,

@@ -128,6 +128,7 @@ async fn an_http_service_on_lambda_http_answers_a_request() {
         version: http::Version::HTTP_11,
         headers: &headers,
         body: &Bytes::from_static(b"\xff\x00binary"),
+        url: None,
     });
     let answer = whole(worker.invoke(request).await.expect("an answer"));
     let (head, body) = http_answer::read(&answer.to_string().into()).expect("an HTTP answer");
