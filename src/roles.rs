@@ -4,6 +4,7 @@ mod boot;
 mod compile;
 mod control;
 mod layout;
+mod place;
 mod supervisor;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 
 use anyhow::Context;
 use rouse_sandbox::container::ContainerDriver;
+use rouse_services::objects::Place;
 use rouse_store::access_keys::FunctionKeys;
 use rouse_types::{Digest, SystemClock, access_key};
 use rustix::process::Signal;
@@ -56,7 +58,9 @@ pub(crate) enum Role {
     /// Keeps events and delivers them. See `rouse_events`.
     Events { state: PathBuf, gateways: usize },
     /// Keeps objects. See `rouse_services`.
-    Objects { state: PathBuf },
+    Objects { state: PathBuf, place: Place },
+    /// Checks that objects can be kept there, and ends.
+    ObjectsCheck { state: PathBuf, place: Place },
     /// Owns the instances that are not components. See `rouse_node`.
     Node { state: PathBuf, memory_budget_bytes: u64 },
     /// Deploys, and answers for what is there. See `rouse_control`.
@@ -75,6 +79,7 @@ impl Role {
             Self::Gateway { .. } => "gateway",
             Self::Events { .. } => "events",
             Self::Objects { .. } => "objects",
+            Self::ObjectsCheck { .. } => "objects-check",
             Self::Node { .. } => "node",
             Self::Control { .. } => "control",
             Self::Aws { .. } => "aws",
@@ -105,6 +110,8 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     FunctionKeys::prepare(&state.path).context("make the secret of functions' keys")?;
     state.give(&state.path.join(access_key::FUNCTIONS_FILE))?;
 
+    let place = place::prepare(&state, &args.objects)?;
+
     let path = state.path.clone();
     let gateway = |index| Role::Gateway { state: path.clone(), index, gateways, domain: args.domain.clone() };
     let take_calls = listeners.into_iter().enumerate().map(|(index, listener)| Process {
@@ -124,7 +131,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         take_calls.collect(),
         aws.map(|aws| unprivileged(face, Some(aws))).unwrap_or_default(),
         // Before events: what happens to objects is told there.
-        unprivileged(Role::Objects { state: path.clone() }, None),
+        unprivileged(Role::Objects { state: path.clone(), place }, None),
         // After the gateways: deliveries under way end while it still can note that.
         unprivileged(Role::Events { state: path.clone(), gateways }, None),
         unprivileged(node, None),
@@ -221,7 +228,8 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
     match role {
         Role::Gateway { state, index, gateways, domain } => gateway(state, index, gateways, domain),
         Role::Events { state, gateways } => events(state, gateways),
-        Role::Objects { state } => objects(state),
+        Role::Objects { state, place } => objects(state, place),
+        Role::ObjectsCheck { state, place } => place::check(state, place),
         Role::Node { state, memory_budget_bytes } => node(state, memory_budget_bytes),
         Role::Control { state, public_url, domain, compile } => {
             control::run(state, public_url, domain, compile)
@@ -260,8 +268,8 @@ fn events(state: PathBuf, gateways: usize) -> anyhow::Result<ExitCode> {
     boot::run(|stop| async move { Ok(rouse_events::serve(config, stop).await?) })
 }
 
-fn objects(state: PathBuf) -> anyhow::Result<ExitCode> {
-    let config = rouse_services::Config { state, clock: Arc::new(SystemClock) };
+fn objects(state: PathBuf, place: Place) -> anyhow::Result<ExitCode> {
+    let config = rouse_services::Config { state, place, clock: Arc::new(SystemClock) };
     boot::run(|stop| async move { Ok(Box::pin(rouse_services::serve(config, stop)).await?) })
 }
 

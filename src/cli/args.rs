@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
-pub(crate) use objects::{BucketCommand, ObjectCommand};
+pub(crate) use objects::{BucketCommand, ObjectCommand, PlaceArgs};
 pub(crate) use tenants::{KeyCommand, KeysCommand, TenantCommand};
 
 /// Runs people's functions on people's own machines.
@@ -164,6 +164,8 @@ pub(crate) struct ServeArgs {
     /// Memory for instances, such as 4GiB [default: three quarters of the machine's].
     #[arg(long, value_name = "SIZE", value_parser = rouse_types::size::parse_bytes)]
     pub(crate) memory_budget: Option<u64>,
+    #[command(flatten)]
+    pub(crate) objects: PlaceArgs,
     /// Stop when standard input ends: whoever started us went away.
     #[arg(long, hide = true)]
     pub(crate) stop_with_stdin: bool,

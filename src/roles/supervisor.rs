@@ -99,10 +99,19 @@ impl Process {
         // The engine would record where each error was made: errors are everyday values there, and that costs a
         // quarter of a call. Panics are still traced where `RUST_BACKTRACE` asks for it.
         command.env("RUST_LIB_BACKTRACE", "0");
+        // What enters another's store is for the process of objects alone, which has it from a file.
+        for name in super::place::VARIABLES {
+            command.env_remove(name);
+        }
         if let Some(user) = state.unprivileged.filter(|_| !self.privileged) {
             command.uid(user.uid).gid(user.gid);
         }
         Ok(Command::from(command))
+    }
+
+    /// Runs the process once, to its end: before anything else does.
+    pub(crate) fn once(&self, state: &State) -> anyhow::Result<ExitStatus> {
+        self.command(state)?.into_std().status().context("start a process")
     }
 
     /// Keeps the process running until `stop`.

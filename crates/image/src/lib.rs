@@ -25,6 +25,7 @@ mod url;
 mod zstd;
 
 pub use auth::Credentials;
+pub use http::authorities;
 pub use layers::Store;
 pub use reference::Reference;
 pub use registry::Registry;

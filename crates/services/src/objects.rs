@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  S3 over HTTP ── s3 ──┐
-//!                       ├─▶ Objects ─▶ files   the bytes, on local disk, each file written once
+//!                       ├─▶ Objects ─▶ files   the bytes, on local disk or in a bucket, each file written once
 //!  in process ──────────┘        └───▶ Records one transaction: what the object is, and the event of it
 //! ```
 //!
@@ -21,6 +21,7 @@ mod locks;
 mod multipart;
 pub mod name;
 mod outbox;
+pub mod place;
 mod read;
 mod record;
 mod s3;
@@ -40,6 +41,7 @@ pub use http::S3Http;
 pub use list::{Entry, Listing, Query};
 pub use multipart::{CompletedPart, Completion, Part, Upload, UploadQuery, Uploads};
 pub use outbox::Outbox;
+pub use place::{Credentials, Place, S3Place};
 pub use read::{Read, Reader};
 pub use record::{Attributes, ContentHeaders, Object};
 pub use sweep::Swept;
@@ -52,9 +54,13 @@ pub use rouse_types::object::{EventKind, ObjectEvent};
 /// How the service is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder of the bytes, made if it is not there. Not shared with another process.
+    /// The folder of the bytes, or of what is noted about them, made if it is not there. Not shared with another process.
     pub dir: PathBuf,
-    /// Space that puts leave free, in bytes: deletions and whatever else is on the disk must be able to go on.
+    /// Where the bytes lie.
+    pub place: Place,
+    /// What a bucket is entered with, if they lie in one.
+    pub credentials: Option<Credentials>,
+    /// Space that puts leave free on a local disk, in bytes: deletions and whatever else is on the disk must be able to go on.
     pub reserve_bytes: u64,
     /// Events that may wait in the outbox; when so many do, what would add one is refused.
     pub outbox_max: u64,
@@ -68,6 +74,8 @@ impl Config {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            place: Place::Local,
+            credentials: None,
             reserve_bytes: 1 << 30,
             outbox_max: 1_000_000,
             upload_age_max: Duration::from_secs(7 * 24 * 3_600),
@@ -111,8 +119,7 @@ impl Objects {
     /// # Errors
     /// What the disk or the records say.
     pub async fn open(config: Config, records: Records, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let (dir, reserve) = (config.dir.clone(), config.reserve_bytes);
-        let files = files::blocking(move || Files::open(&dir, reserve)).await?;
+        let files = place::settle(&config, &records).await?;
         let outbox = Outbox::open(records.clone(), config.outbox_max).await?;
         Ok(Self(Arc::new(Inner {
             config,
@@ -126,6 +133,14 @@ impl Objects {
             buckets: tokio::sync::RwLock::new(()),
             tasks: TaskTracker::new(),
         })))
+    }
+
+    /// Checks that the bytes can lie where they shall: a bucket is written to, read, listed and deleted from.
+    ///
+    /// # Errors
+    /// [`Error::Place`], which says what to do; what the disk or the records say.
+    pub async fn check(config: &Config, records: &Records) -> Result<(), Error> {
+        place::check(config, records).await
     }
 
     /// What happened to objects and was not yet taken note of.

@@ -2,7 +2,26 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+
+/// Where `rouse serve` keeps the bytes of objects.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Objects")]
+pub(crate) struct PlaceArgs {
+    /// Keep the bytes of objects in a bucket of any S3, such as s3://bucket/prefix [default: below the state folder].
+    #[arg(long, value_name = "URL")]
+    pub(crate) objects: Option<String>,
+    /// That S3's address, such as https://s3.example.com [default: AWS'].
+    #[arg(long, value_name = "URL", requires = "objects")]
+    pub(crate) objects_endpoint: Option<String>,
+    /// The region that requests to it are signed for [default: us-east-1].
+    #[arg(long, value_name = "REGION", requires = "objects")]
+    pub(crate) objects_region: Option<String>,
+    /// The file with its access key, as AWS' clients have it, mode 0600 [default: AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY].
+    #[arg(long, value_name = "FILE", requires = "objects")]
+    pub(crate) objects_credentials: Option<PathBuf>,
+}
 
 /// What `rouse bucket` takes.
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,7 @@ use rouse_store::records::{Expect, Write};
 
 use super::{
     Caller, Error, EventKind, Inner, Object, ObjectEvent, Objects,
-    files::{FileId, blocking},
+    files::FileId,
     record::{self, BUCKETS, Content, MANIFESTS, OBJECTS, Piece},
 };
 
@@ -32,34 +32,46 @@ impl Objects {
         let (objects, caller) = (self.clone(), caller.clone());
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         let task = self.0.tasks.spawn(async move {
-            let result = objects.0.apply(&caller, &bucket, &key, decide).await;
-            // When the store is closing, whether the transaction took place is unknown.
-            if result.is_err() && !matches!(result, Err(Error::Stopping)) {
-                objects.0.discard(files).await;
+            // Files are removed when nothing is locked any more, for a bucket far away takes its time.
+            match objects.0.apply(&caller, &bucket, &key, decide).await {
+                Ok((object, old)) => {
+                    objects.0.discard(old).await;
+                    Ok(object)
+                }
+                // The store is closing: whether the transaction took place is unknown.
+                Err(Error::Stopping) => Err(Error::Stopping),
+                Err(error) => {
+                    objects.0.discard(files).await;
+                    Err(error)
+                }
             }
-            result
         });
         task.await.unwrap_or(Err(Error::Stopping))
     }
 }
 
 impl Inner {
+    /// Gives what the object is now, or was if it is deleted, and the files that nothing names or reads any more.
     async fn apply(
         &self,
         caller: &Caller,
         bucket: &str,
         key: &str,
         decide: impl FnOnce(Option<&Object>) -> Result<Option<Change>, Error>,
-    ) -> Result<Option<Object>, Error> {
+    ) -> Result<(Option<Object>, Vec<FileId>), Error> {
         let _buckets = self.buckets.read().await;
         let name = record::object_key(&caller.tenant, bucket, key);
         let _key = self.keys.lock(&name).await;
         self.bucket(caller, bucket).await?;
         let found = self.records.get(OBJECTS, &name).await?;
         let current: Option<Object> = found.as_ref().map(record::read).transpose()?;
-        let Some(Change { kind, object, extra }) = decide(current.as_ref())? else { return Ok(None) };
+        let Some(Change { kind, object, extra }) = decide(current.as_ref())? else {
+            return Ok((None, Vec::new()));
+        };
         let ticket = self.outbox.ticket()?;
-        let Some(about) = object.as_ref().or(current.as_ref()) else { return Ok(None) };
+        let Some(about) = object.as_ref().or(current.as_ref()) else {
+            return Ok((None, Vec::new()));
+        };
         let event = ObjectEvent {
             sequence: ticket.sequence,
             tenant: caller.tenant.clone(),
@@ -76,7 +88,7 @@ impl Inner {
         let expect = found.as_ref().map_or(Expect::Absent, |found| Expect::At(found.revision));
         let mut writes = vec![record::write(OBJECTS, name, expect, object.as_ref())?, ticket.write(&event)?];
         writes.extend(extra);
-        let old = match &current {
+        let mut old = match &current {
             Some(Object { content: Content::Parts { manifest, .. }, .. }) => {
                 writes.push(record::delete(MANIFESTS, manifest.to_string(), Expect::Any));
                 self.pieces(*manifest).await?.unwrap_or_default().into_iter().map(|(file, _)| file).collect()
@@ -86,25 +98,20 @@ impl Inner {
         };
         self.records.commit(writes).await?;
         drop(ticket);
-        match current.as_ref().map(|current| current.content) {
-            Some(Content::Parts { manifest, .. }) if self.pins.later(manifest, &old) => {}
-            _ => self.discard(old).await,
+        let content = current.as_ref().map(|current| current.content);
+        if let Some(Content::Parts { manifest: pinned, .. } | Content::File(pinned)) = content
+            && self.pins.later(pinned, &old)
+        {
+            old.clear();
         }
-        Ok(object.or(current))
+        Ok((object.or(current), old))
     }
 
     /// Removes files that nothing names.
     pub(super) async fn discard(&self, ids: Vec<FileId>) {
-        if ids.is_empty() {
-            return;
+        if !ids.is_empty() {
+            self.files.remove(ids).await;
         }
-        let files = self.files.clone();
-        // What is left when the runtime goes down is removed by the sweep.
-        let _ = blocking(move || {
-            files.remove(&ids);
-            Ok(())
-        })
-        .await;
     }
 
     /// Fails unless the caller has this bucket.

@@ -109,6 +109,23 @@ pub enum Error {
     /// No space is left, or less than the reserve.
     #[error("no space is left for {0}")]
     Full(String),
+    /// The bytes of an object are not where they were put.
+    #[error("the bytes of the object are missing: {0}")]
+    Missing(String),
+    /// The store that has the bytes does not answer as it should.
+    #[error("the store of objects' bytes does not answer as it should: cannot {action}")]
+    Away {
+        /// What was tried.
+        action: &'static str,
+        /// What came of it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Too many writes at once.
+    #[error("too many objects are being written: try again")]
+    Busy,
+    /// The bytes cannot lie where they shall. The text says why, and what to do.
+    #[error("{0}")]
+    Place(String),
     /// The store said no.
     #[error("the store failed")]
     Store(#[source] rouse_store::Error),

@@ -1,29 +1,34 @@
-//! Files of bytes: each is written once, under an id of its own, and is whole and on the disk when it has its name.
+//! Files of bytes: each is written once, under an id of its own, and is whole and durable when it has its name. Where
+//! they lie is chosen by a [`Place`](super::Place).
 //!
 //! ```text
-//!  incoming/<id> ──(flush, rename, flush the folder)──▶ data/<last two digits>/<id>
+//!  Files ─┬─ local    below the state folder
+//!         └─ remote   in a bucket of any S3, by `wire`
 //! ```
+//!
+//! Both keep what `tests/places.rs` asks of either: a write that is abandoned leaves nothing that stays, a further name
+//! has bytes of its own, removing what is not there is no error, and what is listed and not named by a record is no
+//! one's.
 
-use std::{
-    fmt,
-    fs::{self, File, OpenOptions},
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod local;
+mod remote;
+mod wire;
+
+use std::{fmt, fs::File, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rouse_types::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::{io::AsyncWriteExt as _, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
-use super::Error;
+pub(super) use remote::Bucket;
 
-/// Written bytes after which free space is looked at again.
-const CHECK_EVERY_BYTES: u64 = 4 << 20;
+use super::{Error, place::Chosen};
+
 /// Folders that files are spread over, so that none becomes too large to list.
 pub(super) const FOLDERS: u16 = 256;
+/// Files that are younger may belong to a put that is about to be committed.
+pub(super) const SWEEP_AGE: Duration = Duration::from_secs(3_600);
 
 /// The id of a file, of a version of an object, or of an upload. A UUID of version 7 (RFC 9562): it tells when it was
 /// made.
@@ -90,180 +95,132 @@ pub(super) async fn blocking<T: Send + 'static>(
     spawn_blocking(run).await.unwrap_or(Err(Error::Stopping))
 }
 
-/// The folder of files.
+/// The files, wherever they lie. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Files(Arc<Folder>);
-
-#[derive(Debug)]
-struct Folder {
-    dir: PathBuf,
-    reserve_bytes: u64,
+pub(super) enum Files {
+    Local(local::Folder),
+    Remote(Bucket),
 }
 
-/// A file that is being written. Dropping it leaves nothing behind.
+/// A file that is being written. Dropping it leaves nothing that stays.
 #[derive(Debug)]
-pub(super) struct Incoming {
-    files: Files,
-    path: Leftover,
-    file: tokio::fs::File,
-    bytes: u64,
-    check_at: u64,
+pub(super) enum Incoming {
+    Local(local::Incoming),
+    // Larger by far, for it remembers its parts.
+    Remote(Box<remote::Incoming>),
 }
 
-/// Removes the file when dropped; after the renaming there is none.
-#[derive(Debug)]
-struct Leftover(PathBuf);
-
-impl Drop for Leftover {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
+/// Some of a file's bytes, and what makes reading on cheaper: give it to the next [`Files::read`] of the same file.
+pub(super) type Chunk = (Bytes, Option<Arc<File>>);
 
 impl Files {
-    /// Opens the folder, or makes it, and removes what a killed process was writing.
-    pub(super) fn open(dir: &Path, reserve_bytes: u64) -> Result<Self, Error> {
-        let incoming = dir.join("incoming");
-        fs::create_dir_all(&incoming).map_err(Error::io("make the folder", &incoming))?;
-        for entry in fs::read_dir(&incoming).map_err(Error::io("list the folder", &incoming))? {
-            let path = entry.map_err(Error::io("list the folder", &incoming))?.path();
-            fs::remove_file(&path).map_err(Error::io("remove the unfinished file", &path))?;
+    /// Takes the place of files, or makes it. Says nothing to a remote one.
+    pub(super) async fn open(dir: &Path, reserve_bytes: u64, chosen: Chosen) -> Result<Self, Error> {
+        match chosen {
+            Chosen::Local => {
+                let dir = dir.to_owned();
+                blocking(move || Ok(Self::Local(local::Folder::open(&dir, reserve_bytes)?))).await
+            }
+            Chosen::S3(bucket, credentials) => Ok(Self::Remote(Bucket::open(dir, &bucket, &credentials)?)),
         }
-        let files = Self(Arc::new(Folder { dir: dir.to_owned(), reserve_bytes }));
-        for number in 0..=u8::MAX {
-            let folder = files.folder(number);
-            fs::create_dir_all(&folder).map_err(Error::io("make the folder", &folder))?;
-        }
-        flush(&dir.join("data"))?;
-        flush(dir)?;
-        Ok(files)
     }
 
     /// Begins a file of about `bytes` bytes, or of unknown size if that is zero.
-    pub(super) async fn begin(&self, bytes: u64) -> Result<Incoming, Error> {
-        let files = self.clone();
-        let (path, file) = blocking(move || {
-            files.check_space(bytes)?;
-            let path = files.0.dir.join("incoming").join(uuid::Uuid::now_v7().as_simple().to_string());
-            let file = OpenOptions::new().write(true).create_new(true).open(&path);
-            Ok((Leftover(path.clone()), file.map_err(Error::io("make the file", &path))?))
+    pub(super) async fn begin(&self, bytes: u64, clock: &dyn Clock) -> Result<Incoming, Error> {
+        Ok(match self {
+            Self::Local(folder) => Incoming::Local(folder.begin(bytes).await?),
+            Self::Remote(bucket) => Incoming::Remote(Box::new(bucket.begin(bytes, clock).await?)),
         })
-        .await?;
-        let file = tokio::fs::File::from_std(file);
-        Ok(Incoming { files: self.clone(), path, file, bytes: 0, check_at: CHECK_EVERY_BYTES })
     }
 
-    /// Opens a file for reading.
-    pub(super) fn read(&self, id: FileId) -> Result<File, Error> {
-        let path = self.place(id);
-        File::open(&path).map_err(Error::io("open", &path))
-    }
-
-    /// Gives these files further names: a copy that costs no space.
-    pub(super) fn link(&self, files: &[(FileId, FileId)]) -> Result<(), Error> {
-        let mut folders = std::collections::BTreeSet::new();
-        for (from, to) in files {
-            let place = self.place(*to);
-            match fs::hard_link(self.place(*from), &place) {
-                // File systems have a bound on the names of one file: then it is copied after all.
-                Err(error) if error.kind() == io::ErrorKind::TooManyLinks => {
-                    fs::copy(self.place(*from), &place).map_err(Error::io("copy to", &place))?;
-                    let copy = File::open(&place).map_err(Error::io("open", &place))?;
-                    copy.sync_all().map_err(Error::io("flush", &place))?;
-                }
-                linked => linked.map_err(Error::io("link", &place))?,
-            }
-            folders.insert(to.folder());
+    /// The first bytes of a range, as many as are read at once; [`Error::Missing`] if there is no such file.
+    pub(super) async fn read(
+        &self,
+        id: FileId,
+        open: Option<Arc<File>>,
+        range: Range<u64>,
+    ) -> Result<Chunk, Error> {
+        match self {
+            Self::Local(folder) => folder.read(id, open, range).await,
+            Self::Remote(bucket) => Ok((bucket.read(id, range).await?, None)),
         }
-        folders.into_iter().try_for_each(|number| flush(&self.folder(number)))
+    }
+
+    /// Whether a file that was begun to be read can be read on when it was removed.
+    pub(super) fn open_outlives_removal(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    /// Gives these files further names, which stay when the first are removed. [`Error::Missing`] if one is not there;
+    /// some of the further names may be there then.
+    pub(super) async fn link(&self, files: Vec<(FileId, FileId)>) -> Result<(), Error> {
+        match self {
+            Self::Local(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.link(&files)).await
+            }
+            Self::Remote(bucket) => bucket.copy(files).await,
+        }
     }
 
     /// Removes files. One that is not there is no error, and one that cannot be removed is left to the sweep.
-    pub(super) fn remove(&self, ids: &[FileId]) {
-        for id in ids {
-            let path = self.place(*id);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, path = %path.display(), "a file could not be removed: the sweep will");
-                }
-                _ => {}
+    pub(super) async fn remove(&self, ids: Vec<FileId>) {
+        match self {
+            Self::Local(folder) => {
+                let folder = folder.clone();
+                // What is left when the runtime goes down is removed by the sweep.
+                let _ = blocking(move || {
+                    folder.remove(&ids);
+                    Ok(())
+                })
+                .await;
             }
+            Self::Remote(bucket) => bucket.remove(ids).await,
         }
     }
 
     /// The files of one folder that were made before `until`.
-    pub(super) fn list(&self, number: u8, until: Timestamp) -> Result<Vec<FileId>, Error> {
-        let folder = self.folder(number);
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(Error::io("list the folder", &folder))? {
-            let name = entry.map_err(Error::io("list the folder", &folder))?.file_name();
-            let id = name.to_str().and_then(|name| name.parse::<FileId>().ok());
-            found.extend(id.filter(|id| id.made() < until));
+    pub(super) async fn list(&self, number: u8, until: Timestamp) -> Result<Vec<FileId>, Error> {
+        match self {
+            Self::Local(folder) => {
+                let folder = folder.clone();
+                blocking(move || folder.list(number, until)).await
+            }
+            Self::Remote(bucket) => bucket.list(number, until).await,
         }
-        Ok(found)
     }
 
-    fn folder(&self, number: u8) -> PathBuf {
-        self.0.dir.join("data").join(format!("{number:02x}"))
-    }
-
-    fn place(&self, id: FileId) -> PathBuf {
-        self.folder(id.folder()).join(id.to_string())
-    }
-
-    fn check_space(&self, bytes: u64) -> Result<(), Error> {
-        let Folder { dir, reserve_bytes } = &*self.0;
-        let space = rustix::fs::statvfs(dir)
-            .map_err(|errno| Error::io("look at the free space of", dir)(errno.into()))?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free < reserve_bytes.saturating_add(bytes) {
-            return Err(Error::Full(format!(
-                "{bytes} bytes of an object: {free} bytes are free and {reserve_bytes} are kept in reserve"
-            )));
+    /// Gives up what a killed process was writing, as far as [`Self::open`] has not.
+    pub(super) async fn abort_unfinished(&self) -> Result<(), Error> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Remote(bucket) => bucket.abort_unfinished().await,
         }
-        Ok(())
     }
 }
 
 impl Incoming {
-    /// Adds bytes; [`Error::Full`] once the reserve is reached.
+    /// Adds bytes; [`Error::Full`] once the reserve of a local disk is reached.
     pub(super) async fn write(&mut self, bytes: &Bytes) -> Result<(), Error> {
-        self.bytes += bytes.len() as u64;
-        if self.bytes >= self.check_at {
-            let files = self.files.clone();
-            blocking(move || files.check_space(0)).await?;
-            self.check_at = self.bytes + CHECK_EVERY_BYTES;
+        match self {
+            Self::Local(file) => file.write(bytes).await,
+            Self::Remote(file) => file.write(bytes).await,
         }
-        self.file.write_all(bytes).await.map_err(Error::io("write to", &self.path.0))
     }
 
     /// How much was added, in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        match self {
+            Self::Local(file) => file.bytes(),
+            Self::Remote(file) => file.bytes(),
+        }
     }
 
-    /// Names the file. When this returns, it is on the disk.
+    /// Names the file. When this returns, it is durable.
     pub(super) async fn finish(self, clock: &dyn Clock) -> Result<FileId, Error> {
-        let Self { files, path, mut file, .. } = self;
-        file.flush().await.map_err(Error::io("write to", &path.0))?;
-        let file = file.into_std().await;
-        // Only now, so that a file's id is never much older than its record: the sweep relies on that.
-        let id = FileId::new(clock);
-        blocking(move || {
-            file.sync_all().map_err(Error::io("flush", &path.0))?;
-            let place = files.place(id);
-            fs::rename(&path.0, &place).map_err(Error::io("name the file", &place))?;
-            flush(&files.folder(id.folder()))?;
-            Ok(id)
-        })
-        .await
+        match self {
+            Self::Local(file) => file.finish(clock).await,
+            Self::Remote(file) => file.finish(clock).await,
+        }
     }
 }
-
-fn flush(folder: &Path) -> Result<(), Error> {
-    let open = File::open(folder).map_err(Error::io("open the folder", folder))?;
-    open.sync_all().map_err(Error::io("flush the folder", folder))
-}
-
-/// Files that are younger may belong to a put that is about to be committed.
-pub(super) const SWEEP_AGE: Duration = Duration::from_secs(3_600);

@@ -3,29 +3,22 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
-    io,
     ops::Range,
-    os::unix::fs::FileExt as _,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use futures_util::Stream;
-use tokio::{
-    runtime::Handle,
-    task::{JoinHandle, spawn_blocking},
-};
+use futures_util::{FutureExt as _, Stream, future::BoxFuture};
+use tokio::runtime::Handle;
 
 use super::{
     Caller, Condition, Error, Object, Objects,
-    files::{FileId, Files},
+    files::{Chunk, FileId, Files},
     record::{Content, Piece},
 };
 
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 256 << 10;
 /// An object may be replaced between its record and its file being read; in a row, so often that is no chance.
 pub(super) const TRIES: usize = 16;
 
@@ -62,45 +55,57 @@ impl Objects {
         condition: &Condition,
         select: impl Fn(u64) -> Result<Range<u64>, Error>,
     ) -> Result<Read, Error> {
+        let mut missed = None;
         for _ in 0..TRIES {
             let object = self.0.object(caller, bucket, key).await?;
             condition.check_read(&object)?;
             let range = select(object.size)?;
-            if let Some(body) = self.stream(&object, range.clone()).await? {
-                return Ok(Read { object, range, body });
+            match self.stream(&object, range.clone()).await {
+                Ok(Some(body)) => {
+                    // Its pin holds what is removed from now on: what was removed before shows in the record.
+                    let pinned = matches!(object.content, Content::File(_)) && body._pin.is_some();
+                    if !pinned || self.0.object(caller, bucket, key).await?.version == object.version {
+                        return Ok(Read { object, range, body });
+                    }
+                }
+                Ok(None) => {}
+                // It was replaced or deleted meanwhile; else they are missing indeed.
+                Err(Error::Missing(_)) if missed != Some(object.version) => missed = Some(object.version),
+                Err(error) => return Err(error),
             }
         }
         Err(Error::NoSuchKey(key.to_owned()))
     }
 
-    /// A stream of an object's bytes; nothing if the object is another by now.
-    pub(super) async fn stream(&self, object: &Object, range: Range<u64>) -> Result<Option<Reader>, Error> {
+    /// A stream of an object's bytes, the first of which are read; nothing if the object is another by now.
+    async fn stream(&self, object: &Object, range: Range<u64>) -> Result<Option<Reader>, Error> {
+        let (files, pins) = (&self.0.files, &self.0.pins);
         let (pieces, pin) = match object.content {
-            Content::File(file) => (vec![(file, object.size)], None),
+            // A local file that is open can be read when it was removed.
+            Content::File(file) => {
+                let pin = (!files.open_outlives_removal()).then(|| pins.pin(file, files));
+                (vec![(file, object.size)], pin)
+            }
             Content::Parts { manifest, .. } => {
                 // First hold on to the files, then see whether they were still there.
-                let pin = self.0.pins.pin(manifest, &self.0.files);
+                let pin = pins.pin(manifest, files);
                 let Some(pieces) = self.0.pieces(manifest).await? else { return Ok(None) };
                 (pieces, Some(pin))
             }
         };
         let mut reader = Reader {
-            files: self.0.files.clone(),
+            files: files.clone(),
             pieces: within(pieces, &range),
             open: None,
+            ready: None,
             remaining: range.end.saturating_sub(range.start),
             reading: None,
             _pin: pin,
         };
-        // A file that is open can be read when it was removed.
-        if let (None, Some(&(file, _))) = (&reader._pin, reader.pieces.front()) {
-            let files = self.0.files.clone();
-            let opened = spawn_blocking(move || files.read(file)).await.unwrap_or(Err(Error::Stopping));
-            match opened {
-                Ok(file) => reader.open = Some(Arc::new(file)),
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            }
+        // That they are there is known before the answer begins.
+        if let Some((file, range)) = reader.pieces.front() {
+            let chunk = files.read(*file, None, range.clone()).await?;
+            reader.took(chunk);
         }
         Ok(Some(reader))
     }
@@ -120,19 +125,29 @@ fn within(pieces: Vec<Piece>, range: &Range<u64>) -> VecDeque<(FileId, Range<u64
     found
 }
 
-/// Gives bytes, and the file that they are from.
-type Reading = JoinHandle<Result<(Bytes, Arc<File>), Error>>;
+/// Gives bytes, and the file that they are from. Polled by one at a time; the lock makes it `Sync`, as bodies must be.
+type Reading = Mutex<BoxFuture<'static, Result<Chunk, Error>>>;
 
 /// A stream of an object's bytes.
-#[derive(Debug)]
 pub struct Reader {
     files: Files,
+    /// What is still to be read.
     pieces: VecDeque<(FileId, Range<u64>)>,
     /// The file of the first piece.
     open: Option<Arc<File>>,
+    /// Bytes that were read and not yet given.
+    ready: Option<Bytes>,
+    /// How many were not yet given.
     remaining: u64,
     reading: Option<Reading>,
     _pin: Option<Pinned>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pieces, remaining, .. } = self;
+        f.debug_struct("Reader").field("pieces", pieces).field("remaining", remaining).finish_non_exhaustive()
+    }
 }
 
 impl Reader {
@@ -141,6 +156,18 @@ impl Reader {
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
+
+    fn took(&mut self, (bytes, file): Chunk) {
+        if let Some((_, range)) = self.pieces.front_mut() {
+            range.start += bytes.len() as u64;
+            if range.is_empty() {
+                self.pieces.pop_front();
+            } else {
+                self.open = file;
+            }
+        }
+        self.ready = Some(bytes);
+    }
 }
 
 impl Stream for Reader {
@@ -148,52 +175,34 @@ impl Stream for Reader {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let reading = match &mut this.reading {
-            Some(reading) => reading,
-            None => {
-                let Some((id, range)) = this.pieces.front() else { return Poll::Ready(None) };
-                let (files, open, id) = (this.files.clone(), this.open.take(), *id);
-                let (at, left) = (range.start, range.end - range.start);
-                let size = CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES));
-                this.reading.insert(spawn_blocking(move || {
-                    let file = match open {
-                        Some(file) => file,
-                        None => Arc::new(files.read(id)?),
-                    };
-                    let mut bytes = vec![0; size];
-                    let fail = |source| {
-                        let path = id.to_string().into();
-                        Error::Io { action: "read the file", path, source }
-                    };
-                    file.read_exact_at(&mut bytes, at).map_err(fail)?;
-                    Ok((bytes.into(), file))
-                }))
-            }
-        };
-        let result = ready!(Pin::new(reading).poll(context)).unwrap_or(Err(Error::Stopping));
-        this.reading = None;
-        match result {
-            Ok((bytes, file)) => {
-                this.remaining -= bytes.len() as u64;
-                if let Some((_, range)) = this.pieces.front_mut() {
-                    range.start += bytes.len() as u64;
-                    if range.is_empty() {
-                        this.pieces.pop_front();
-                    } else {
-                        this.open = Some(file);
-                    }
+        if this.ready.is_none() {
+            let reading = match &mut this.reading {
+                Some(reading) => reading,
+                None => {
+                    let Some((id, range)) = this.pieces.front().cloned() else { return Poll::Ready(None) };
+                    let (files, open) = (this.files.clone(), this.open.take());
+                    this.reading.insert(Mutex::new(async move { files.read(id, open, range).await }.boxed()))
                 }
-                Poll::Ready(Some(Ok(bytes)))
-            }
-            Err(error) => {
-                this.pieces.clear();
-                Poll::Ready(Some(Err(error)))
+            };
+            let reading = reading.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let result = ready!(reading.as_mut().poll(context));
+            this.reading = None;
+            match result {
+                Ok(chunk) => this.took(chunk),
+                Err(error) => {
+                    this.pieces.clear();
+                    return Poll::Ready(Some(Err(error)));
+                }
             }
         }
+        let bytes = this.ready.take();
+        this.remaining -= bytes.as_ref().map_or(0, Bytes::len) as u64;
+        Poll::Ready(bytes.map(Ok))
     }
 }
 
-/// Which manifests' files are being read: too many to be held open, they are not removed before the last reader goes.
+/// What is being read and cannot be held open, by its manifest or its one file: it is not removed before the last
+/// reader goes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pins(Arc<Mutex<HashMap<FileId, Readers>>>);
 
@@ -203,7 +212,7 @@ struct Readers {
     remove: Vec<FileId>,
 }
 
-/// Keeps a manifest's files, until dropped.
+/// Keeps files, until dropped.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pins: Pins,
@@ -251,7 +260,7 @@ impl Drop for Pinned {
         // Without a runtime the process is ending, and the sweep removes them.
         if let (false, Ok(runtime)) = (remove.is_empty(), Handle::try_current()) {
             let files = self.files.clone();
-            runtime.spawn_blocking(move || files.remove(&remove));
+            runtime.spawn(async move { files.remove(remove).await });
         }
     }
 }

@@ -7,7 +7,7 @@ use rouse_types::Timestamp;
 
 use super::{
     Error, Objects,
-    files::{FOLDERS, FileId, SWEEP_AGE, blocking},
+    files::{FOLDERS, FileId, SWEEP_AGE},
     name,
     record::{self, Content, MANIFESTS, OBJECTS, Object, PARTS, PartRecord, Piece, UPLOADS, UploadRecord},
 };
@@ -58,12 +58,12 @@ impl Objects {
         let uploads = self.abort_old(now).await?;
         let parts = self.forget_stranded_parts().await?;
         let until = Timestamp(now.0.saturating_sub(u64::try_from(SWEEP_AGE.as_micros()).unwrap_or(u64::MAX)));
+        self.0.files.abort_unfinished().await?;
         let mut files = 0;
         let (mut candidates, mut number) = (HashSet::new(), 0);
         while number < FOLDERS {
             let folder = u8::try_from(number).unwrap_or(u8::MAX);
-            let these = self.0.files.clone();
-            candidates.extend(blocking(move || these.list(folder, until)).await?);
+            candidates.extend(self.0.files.list(folder, until).await?);
             number += 1;
             if candidates.len() >= FILES_AT_ONCE || number == FOLDERS {
                 self.drop_named(&mut candidates).await?;

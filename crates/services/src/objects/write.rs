@@ -11,7 +11,7 @@ use super::{
     Attributes, Caller, Checksum, Error, EventKind, Expected, Object, Objects,
     commit::Change,
     digest::Digests,
-    files::{FileId, blocking},
+    files::FileId,
     name,
     read::{Read, TRIES},
     record::{self, Content, MANIFESTS, OBJECTS, Piece},
@@ -183,7 +183,7 @@ impl Objects {
         if announced > BODY_BYTES_MAX {
             return Err(Error::TooLarge { max: BODY_BYTES_MAX });
         }
-        let mut file = self.0.files.begin(announced).await?;
+        let mut file = self.0.files.begin(announced, &*self.0.clock).await?;
         let mut digests = Digests::new(expected.algorithm);
         loop {
             let next = tokio::time::timeout(BODY_IDLE_MAX, body.next()).await;
@@ -258,9 +258,11 @@ impl Objects {
         key: &str,
         condition: &Condition,
     ) -> Result<(Object, Vec<Piece>), Error> {
+        let mut missed = None;
         for _ in 0..TRIES {
-            // Reading it keeps the files of its parts; a single file may go meanwhile, and is looked for again.
-            let source = self.get(caller, bucket, key, condition, |size| Ok(0..size)).await;
+            // Reading it, if only nothing of it, keeps the files of its parts; a single file may go meanwhile, and is
+            // looked for again.
+            let source = self.get(caller, bucket, key, condition, |_| Ok(0..0)).await;
             let Read { object, body, .. } = source.map_err(|error| match error {
                 Error::NotModified { .. } => Error::PreconditionFailed("x-amz-copy-source-if-none-match"),
                 other => other,
@@ -272,17 +274,18 @@ impl Objects {
             let links: Vec<(FileId, FileId)> =
                 pieces.iter().map(|(old, _)| (*old, FileId::new(&*self.0.clock))).collect();
             let new = links.iter().zip(&pieces).map(|((_, new), (_, size))| (*new, *size)).collect();
-            let files = self.0.files.clone();
-            let linked = blocking(move || {
-                let undo = |_: &Error| files.remove(&links.iter().map(|(_, to)| *to).collect::<Vec<_>>());
-                files.link(&links).inspect_err(undo)
-            });
-            let linked = linked.await;
+            let linked = self.0.files.link(links.clone()).await;
             drop(body);
             match linked {
                 Ok(()) => return Ok((object, new)),
-                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.0.discard(links.into_iter().map(|(_, to)| to).collect()).await;
+                    match error {
+                        // It was replaced or deleted meanwhile.
+                        Error::Missing(_) if missed != Some(object.version) => missed = Some(object.version),
+                        error => return Err(error),
+                    }
+                }
             }
         }
         Err(Error::NoSuchKey(key.to_owned()))

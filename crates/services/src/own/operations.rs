@@ -140,11 +140,16 @@ fn refusal(error: &Error, tenant: &TenantId) -> Refusal {
         }
         Error::TooLarge { .. } => with(Code::PayloadTooLarge),
         Error::IncompleteBody(_) | Error::BodyTimeout(_) => with(Code::RequestTimeout),
-        Error::OutboxFull(_) => with(Code::TooManyRequests).retry_after(RETRY_AFTER),
+        Error::OutboxFull(_) | Error::Busy => with(Code::TooManyRequests).retry_after(RETRY_AFTER),
         Error::Full(_) => Refusal::new(Code::StorageFull, "the disk is full: no object is taken")
             .hint("delete objects, or make room on the disk of the state folder"),
         Error::Stopping => with(Code::ObjectsUnavailable).retry_after(RETRY_AFTER),
-        Error::Store(_) | Error::Record(..) | Error::Io { .. } => {
+        Error::Away { .. } => {
+            let error: &dyn std::error::Error = error;
+            tracing::error!(error, "the store of objects' bytes does not answer as it should");
+            with(Code::ObjectsUnavailable).retry_after(RETRY_AFTER)
+        }
+        Error::Store(_) | Error::Record(..) | Error::Io { .. } | Error::Missing(_) | Error::Place(_) => {
             // What went wrong inside is for the log alone.
             let error: &dyn std::error::Error = error;
             tracing::error!(error, "an operation on objects failed");

@@ -60,9 +60,13 @@ impl Service {
     }
 
     pub(crate) async fn reopen_with(self, set: impl FnOnce(&mut Config)) -> Self {
-        let Self { dir, clock, objects } = self;
-        drop(objects);
-        Self::open(dir, clock, set).await
+        self.close().open_with(set).await
+    }
+
+    /// Leaves the folder to others.
+    pub(crate) fn close(self) -> Closed {
+        let Self { dir, clock, .. } = self;
+        Closed { dir, clock }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -75,6 +79,11 @@ impl Service {
         files.map(|file| file.unwrap().path()).collect()
     }
 
+    /// The files of bytes.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.data().iter().map(|path| path.to_str().unwrap().to_owned()).collect()
+    }
+
     /// How many files of bytes there are.
     pub(crate) fn files(&self) -> usize {
         self.data().len()
@@ -83,6 +92,11 @@ impl Service {
     /// How many are being written.
     pub(crate) fn incoming(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("objects/incoming")).unwrap().count()
+    }
+
+    /// How many uploads to a bucket are noted.
+    pub(crate) fn notes(&self) -> usize {
+        notes(self.dir.path())
     }
 
     /// A file that no record names, made now.
@@ -107,6 +121,30 @@ impl Service {
         }
         panic!("it did not come that {what}");
     }
+}
+
+/// The folder of a service that is closed.
+pub(crate) struct Closed {
+    dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Closed {
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn notes(&self) -> usize {
+        notes(self.dir.path())
+    }
+
+    pub(crate) async fn open_with(self, set: impl FnOnce(&mut Config)) -> Service {
+        Service::open(self.dir, self.clock, set).await
+    }
+}
+
+fn notes(dir: &Path) -> usize {
+    std::fs::read_dir(dir.join("objects/uploads")).map_or(0, Iterator::count)
 }
 
 pub(crate) fn caller(tenant: &str) -> Caller {

@@ -1,4 +1,6 @@
-//! The clients that `cargo xtask setup` installs.
+//! The clients and servers that `cargo xtask setup` installs.
+
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::{
     path::{Path, PathBuf},
@@ -43,6 +45,11 @@ pub(crate) fn aws(test: &str) -> Option<[PathBuf; 2]> {
 
 pub(crate) fn rclone(test: &str) -> Option<PathBuf> {
     found(test, "rclone", Some(Path::new("/usr/bin/rclone").to_owned()))
+}
+
+/// SeaweedFS, a store that speaks S3.
+pub(crate) fn weed(test: &str) -> Option<PathBuf> {
+    found(test, "SeaweedFS", variable("ROUSE_WEED"))
 }
 
 /// Keeps a client from what this machine's user has set up for it.

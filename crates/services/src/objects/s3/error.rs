@@ -34,10 +34,20 @@ impl From<Error> for S3Error {
             Error::PartTooSmall { .. } => (S3ErrorCode::EntityTooSmall, None),
             Error::InvalidPart(_) => (S3ErrorCode::InvalidPart, None),
             Error::InvalidPartOrder => (S3ErrorCode::InvalidPartOrder, None),
-            Error::OutboxFull(_) => (S3ErrorCode::SlowDown, None),
+            Error::OutboxFull(_) | Error::Busy => (S3ErrorCode::SlowDown, None),
             Error::Stopping => (S3ErrorCode::ServiceUnavailable, None),
+            Error::Away { .. } => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "the store of objects' bytes does not answer as it should");
+                (S3ErrorCode::ServiceUnavailable, None)
+            }
             Error::Full(_) => (custom("StorageFull"), Some(StatusCode::INSUFFICIENT_STORAGE)),
-            Error::Store(_) | Error::Record(..) | Error::Io { .. } => {
+            Error::Missing(_) => {
+                tracing::error!(%error, "an object cannot be read");
+                let text = "the bytes of this object are missing: see the log of the platform";
+                return Self::with_message(S3ErrorCode::InternalError, text);
+            }
+            Error::Store(_) | Error::Record(..) | Error::Io { .. } | Error::Place(_) => {
                 // What went wrong inside is for the log alone.
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, "an operation on objects failed");
@@ -53,7 +63,7 @@ impl From<Error> for S3Error {
         }
         let mut headers = HeaderMap::new();
         match &error {
-            Error::OutboxFull(_) | Error::Stopping => {
+            Error::OutboxFull(_) | Error::Busy | Error::Away { .. } | Error::Stopping => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
             }
             Error::NotModified { etag, .. } => {
@@ -71,5 +81,23 @@ impl From<Error> for S3Error {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         answer.set_headers(headers);
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_is_worth_another_try_and_its_own_words_are_for_the_log() {
+        let source = "GET http://inside:8333/bytes failed".into();
+        let busy = (Error::Busy, S3ErrorCode::SlowDown);
+        for (error, code) in [(Error::Away { action: "read", source }, S3ErrorCode::ServiceUnavailable), busy]
+        {
+            let answer = S3Error::from(error);
+            assert_eq!((answer.code(), answer.status_code()), (&code, Some(StatusCode::SERVICE_UNAVAILABLE)));
+            assert!(answer.headers().is_some_and(|headers| headers.contains_key(header::RETRY_AFTER)));
+            assert!(!format!("{:?}", answer.message()).contains("inside"));
+        }
     }
 }
