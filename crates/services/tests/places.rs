@@ -342,6 +342,33 @@ async fn an_upload_of_a_killed_process_is_aborted_by_the_next() {
     assert_eq!(place.files(&service).await, [""; 0]);
 }
 
+#[tokio::test]
+async fn a_store_is_spoken_to_over_tls_if_the_host_trusts_its_certificate() {
+    let test = "a_store_is_spoken_to_over_tls_if_the_host_trusts_its_certificate";
+    // The child trusts what its environment says.
+    if let Ok(endpoint) = std::env::var(CHILD_ENDPOINT) {
+        let service = Service::new().await.close();
+        let refused = refusal(&service, at(&endpoint, "tls"), credentials(), true).await;
+        assert_eq!(refused, None);
+        let service = service.open_with(set(at(&endpoint, "tls"))).await;
+        let (objects, alice, large) = (&service.objects, caller("alice"), pattern(20 * MIB));
+        objects.create_bucket(&alice, "bbb").await.unwrap();
+        objects.put(&alice, "bbb", "large", Put::default(), streamed(&large)).await.unwrap();
+        assert!(read(objects, &alice, "bbb", "large").await == large);
+        return;
+    }
+    let Some(weed) = Weed::start_with_tls(tools::weed(test)).await else { return };
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test]).env(CHILD_ENDPOINT, weed.tls_endpoint());
+    let output = child.env("SSL_CERT_FILE", weed.certificate()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(weed.keys("tls/data").await.len(), 1);
+    // And else it is not.
+    let service = Service::new().await.close();
+    let what = refusal(&service, at(&weed.tls_endpoint(), "tls"), credentials(), true).await.unwrap();
+    assert!(what.contains("cannot be used") && what.to_lowercase().contains("certificate"), "{what}");
+}
+
 /// Opens a service over this folder; gives what is wrong.
 async fn refusal(service: &Closed, place: Place, credentials: Credentials, check: bool) -> Option<String> {
     let mut config = Config::new(service.dir().join("objects"));

@@ -314,12 +314,22 @@ async fn try_out(bucket: &super::files::Bucket, place: &Place) -> Result<(), Err
         Ok(false) => Err(Error::Place(format!(
             "{place} does not give back what was written, or lists what is not there\nhint: {hint}"
         ))),
-        Err(error) => {
-            use std::error::Error as _;
-            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            Err(Error::Place(format!("{place} cannot be used: {error}{cause}\nhint: {hint}")))
-        }
+        Err(error) => Err(Error::Place(format!("{place} cannot be used: {}\nhint: {hint}", causes(&error)))),
     }
+}
+
+/// An error with all that led to it; what a later one says again is left out.
+fn causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// Sees to it that the bucket is this installation's; takes it if it is nobody's and may be new.

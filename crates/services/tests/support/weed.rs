@@ -36,8 +36,35 @@ pub(crate) struct Weed {
 }
 
 impl Weed {
-    /// Starts one; says that the test is skipped where there is none.
+    /// Starts one, where there is one.
     pub(crate) async fn start(program: Option<PathBuf>) -> Option<Self> {
+        let mut weed = Self::new(program?);
+        weed.run().await;
+        Some(weed)
+    }
+
+    /// The same; it answers over TLS too, with a certificate for `localhost` that only who is told trusts.
+    pub(crate) async fn start_with_tls(program: Option<PathBuf>) -> Option<Self> {
+        let mut weed = Self::new(program?);
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args([
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ])
+            .arg("-keyout")
+            .arg(weed.folder.path().join("key.pem"))
+            .arg("-out")
+            .arg(weed.certificate())
+            .output();
+        assert!(made.is_ok_and(|made| made.status.success()), "openssl makes no certificate");
+        weed.run().await;
+        Some(weed)
+    }
+
+    fn new(program: PathBuf) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let identity = serde_json::json!({ "identities": [{
             "name": "tests",
@@ -45,9 +72,16 @@ impl Weed {
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }]});
         std::fs::write(folder.path().join("s3.json"), identity.to_string()).unwrap();
-        let mut weed = Self { program: program?, folder, ports: free_ports(8), child: None };
-        weed.run().await;
-        Some(weed)
+        Self { program, folder, ports: free_ports(9), child: None }
+    }
+
+    /// The file with the certificate, if it answers over TLS.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("certificate.pem")
+    }
+
+    pub(crate) fn tls_endpoint(&self) -> String {
+        format!("https://localhost:{}", self.ports[8])
     }
 
     /// Where S3 answers.
@@ -93,6 +127,10 @@ impl Weed {
         let path = |flag: &str, name: &str| format!("-{flag}={}", self.folder.path().join(name).display());
         command.args([path("dir", ""), path("s3.config", "s3.json")]);
         command.args([path("s3.localSocket", "s3.sock"), path("filer.localSocket", "filer.sock")]);
+        if self.certificate().exists() {
+            command.arg(format!("-s3.port.https={}", self.ports[8]));
+            command.args([path("s3.cert.file", "certificate.pem"), path("s3.key.file", "key.pem")]);
+        }
         command.current_dir(self.folder.path()).env("HOME", self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().unwrap());
