@@ -89,6 +89,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ps => block_on(command::ps::run(global))?,
         Command::Usage(args) => block_on(command::usage::run(global, &args))?,
         Command::Invoice(args) => block_on(command::invoice::run(global, &args))?,
+        Command::Limits(args) => block_on(command::limits::run(global, args))?,
+        Command::Budget(args) => block_on(command::budget::run(global, args))?,
         Command::Audit(args) => block_on(command::audit::run(global, &args))?,
         Command::Delete(args) => block_on(command::delete::run(global, &args))?,
         Command::Runtime(args) => block_on(command::runtime::run(global, args))?,

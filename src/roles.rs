@@ -106,6 +106,8 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let aws_address = aws.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     rouse_gateway::Counters::create(&state.run("counters"))?;
     state.give(&state.run("counters"))?;
+    rouse_quota::Table::create(&state.run("quotas"))?;
+    state.give(&state.run("quotas"))?;
 
     FunctionKeys::prepare(&state.path).context("make the secret of functions' keys")?;
     state.give(&state.path.join(access_key::FUNCTIONS_FILE))?;

@@ -1,6 +1,7 @@
 //! The command line's words: every command, its arguments and their help.
 
 mod events;
+mod money;
 mod objects;
 mod tenants;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
+pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand, PlaceArgs};
 pub(crate) use tenants::{KeyCommand, KeysCommand, TenantCommand};
 
@@ -110,6 +112,12 @@ pub(crate) enum Command {
     Usage(UsageArgs),
     /// Print a month's invoice.
     Invoice(InvoiceArgs),
+    /// Grant a tenant so many calls, so much memory and code.
+    #[command(subcommand)]
+    Limits(LimitsCommand),
+    /// Set what a tenant may spend in a month.
+    #[command(subcommand)]
+    Budget(BudgetCommand),
     /// Export the ledger of usage as evidence, and check an export offline.
     #[command(subcommand)]
     Audit(AuditCommand),

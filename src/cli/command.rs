@@ -2,6 +2,7 @@
 
 pub(crate) mod alias;
 pub(crate) mod audit;
+pub(crate) mod budget;
 pub(crate) mod build;
 pub(crate) mod delete;
 pub(crate) mod deploy;
@@ -12,6 +13,7 @@ pub(crate) mod invoice;
 pub(crate) mod invoke;
 pub(crate) mod key;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod object;

@@ -1,6 +1,7 @@
 //! The API's client: one method for each operation. What goes wrong, here or there, is a
 //! [`Refusal`] that can be shown as it is.
 
+mod budget;
 mod events;
 mod lines;
 mod objects;

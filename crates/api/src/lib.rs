@@ -22,6 +22,7 @@ pub mod queues;
 pub mod wire;
 
 pub use client::{Client, InvokeAnswer, Lines};
+pub use message::BudgetStatus;
 pub use message::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, DeleteAnswer, DeployEvent, DeployFunction,
     DeployImage, DeployRequest, DeployedFunction, Deployment, EventCount, EventDetail, EventFilter,

@@ -1,6 +1,7 @@
 //! The messages of the API. Unknown fields are refused: a misspelt setting must not be a silent default.
 
 mod app;
+mod budget;
 mod deploy;
 mod event;
 mod key;
@@ -15,6 +16,7 @@ pub use app::{
     AliasAnswer, AppDetail, AppSummary, DeleteAnswer, FunctionSummary, RollbackAnswer, RollbackRequest,
     VersionInfo,
 };
+pub use budget::BudgetStatus;
 pub use deploy::{
     DeployEvent, DeployFunction, DeployImage, DeployRequest, DeployedFunction, Deployment, RegistryLogin,
 };

@@ -19,7 +19,8 @@ use crate::{
     locks::Locks,
     metrics::Metrics,
     peers::Peers,
-    slots::Slots,
+    quota::Quotas,
+    slots::{self, Slots},
     state::{self, Deployment, Function},
     tenants,
     token::Token,
@@ -51,6 +52,7 @@ pub(crate) struct Control {
     /// Wakes whoever puts snapshots right.
     pub(crate) reconcile: Notify,
     slots: Mutex<Slots>,
+    pub(crate) quotas: Quotas,
     /// Code that nothing names, since when; see `collect`.
     pub(crate) unwanted: Mutex<BTreeMap<Digest, Instant>>,
 }
@@ -73,6 +75,7 @@ impl Control {
         let taken: BTreeSet<u32> = functions.iter().filter_map(|at| at.value.slot).collect();
         tenants::adopt(&records, config.clock.now()).await.map_err(Error::State)?;
         let usage = Usage::open(&config)?;
+        let quotas = Quotas::open(&records, &state).await?;
         Ok(Arc::new(Self {
             records,
             blobs,
@@ -84,9 +87,10 @@ impl Control {
             metrics: Metrics::default(),
             token,
             usage,
+            quotas,
             tasks: TaskTracker::new(),
             reconcile: Notify::new(),
-            slots: Mutex::new(Slots::without(&taken)),
+            slots: Mutex::new(Slots::without(&taken, slots::FUNCTIONS_MAX)),
             unwanted: Mutex::default(),
             config,
         }))

@@ -46,6 +46,8 @@ async fn deploy(
     control.check_space()?;
     let _lock = control.lock(tenant, app).await;
     refuse_taken(control, tenant, app, request).await?;
+    // Held until the versions are kept: two deployments at once must not both find room.
+    let _room = control.room_for_code(tenant, request).await?;
     let mut request = request.clone();
     for function in &mut request.functions {
         if let Some(digest) = uploads(function).filter(|digest| control.blobs.path(digest).is_some()) {

@@ -138,6 +138,25 @@ async fn act(
         Id::CreateKey => body::json(&control.create_key(&tenant()?).await?),
         Id::ListKeys => body::json(&control.list_keys(&tenant()?).await?),
         Id::DeleteKey => body::json(&control.delete_key(&tenant()?, params.get("key")).await?),
+        Id::GetLimits => body::json(&control.limits(&tenant()?).await?),
+        Id::PutLimits => {
+            let (tenant, limits) = (tenant()?, body::read_json(request.into_body()).await?);
+            detached(control, async move |control| body::json(&control.put_limits(&tenant, limits).await?))
+                .await
+        }
+        Id::GetBudget => body::json(&control.budget(&tenant()?).await?),
+        Id::PutBudget => {
+            let (tenant, budget) = (tenant()?, body::read_json(request.into_body()).await?);
+            detached(control, async move |control| {
+                body::json(&control.put_budget(&tenant, Some(budget)).await?)
+            })
+            .await
+        }
+        Id::DeleteBudget => {
+            let tenant = tenant()?;
+            detached(control, async move |control| body::json(&control.put_budget(&tenant, None).await?))
+                .await
+        }
         Id::ListEvents
         | Id::GetEvent
         | Id::CancelEvent

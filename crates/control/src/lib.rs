@@ -11,6 +11,7 @@
 mod api_keys;
 pub mod archive;
 mod body;
+mod budget;
 mod change;
 mod check;
 mod code;
@@ -30,6 +31,7 @@ mod objects;
 mod otlp;
 mod peers;
 mod plan;
+mod quota;
 mod server;
 mod slots;
 mod snapshot;
@@ -158,6 +160,9 @@ pub enum Error {
     /// The store cannot be read.
     #[error("cannot read the store")]
     State(#[source] Refusal),
+    /// The shared quotas cannot be mapped.
+    #[error(transparent)]
+    Quotas(#[from] rouse_quota::Error),
     /// The ledger cannot be opened.
     #[error("cannot open the ledger")]
     Ledger(#[from] rouse_metering::ledger::Error),
@@ -181,6 +186,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     let unix = server::bind(&control.config.state).map_err(Error::io("make the API's unix socket"))?;
     keys::write(&control.records, &control.config.state).await.map_err(Error::State)?;
     let tasks = control.tasks.clone();
+    // Should a crash have come between the store and the file. Who could not be told is told with the next change.
+    if let Err(refusal) = control.publish_quotas().await {
+        tracing::error!(%refusal, "what limits tenants may not be in force everywhere");
+    }
+    tasks.spawn(budget::keep(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::reconcile(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::ingest(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::collect(Arc::clone(&control), stop.clone()));

@@ -112,6 +112,24 @@ impl Peers {
         warnings
     }
 
+    /// Tells gateways and the node that what limits tenants has changed, and waits until it is in force there.
+    ///
+    /// # Errors
+    /// One that is there could not be told, and goes on with what was before.
+    pub(crate) async fn notify_quotas(&self) -> Result<(), String> {
+        let told = self.gateways().into_iter().chain([self.node()]).map(async |(process, socket)| {
+            let request = request(Method::PUT, "/quotas");
+            match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
+                Ok(answer) if answer.status().is_success() => Ok(()),
+                Ok(answer) => Err(format!("{process} answered {}", answer.status())),
+                // It reads the file when it starts.
+                Err(error) if absent(&error) => Ok(()),
+                Err(error) => Err(format!("{process} was not told: {error}")),
+            }
+        });
+        join_all(told).await.into_iter().collect()
+    }
+
     /// What each process that is there answers to a question.
     async fn ask(&self, path: &str) -> Vec<Told> {
         let asked = self.all().into_iter().map(|(process, socket)| {

@@ -155,6 +155,20 @@ impl Usage {
         })
     }
 
+    /// What a tenant's calls of a month came to at list prices, as far as they are journalled.
+    pub(crate) async fn spent(&self, tenant: TenantId, month: Month) -> Result<u64, Refusal> {
+        while !self.ingest().await? {}
+        let (since, until) = month.times();
+        let asked = Query {
+            by: By::Tenant,
+            tenant: Some(tenant),
+            since: Some(since),
+            until: Some(until),
+            ..Query::default()
+        };
+        Ok(self.with(move |ledger| ledger.query(&asked)).await?.total.cost_nanos)
+    }
+
     /// A tenant's invoice: its media type and its text.
     pub(crate) async fn invoice(
         &self,

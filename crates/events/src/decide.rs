@@ -50,10 +50,21 @@ pub(crate) fn verdict(
     };
     let reason = if message.is_empty() { error.to_owned() } else { format!("{error}: {message}") };
     let is = |codes: &[Code]| codes.iter().any(|code| code.as_str() == error);
-    let failure = if is(&[Code::TooManyRequests, Code::CapacityExhausted]) {
+    let failure = if is(&[
+        Code::TooManyRequests,
+        Code::CapacityExhausted,
+        Code::QuotaExceeded,
+        Code::BudgetReserved,
+        Code::BudgetExhausted,
+    ]) {
         Failure::Throttled
-    } else if is(&[Code::NodeUnavailable, Code::RequestTimeout, Code::StorageFull, Code::Internal])
-        || error == Outcome::PlatformError.as_str()
+    } else if is(&[
+        Code::NodeUnavailable,
+        Code::BudgetUnknown,
+        Code::RequestTimeout,
+        Code::StorageFull,
+        Code::Internal,
+    ]) || error == Outcome::PlatformError.as_str()
     {
         Failure::Platform
     } else if is(&[Code::PayloadTooLarge, Code::BadRequest]) {
@@ -107,7 +118,10 @@ mod tests {
             assert_eq!(of(502, Some(code)), Some(Failure::Function), "{code}");
         }
         assert_eq!(of(504, Some("function-timeout")), Some(Failure::Timeout));
-        assert_eq!(of(429, Some("too-many-requests")), Some(Failure::Throttled));
+        for (status, code) in [(429, "too-many-requests"), (429, "quota-exceeded"), (402, "budget-exhausted")]
+        {
+            assert_eq!(of(status, Some(code)), Some(Failure::Throttled), "{code}");
+        }
         for code in ["node-unavailable", "platform-error", "internal"] {
             assert_eq!(of(503, Some(code)), Some(Failure::Platform), "{code}");
         }

@@ -5,6 +5,7 @@
 //! | `POST /accept` | an event with its body; 202 once it is on the disk |
 //! | `POST /once?window_ms=…` | a call with an idempotency key; 200 with its answer, framed |
 //! | `POST /objects` | what happened to objects; 204 once what it rouses is on the disk |
+//! | `POST /post` | an event of the platform's own and a URL; 204 once who answers there has taken it |
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: no instances live here |
@@ -22,7 +23,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rouse_api::operation;
 use rouse_types::{
-    AppName, Code, Event, ObjectEvent, Refusal, TenantId, framed,
+    AppName, Chain, Code, Egress, Event, ObjectEvent, Refusal, TenantId, framed,
     limits::{HEADER_BYTES_MAX, HEADERS_MAX},
     trigger::EVENT_BYTES_MAX,
 };
@@ -30,7 +31,7 @@ use serde::Serialize;
 use tokio::{net::UnixListener, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
-use crate::{dispatch::Events, queue};
+use crate::{decide::Verdict, dispatch::Events, queue};
 
 /// Connections at once, of all gateways and control.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -141,6 +142,13 @@ async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answ
             events.accept_objects(&happened).await?;
             Ok(answer(StatusCode::NO_CONTENT, "application/json", Bytes::new()))
         }
+        (&Method::POST, ["post"]) => {
+            let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let order: Post = serde_json::from_slice(&bytes)
+                .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+            post(events, &order).await?;
+            Ok(answer(StatusCode::NO_CONTENT, "application/json", Bytes::new()))
+        }
         (&Method::PUT, ["apps", tenant, app]) => reload(events, tenant, app).await,
         (&Method::GET, ["metrics"]) => {
             const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -175,6 +183,24 @@ async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answ
             Ok(answer(status, "application/json", value))
         }
         _ => Err(Refusal::new(Code::OperationNotFound, format!("there is no operation {path} of events"))),
+    }
+}
+
+/// An event of the platform's own that is posted to a URL, once.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Post {
+    url: String,
+    /// A CloudEvent in its structured form.
+    event: serde_json::Value,
+}
+
+/// Posts it wherever functions with all egress may go: not to this machine, unless the operator's `hosts` say so.
+async fn post(events: &Arc<Events>, order: &Post) -> Result<(), Refusal> {
+    let event = serde_json::to_vec(&order.event).unwrap_or_default();
+    match events.outgoing.post(&order.url, &Egress::All, &Chain::default(), &event).await {
+        Verdict::Well => Ok(()),
+        Verdict::Failed { reason, .. } => Err(Refusal::new(Code::BadRequest, reason)),
     }
 }
 

@@ -22,6 +22,8 @@ pub const SLOTS_MAX: u32 = 65_536;
 /// Gateways of one machine: a row is one cache line of 16 counters.
 pub const GATEWAYS_MAX: usize = 16;
 
+const _: () = assert!(GATEWAYS_MAX <= rouse_quota::GATEWAYS_MAX, "each has a column of the shared quotas");
+
 const ROW_BYTES: usize = GATEWAYS_MAX * size_of::<u32>();
 
 /// Why the table could not be mapped.

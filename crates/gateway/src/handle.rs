@@ -13,6 +13,7 @@ use std::{
 
 use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
 use hyper::body::Incoming;
+use rouse_quota::Quota;
 use rouse_types::{
     Code, Contract, InvocationId, LambdaCall, Refusal, Source, TraceContext,
     invocation::{AFFINITY_HEADER, LAMBDA_HEADER},
@@ -46,6 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) table: Table,
     pub(crate) admission: Admission,
+    pub(crate) quota: Quota,
     pub(crate) components: Components,
     pub(crate) node: Node,
     pub(crate) events: Events,
@@ -100,6 +102,7 @@ impl Gateway {
         let writer = format!("gateway-{}", config.index);
         Ok(Arc::new(Self {
             table: Table::new(&config.state),
+            quota: Quota::open(&config.state, config.index, Arc::clone(&config.clock))?,
             admission: Admission::new(counters, config.pool.instances, config.gateways),
             components: Components::new(engine, &config.state),
             // Connections to the node idle for a while; the end of the gateway does not wait for that.
@@ -194,6 +197,10 @@ impl Gateway {
             let how = (source, window);
             return Box::pin(self.events.once(&picked, target.alias, &arrived, how, request, &bytes_in))
                 .await;
+        }
+        // How often: before anything of the call costs more than this look.
+        if let Err(refusal) = self.quota.rate(&picked.version) {
+            return refuse(refusal);
         }
         match picked.version.contract {
             Contract::Component => {

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
+//! | `PUT /quotas` | 204 when what limits tenants is in force |
 //! | `POST /invoke/<tenant>/<function>?alias=…` | the function's answer to the payload |
 //! | any, with the header `x-rouse-delivery` | the function's answer to the request, which delivers an event |
 //! | `GET /metrics` | Prometheus' text |
@@ -46,6 +47,13 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match (request.method(), parts.as_slice()) {
         (&Method::PUT, ["apps", tenant, app]) => reload(&gateway, tenant, app),
+        (&Method::PUT, ["quotas"]) => match gateway.quota.reload() {
+            Ok(()) => in_force(),
+            Err(error) => {
+                tracing::error!(%error, "what limits tenants cannot be read; what was before stays in force");
+                bad(format!("what limits tenants cannot be read: {error}"))
+            }
+        },
         (&Method::POST, ["invoke", tenant, function]) => {
             let alias = alias(request.uri()).map(str::to_owned);
             *request.uri_mut() = Uri::from_static("/");
@@ -93,21 +101,25 @@ fn alias(uri: &Uri) -> Option<&str> {
 }
 
 fn reload(gateway: &Gateway, tenant: &str, app: &str) -> Response<Body> {
-    let refuse =
-        |message: String| answer::refuse(InvocationId::new(), &Refusal::new(Code::BadRequest, message), None);
     let (tenant, app) = match (tenant.parse::<TenantId>(), app.parse::<AppName>()) {
         (Ok(tenant), Ok(app)) => (tenant, app),
-        (Err(error), _) | (_, Err(error)) => return refuse(error.to_string()),
+        (Err(error), _) | (_, Err(error)) => return bad(error.to_string()),
     };
     match gateway.table.reload(&tenant, &app) {
-        Ok(()) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
-        }
+        Ok(()) => in_force(),
         Err(error) => {
             tracing::error!(%tenant, %app, %error, "a snapshot cannot be read; the one before stays in force");
-            refuse(format!("the snapshot of '{app}' cannot be read: {error}"))
+            bad(format!("the snapshot of '{app}' cannot be read: {error}"))
         }
     }
+}
+
+fn in_force() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+fn bad(message: String) -> Response<Body> {
+    answer::refuse(InvocationId::new(), &Refusal::new(Code::BadRequest, message), None)
 }

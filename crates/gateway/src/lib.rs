@@ -79,6 +79,9 @@ pub enum Error {
     /// The shared counters could not be mapped.
     #[error(transparent)]
     Counters(#[from] counters::Error),
+    /// The shared quotas could not be mapped.
+    #[error(transparent)]
+    Quotas(#[from] rouse_quota::Error),
     /// A journal could not be opened.
     #[error(transparent)]
     Journal(#[from] rouse_store::journal::Error),

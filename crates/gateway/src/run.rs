@@ -8,6 +8,7 @@ use std::{
 
 use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::BodyExt;
+use rouse_quota::Leave;
 use rouse_types::{
     Code, InvocationId, LambdaCall, Outcome, OutcomeHead, Refusal, Timestamp, Timing, TraceContext, Usage,
     function::SharedVersion,
@@ -55,6 +56,7 @@ struct Open {
     sent: Arc<Sent>,
     recorded: bool,
     _leave: Admitted,
+    _quota: Leave,
 }
 
 impl Open {
@@ -82,7 +84,7 @@ impl Open {
             version: version.number,
             started: self.at,
             timing,
-            billed_ms: timing.billed_ms(),
+            billed_ms: version.billed_ms(&timing),
             memory_mib: version.limits.memory_mib,
             cpu_us: self.running.cpu_us(),
             cold: self.cold,
@@ -92,14 +94,11 @@ impl Open {
             caller: self.caller,
         };
         self.gateway.metrics.ended(outcome, &timing, self.cold);
+        let cost_nanos = self.gateway.config.pricing.cost_nanos(&usage);
+        // First: what is on the bill must have been counted against the cap.
+        self.gateway.quota.settle(&usage, || cost_nanos);
         self.gateway.journals.usage(&usage);
-        OutcomeHead {
-            outcome,
-            timing,
-            billed_ms: usage.billed_ms,
-            cost_nanos: self.gateway.config.pricing.cost_nanos(&usage),
-            cold: self.cold,
-        }
+        OutcomeHead { outcome, timing, billed_ms: usage.billed_ms, cost_nanos, cold: self.cold }
     }
 
     fn say(&self, text: &str) {
@@ -139,14 +138,19 @@ pub(crate) async fn run(
     bytes_in: Count,
 ) -> Response<Body> {
     let (id, version) = (arrived.id, picked.version);
+    // Before the wait for a place: what waits is bounded by what its tenant may have at once, too.
+    let quota = match gateway.quota.take(&version, arrived.at, &gateway.config.pricing).await {
+        Ok(quota) => quota,
+        Err(refusal) => return refused(gateway, id, &refusal),
+    };
     let leave = match gateway.admission.admit(picked.route.slot, &version).await {
         Ok(leave) => leave,
-        Err(refusal) => return answer::refuse(id, &refusal, None),
+        Err(refusal) => return refused(gateway, id, &refusal),
     };
     let admitted = Instant::now();
     let (component, cold) = match gateway.components.get(&version) {
         Ok(found) => found,
-        Err(refusal) => return answer::refuse(id, &refusal, None),
+        Err(refusal) => return refused(gateway, id, &refusal),
     };
     gateway.sweep_later();
     let sink = journals::sink(&gateway.journals, &gateway.config.clock, &version, id);
@@ -165,6 +169,7 @@ pub(crate) async fn run(
         sent: Arc::default(),
         recorded: false,
         _leave: leave,
+        _quota: quota,
         version,
     };
     let deadline = tokio::time::Instant::from_std(admitted) + open.version.limits.timeout();
@@ -203,6 +208,11 @@ pub(crate) async fn run(
             Response::from_parts(parts, Body::stream(body))
         }
     }
+}
+
+fn refused(gateway: &Gateway, id: InvocationId, refusal: &Refusal) -> Response<Body> {
+    gateway.metrics.refused(refusal.code);
+    answer::refuse(id, refusal, None)
 }
 
 /// Drives a guest whose answer streams to its end, its deadline, or its caller's leaving.

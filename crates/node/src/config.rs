@@ -39,6 +39,9 @@ pub enum Error {
         /// What it said.
         source: std::io::Error,
     },
+    /// The shared quotas cannot be mapped.
+    #[error(transparent)]
+    Quotas(#[from] rouse_quota::Error),
     /// A journal cannot be written.
     #[error("cannot open the journal")]
     Journal(#[from] rouse_store::journal::Error),

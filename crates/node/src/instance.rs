@@ -18,6 +18,7 @@ use std::{
 };
 
 use rouse_contract::lambda;
+use rouse_quota::Quota;
 use rouse_sandbox::{Driver, Sandbox, Stats};
 use rouse_types::{
     Clock, FunctionVersion, InvocationId, LogLine, OutcomeHead, Pricing, Refusal, Runtime, Usage, log::Stream,
@@ -58,6 +59,7 @@ pub(crate) struct Around {
     pub(crate) journals: Journals,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) pricing: Pricing,
+    pub(crate) quota: Arc<Quota>,
     /// Says when even tunnels must end: nothing else would end them.
     pub(crate) over: Arc<watch::Sender<bool>>,
 }
@@ -92,6 +94,8 @@ impl Around {
     }
 
     pub(crate) fn ended(&self, usage: &Usage) {
+        // First: what is on the bill must have been counted against the cap.
+        self.quota.settle(usage, || self.pricing.cost_nanos(usage));
         self.journals.usage(usage);
         self.metrics.ended(usage.outcome, &usage.timing, usage.cold);
     }

@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, Uri, Version};
 use http_body::{Body as _, Frame};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use rouse_contract::lambda::http_answer::Head;
+use rouse_quota::Leave;
 use rouse_types::{Invocation, OutcomeHead, Refusal, Timing, function::VersionKey};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -22,6 +23,8 @@ pub(crate) struct Job {
     pub(crate) before: Duration,
     /// Instances that were found gone before they began it.
     pub(crate) tries: u32,
+    /// What it takes of its tenant's quotas, until it has ended and its record is written.
+    pub(crate) leave: Leave,
     /// Closed when the caller is gone.
     pub(crate) reply: oneshot::Sender<Reply>,
 }

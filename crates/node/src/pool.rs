@@ -10,13 +10,16 @@ mod waiting;
 mod warm;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use rouse_scheduler::{Admission, GreedyDual, Load, Reason, admit};
-use rouse_types::{AppName, Code, InstanceInfo, InstanceState, Refusal, TenantId, function::VersionKey};
+use rouse_types::{
+    AppName, Code, InstanceInfo, InstanceState, Refusal, TenantId,
+    function::{SharedVersion, VersionKey},
+};
 use tokio::{sync::watch, time::Instant};
 
 use self::{
@@ -67,11 +70,11 @@ pub(crate) struct Pool {
     next: Id,
     prefix: String,
     closing: bool,
-    streaming: watch::Sender<Streaming>,
+    versions: watch::Sender<Versions>,
 }
 
-/// Versions that take the bodies of requests as they come. Read by whoever takes requests.
-pub(crate) type Streaming = HashSet<VersionKey>;
+/// Versions that may be called. Read by whoever takes requests.
+pub(crate) type Versions = HashMap<VersionKey, SharedVersion>;
 
 impl Pool {
     pub(crate) fn new(around: Around, budget_bytes: u64, starts_max: u32) -> Self {
@@ -95,13 +98,13 @@ impl Pool {
             next: 0,
             prefix,
             closing: false,
-            streaming: watch::Sender::default(),
+            versions: watch::Sender::default(),
         }
     }
 
-    /// Which versions take the bodies of requests as they come.
-    pub(crate) fn streaming(&self) -> watch::Receiver<Streaming> {
-        self.streaming.subscribe()
+    /// Which versions may be called.
+    pub(crate) fn versions(&self) -> watch::Receiver<Versions> {
+        self.versions.subscribe()
     }
 
     /// What is to be started, decided since the last time.
@@ -230,7 +233,7 @@ impl Pool {
                 Timer::Retire(key) => {
                     let forgotten = self.known.get(&key).is_some_and(|known| !known.live);
                     if forgotten && !self.groups.contains_key(&key) {
-                        self.streaming.send_if_modified(|streaming| streaming.remove(&key));
+                        self.versions.send_if_modified(|versions| versions.remove(&key).is_some());
                         self.known.remove(&key);
                     } else if forgotten {
                         self.timers.set(now + RETIRE, Timer::Retire(key));

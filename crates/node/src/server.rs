@@ -1,7 +1,7 @@
 //! The node's socket: HTTP from our own gateways and control.
 //!
 //! A request with the header [`INVOCATION_HEADER`] is a call, whatever its method and path, for those are the
-//! caller's. Without it: `PUT /apps/<tenant>/<app>`, `GET /ps`, `GET /metrics`.
+//! caller's. Without it: `PUT /apps/<tenant>/<app>`, `PUT /quotas`, `GET /ps`, `GET /metrics`.
 
 mod connection;
 
@@ -12,8 +12,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use rouse_quota::{Leave, Quota};
 use rouse_sandbox::Driver;
-use rouse_types::{Code, Invocation, Refusal, invocation::INVOCATION_HEADER};
+use rouse_types::{Code, Contract, Invocation, Refusal, invocation::INVOCATION_HEADER};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot, watch},
@@ -28,7 +29,7 @@ use crate::{
     journals::Journals,
     metrics::Metrics,
     owner::{self, Command},
-    pool::{Pool, Streaming},
+    pool::{Pool, Versions},
     reply::{AnswerBody, answer, json_body, refuse, with_type},
 };
 
@@ -56,6 +57,7 @@ pub async fn serve<D: Driver>(config: Config<D>, shutdown: impl Future<Output = 
         tracing::error!(%error, "the clients of runtimes cannot be put in their place");
     }
     let around = Around {
+        quota: Arc::new(Quota::open(&config.state, rouse_quota::NODE, Arc::clone(&config.clock))?),
         clock: config.clock,
         journals: Journals::open(&config.state)?,
         metrics: Arc::new(Metrics::new()),
@@ -67,9 +69,9 @@ pub async fn serve<D: Driver>(config: Config<D>, shutdown: impl Future<Output = 
         pool.apply(snapshot);
     }
     let (commands, receiver) = mpsc::channel(owner::COMMANDS_MAX);
-    let (state, streaming) = (config.state.clone(), pool.streaming());
+    let (state, versions) = (config.state.clone(), pool.versions());
     let shared = Arc::new(Shared::new(config.driver, config.state, around.clone()));
-    let node = Arc::new(Node { driver: Arc::clone(&shared.driver), state, around, commands, streaming });
+    let node = Arc::new(Node { driver: Arc::clone(&shared.driver), state, around, commands, versions });
     let mut owner = JoinSet::new();
     owner.spawn(owner::run(pool, shared, receiver, config.drain));
 
@@ -142,7 +144,7 @@ struct Node<D> {
     state: std::path::PathBuf,
     around: Around,
     commands: mpsc::Sender<Command>,
-    streaming: watch::Receiver<Streaming>,
+    versions: watch::Receiver<Versions>,
 }
 
 impl<D: Driver> Node<D> {
@@ -159,7 +161,17 @@ impl<D: Driver> Node<D> {
         let arrived = Instant::now();
         let invocation = invocation(request.headers())?;
         let before = self.around.clock.now().since(invocation.received).min(BEFORE_MAX);
-        let streams = self.streaming.borrow().contains(&key(&invocation));
+        let version = self.versions.borrow().get(&key(&invocation)).cloned();
+        // Servers take the bodies of requests as they come.
+        let streams = version.as_ref().is_some_and(|version| version.contract == Contract::Http);
+        // One that is not known is refused in a moment.
+        let leave = match &version {
+            Some(version) => {
+                let Around { quota, pricing, .. } = &self.around;
+                quota.take(version, invocation.received, pricing).await?
+            }
+            None => Leave::default(),
+        };
         let asks = streams && request.headers().contains_key(header::UPGRADE);
         let upgrade = asks.then(|| hyper::upgrade::on(&mut request));
         let (mut head, body) = request.into_parts();
@@ -168,7 +180,7 @@ impl<D: Driver> Node<D> {
         let (method, uri, version, headers) = (head.method, head.uri, head.version, head.headers);
         let request = CallerRequest { method, uri, version, headers, body, upgrade };
         let (reply, answered) = oneshot::channel();
-        let job = Job { invocation, request, arrived, before, tries: 0, reply };
+        let job = Job { invocation, request, arrived, before, tries: 0, leave, reply };
         self.send(Command::Call(Box::new(job))).await?;
         // If the gateway goes away, hyper drops this future, and with it the end that the instance watches.
         let reply = answered.await.map_err(|_| Refusal::new(Code::Internal, "the instance was lost"))?;
@@ -184,6 +196,13 @@ impl<D: Driver> Node<D> {
                 let (tenant, app) = (tenant.parse().map_err(bad)?, app.parse().map_err(bad)?);
                 let snapshot = apps::read(&self.state, &tenant, &app).await?;
                 self.ask(|done| Command::Apply(Box::new(snapshot), done)).await?;
+                Ok(with_type(StatusCode::NO_CONTENT, "application/json", bytes::Bytes::new()))
+            }
+            (&Method::PUT, ["quotas"]) => {
+                self.around.quota.reload().map_err(|error| {
+                    tracing::error!(%error, "what limits tenants cannot be read; what was before stays in force");
+                    Refusal::new(Code::Internal, format!("what limits tenants cannot be read: {error}"))
+                })?;
                 Ok(with_type(StatusCode::NO_CONTENT, "application/json", bytes::Bytes::new()))
             }
             (&Method::GET, ["ps"]) => Ok(json_body(StatusCode::OK, &self.ask(Command::List).await?)),

@@ -46,6 +46,14 @@ codes! {
     BadRequest = "bad-request", 400;
     /// Too many invocations already wait for this function.
     TooManyRequests = "too-many-requests", 429;
+    /// The tenant, or the function, has as much under way, or as many calls a second, as it is granted.
+    QuotaExceeded = "quota-exceeded", 429;
+    /// The month's budget has no room for what the call may cost at most.
+    BudgetExhausted = "budget-exhausted", 402;
+    /// What is left of the month's budget is set aside for calls under way.
+    BudgetReserved = "budget-reserved", 429;
+    /// How much of the month's budget is left is not known yet.
+    BudgetUnknown = "budget-unknown", 503;
     /// No instance became free in time.
     CapacityExhausted = "capacity-exhausted", 503;
     /// The code raised, trapped or exited.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{AppName, Digest, Egress, EventSettings, FunctionName, Limits, TenantId, Trigger};
+use crate::{AppName, Digest, Egress, EventSettings, FunctionName, Limits, TenantId, Timing, Trigger};
 
 /// How the platform talks to the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -295,6 +295,20 @@ pub struct LambdaSettings {
 }
 
 impl FunctionVersion {
+    /// The most that is billed of one call, in milliseconds: its time-out, and where code has to start, the time that it
+    /// has for that.
+    #[must_use]
+    pub fn billed_ms_max(&self) -> u64 {
+        let init = if self.contract == Contract::Component { 0 } else { self.limits.init_timeout_ms };
+        self.limits.timeout_ms.saturating_add(init).max(1)
+    }
+
+    /// What is billed of a call that took so long, in milliseconds. That we were late to end it is not billed.
+    #[must_use]
+    pub fn billed_ms(&self, timing: &Timing) -> u64 {
+        timing.billed_ms().min(self.billed_ms_max())
+    }
+
     /// A key that is unique among all versions on this platform.
     #[must_use]
     pub fn key(&self) -> VersionKey {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AppName, FunctionName, InvocationId, TenantId, Timestamp, TraceContext};
+use crate::{AppName, FunctionName, FunctionVersion, InvocationId, TenantId, Timestamp, TraceContext};
 
 /// How an invocation ended.
 #[derive(
@@ -132,6 +132,29 @@ impl Pricing {
     #[must_use]
     pub fn cost_nanos(&self, usage: &Usage) -> Option<u64> {
         (self.0)(usage)
+    }
+
+    /// The most that a call of this version can cost that arrives at this time; nothing where there is no price.
+    #[must_use]
+    pub fn worst_nanos(&self, version: &FunctionVersion, at: Timestamp) -> u64 {
+        let usage = Usage {
+            id: InvocationId::from_bytes([0; 16]),
+            tenant: version.tenant.clone(),
+            app: version.app.clone(),
+            function: version.function.clone(),
+            version: version.number,
+            started: at,
+            timing: Timing::default(),
+            billed_ms: version.billed_ms_max(),
+            memory_mib: version.limits.memory_mib,
+            cpu_us: 0,
+            cold: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            outcome: Outcome::Ok,
+            caller: None,
+        };
+        self.cost_nanos(&usage).unwrap_or_default()
     }
 }
 

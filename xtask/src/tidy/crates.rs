@@ -8,6 +8,7 @@ const TIERS: [&[&str]; 5] = [
         "rouse-store",
         "rouse-sandbox",
         "rouse-image",
+        "rouse-quota",
         "rouse-scheduler",
         "rouse-triggers",
         "rouse-api",

@@ -47,6 +47,8 @@ pub fn access(id: Id) -> Access {
         Id::Health | Id::Ready | Id::Openapi => Access::Open,
         Id::Info | Id::WhoAmI | Id::AuditKey => Access::Anyone,
         Id::Metrics | Id::CreateTenant | Id::ListTenants | Id::DeleteTenant => Access::Operator,
+        // What a tenant may use and spend is not its own to say.
+        Id::PutLimits | Id::PutBudget | Id::DeleteBudget => Access::Operator,
         Id::GetTenant => ALL_ROLES,
         // An access key of AWS' clients may do whatever its tenant may.
         Id::CreateKey
@@ -94,7 +96,7 @@ pub fn access(id: Id) -> Access {
         | Id::ListTopics
         | Id::Logs
         | Id::Ps => READS,
-        Id::Usage => READS_USAGE,
+        Id::Usage | Id::GetLimits | Id::GetBudget => READS_USAGE,
         Id::Invoice | Id::AuditExport => BILLS,
     }
 }

@@ -1,17 +1,17 @@
 //! The table of operations.
 
 use http::Method;
-use rouse_types::{Alias, InstanceInfo, LogLine};
+use rouse_types::{Alias, Budget, InstanceInfo, LogLine, TenantLimits};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
     AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
-    DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail, EventFilter, EventPage, EventsQuery,
-    FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey, NewKey, ObjectInfo, ObjectPage,
-    ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary, ReceiveQuery, ReceivedMessage,
-    RollbackAnswer, RollbackRequest, RotateRequest, SendQuery, SentMessage, TenantInfo, TopicSummary,
-    TriggerInfo, UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
+    BudgetStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail, EventFilter, EventPage,
+    EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey, NewKey, ObjectInfo,
+    ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary, ReceiveQuery,
+    ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SendQuery, SentMessage, TenantInfo,
+    TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -198,6 +198,38 @@ pub static ALL: &[Operation] = &[
         "Deletes an access key: what it signs is refused at once.",
     )
     .response(Body::Json(of::<KeyInfo>)),
+    operation(Id::GetLimits, Method::GET, "/v1/tenants/{tenant}/limits", "Shows what the tenant may use.")
+        .response(Body::Json(of::<TenantLimits>)),
+    operation(
+        Id::PutLimits,
+        Method::PUT,
+        "/v1/tenants/{tenant}/limits",
+        "Sets what the tenant may use, whole: what is left out is not limited. In force when it is answered.",
+    )
+    .request(Body::Json(of::<TenantLimits>))
+    .response(Body::Json(of::<TenantLimits>)),
+    operation(
+        Id::GetBudget,
+        Method::GET,
+        "/v1/tenants/{tenant}/budget",
+        "Shows what the tenant may spend in a month, and how this month stands.",
+    )
+    .response(Body::Json(of::<BudgetStatus>)),
+    operation(
+        Id::PutBudget,
+        Method::PUT,
+        "/v1/tenants/{tenant}/budget",
+        "Sets what the tenant may spend in a month, whole. In force when it is answered.",
+    )
+    .request(Body::Json(of::<Budget>))
+    .response(Body::Json(of::<BudgetStatus>)),
+    operation(
+        Id::DeleteBudget,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/budget",
+        "Lets the tenant spend without a budget.",
+    )
+    .response(Body::Json(of::<BudgetStatus>)),
     operation(
         Id::ListEvents,
         Method::GET,

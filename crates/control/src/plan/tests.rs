@@ -138,7 +138,7 @@ proptest! {
     #[test]
     fn any_order_of_changes_keeps_the_records_sound(steps in steps()) {
         let mut store = Store::default();
-        let mut slots = Slots::without(&BTreeSet::new());
+        let mut slots = Slots::without(&BTreeSet::new(), 100);
         let mut taken = 0;
         let mut meanings: HashMap<(String, u64), Digest> = HashMap::new();
         for step in steps {

@@ -112,6 +112,7 @@ impl Platform {
     ) -> Self {
         let path = state.path().to_owned();
         std::fs::create_dir_all(path.join("run")).expect("a folder");
+        rouse_quota::Table::create(&path.join("run/quotas")).expect("a table");
         let compiler = path.join("compiler.sh");
         std::fs::write(&compiler, COMPILER).expect("the compiler");
         let mut tasks = JoinSet::new();
@@ -294,6 +295,7 @@ impl Gateway {
         let method = request.method().clone();
         let body = request.into_body().collect().await.expect("a body").to_bytes();
         match (method, path.as_str()) {
+            (Method::PUT, "/quotas") => answer(204, &[], "", &[]),
             (Method::PUT, path) => {
                 let name = path.rsplit('/').next().expect("an app").to_owned();
                 let live = snapshot(&self.state, &name);

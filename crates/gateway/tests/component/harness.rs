@@ -288,6 +288,7 @@ fn state() -> TempDir {
         std::fs::create_dir_all(state.path().join(folder)).expect("a folder");
     }
     rouse_gateway::Counters::create(&state.path().join("run/counters")).expect("counters");
+    rouse_quota::Table::create(&state.path().join("run/quotas")).expect("quotas");
     state
 }
 

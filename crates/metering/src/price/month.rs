@@ -50,6 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn months_have_the_numbers_that_quotas_go_by() {
+        let mut at = 0;
+        // Up to 9999-12, whose end is none.
+        while at < 253_399_622_400_000_000 {
+            let month = Month::of(Timestamp(at)).expect("a month");
+            let (year, of_year) = (month.0.year(), month.0.month());
+            let number = (i64::from(year) - 1_970) * 12 + i64::from(of_year) - 1;
+            assert_eq!(i64::try_from(rouse_types::quota::month(Timestamp(at))), Ok(number), "{month}");
+            let (begin, end) = month.times();
+            assert_eq!(rouse_types::quota::month(begin), rouse_types::quota::month(Timestamp(end.0 - 1)));
+            at = end.0;
+        }
+    }
+
+    #[test]
     fn a_month_is_read_written_and_knows_its_times() {
         let month: Month = "2026-12".parse().expect("a month");
         assert_eq!(month.to_string(), "2026-12");

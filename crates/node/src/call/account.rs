@@ -56,7 +56,7 @@ impl<'a, S: Sandbox> Account<'a, S> {
         let place = self.place;
         place.worker.end_log(self.usage.id);
         self.usage.timing.run_us = micros(self.handed.elapsed());
-        self.usage.billed_ms = self.usage.timing.billed_ms();
+        self.usage.billed_ms = place.version.billed_ms(&self.usage.timing);
         self.usage.outcome = outcome;
         let mut shares = place.shares.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = place.worker.sandbox().stats();

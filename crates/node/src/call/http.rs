@@ -37,7 +37,7 @@ const AT_ONCE: Duration = Duration::from_millis(2);
 pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &http::Worker<S>, job: Job) -> Ended {
     let version = &place.version;
     let mut account = Account::open(place, &job);
-    let Job { invocation, request, arrived, before, tries, mut reply } = job;
+    let Job { invocation, request, arrived, before, tries, leave, mut reply } = job;
     let Request { method, uri, version: protocol, headers, body, upgrade } = request;
     let (passing, passed) = Passing::new(body, version.limits.request_body_bytes);
     let mut sent = ::http::Request::new(passing.map_err(Into::into).boxed_unsync());
@@ -77,7 +77,7 @@ pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &http::Worker<S>, 
         tracing::debug!(version = %version.key(), %failure, "a call goes to another instance");
         account.forget();
         let request = Request { method, uri, version: protocol, headers, body, upgrade };
-        let job = Job { invocation, request, arrived, before, tries: tries + 1, reply };
+        let job = Job { invocation, request, arrived, before, tries: tries + 1, leave, reply };
         return Ended { fate: Fate::NotBegun(Box::new(job)), stats: worker.sandbox().stats() };
     }
     let end = unanswered(place, failure, &passed);

@@ -27,7 +27,7 @@ pub(super) async fn run<S: Sandbox>(place: &Place<S>, worker: &Worker<S>, job: J
     let (version, around) = (&place.version, &place.around);
     let mut account = Account::open(place, &job);
     let call = call(&job, version, around);
-    let Job { invocation, mut reply, .. } = job;
+    let Job { invocation, mut reply, leave: _leave, .. } = job;
     let source = invocation.source;
     let by_lambda = invocation.lambda.is_some();
     let answered = tokio::select! {

@@ -30,9 +30,7 @@ impl Pool {
                 known.scaling = version.scaling.clone();
                 continue;
             }
-            if version.contract == Contract::Http {
-                self.streaming.send_if_modified(|streaming| streaming.insert(key.clone()));
-            }
+            self.versions.send_modify(|versions| drop(versions.insert(key.clone(), Arc::clone(version))));
             // It goes on with what is known of the version before it.
             let mut older = self.known.range(..key).rev();
             let same = older

@@ -32,8 +32,8 @@ impl Pool {
             let mut usage = call::usage(&job, &version, timing);
             (usage.cold, usage.cpu_us) = (true, failure.cpu_us);
             (usage.outcome, usage.billed_ms) = match (failure.ran, failure.out_of_memory) {
-                (true, true) => (Outcome::OutOfMemory, timing.billed_ms()),
-                (true, false) => (Outcome::StartFailed, timing.billed_ms()),
+                (true, true) => (Outcome::OutOfMemory, version.billed_ms(&timing)),
+                (true, false) => (Outcome::StartFailed, version.billed_ms(&timing)),
                 (false, _) => (Outcome::PlatformError, 0),
             };
             self.around.ended(&usage);

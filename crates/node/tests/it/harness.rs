@@ -115,6 +115,8 @@ impl Node {
 
     pub(crate) async fn start_with(driver: SimDriver, memory_mib: u64, starts_max: u32) -> Arc<Self> {
         let state = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(state.path().join("run")).expect("a folder");
+        rouse_quota::Table::create(&state.path().join("run/quotas")).expect("quotas");
         let (shutdown, told) = oneshot::channel();
         let away = Arc::new(AtomicU32::new(0));
         let config = rouse_node::Config {
