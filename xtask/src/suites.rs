@@ -79,6 +79,10 @@ fn one(suite: &str, named: bool) -> Result<Tally> {
             Ok(tally)
         }
         "e2e" | "clients" => {
+            if suite == "clients" {
+                // One of the tools deploys a program in Rust.
+                examples::guests(&setup::run()?)?;
+            }
             built()?;
             again(suite, &["--package", &format!("rouse-{suite}"), "--all-targets"])
         }

@@ -11,7 +11,7 @@ import zipfile
 
 import boto3
 
-from common import ECHO, ROLE, RUNTIME, archive, call, client, create, fails, raw
+from common import ECHO, ROLE, RUNTIME, archive, call, client, create, fails, raw, updated
 
 
 def a_function_is_created_awaited_called_and_deleted():
@@ -223,6 +223,45 @@ def lists_are_paged():
     assert [each["Name"] for page in pages for each in page["Aliases"]] == ["a", "b", "c"]
 
 
+def every_paginator_and_waiter_of_the_sdk_comes_to_its_end():
+    create("walked")
+    for waiter in ["function_exists", "function_active", "function_active_v2", "function_updated", "function_updated_v2"]:
+        client.get_waiter(waiter).wait(FunctionName="walked")
+    for number in range(3):
+        client.update_function_configuration(FunctionName="walked", Description=f"{number}")
+        updated("walked")
+        version = client.publish_version(FunctionName="walked")["Version"]
+        client.get_waiter("published_version_active").wait(FunctionName="walked", Qualifier=version)
+        client.create_alias(FunctionName="walked", Name=f"a{number}", FunctionVersion=version)
+        client.create_function_url_config(FunctionName="walked", Qualifier=f"a{number}", AuthType="NONE")
+        client.put_function_event_invoke_config(FunctionName="walked", Qualifier=version, MaximumRetryAttempts=0)
+        queue = f"arn:aws:sqs:us-east-1:000000000000:walked-{number}"
+        client.create_event_source_mapping(FunctionName="walked", EventSourceArn=queue)
+        client.publish_layer_version(LayerName="walked", Content={"ZipFile": archive(ECHO)})
+        client.publish_layer_version(LayerName=f"walked-{number}", Content={"ZipFile": archive(ECHO)})
+    publishers = {"SigningProfileVersionArns": ["arn:aws:signer:us-east-1:000000000000:/signing-profiles/a/b"]}
+    for _ in range(3):
+        signing = client.create_code_signing_config(AllowedPublishers=publishers)["CodeSigningConfig"]["CodeSigningConfigArn"]
+    client.put_function_code_signing_config(FunctionName="walked", CodeSigningConfigArn=signing)
+    for operation, result, least, asked in [
+        ("list_functions", "Functions", 1, {}),
+        ("list_versions_by_function", "Versions", 4, {"FunctionName": "walked"}),
+        ("list_aliases", "Aliases", 3, {"FunctionName": "walked"}),
+        ("list_function_url_configs", "FunctionUrlConfigs", 3, {"FunctionName": "walked"}),
+        ("list_function_event_invoke_configs", "FunctionEventInvokeConfigs", 3, {"FunctionName": "walked"}),
+        ("list_event_source_mappings", "EventSourceMappings", 3, {"FunctionName": "walked"}),
+        ("list_layers", "Layers", 4, {}),
+        ("list_layer_versions", "LayerVersions", 3, {"LayerName": "walked"}),
+        ("list_code_signing_configs", "CodeSigningConfigs", 3, {}),
+        ("list_functions_by_code_signing_config", "FunctionArns", 1, {"CodeSigningConfigArn": signing}),
+        ("list_provisioned_concurrency_configs", "ProvisionedConcurrencyConfigs", 0, {"FunctionName": "walked"}),
+    ]:
+        pages = list(client.get_paginator(operation).paginate(**asked, PaginationConfig={"PageSize": 2}))
+        items = [json.dumps(item, default=str) for page in pages for item in page[result]]
+        assert len(items) >= least and len(set(items)) == len(items), (operation, items)
+        assert all(len(page[result]) <= 2 for page in pages), operation
+
+
 def settings_are_kept_and_given_back():
     create("settings")
     arn = "arn:aws:lambda:us-east-1:000000000000:function:settings"
@@ -246,6 +285,10 @@ def settings_are_kept_and_given_back():
     put = client.put_function_event_invoke_config(FunctionName="settings", MaximumRetryAttempts=0)
     assert put["FunctionArn"] == arn + ":$LATEST" and put["DestinationConfig"] == {"OnSuccess": {}, "OnFailure": {}}
     assert put["LastModified"].year >= 2024
+    fails("InvalidParameterValueException", 400, "^You can't specify the function as a destination for itself.$",
+          client.put_function_event_invoke_config, FunctionName="settings", DestinationConfig={"OnFailure": {"Destination": arn}})
+    fails("ResourceNotFoundException", 404, "^The function doesn't exist.$", client.put_function_event_invoke_config,
+          FunctionName="none", MaximumRetryAttempts=0)
     fails("ResourceNotFoundException", 404, "doesn't have an EventInvokeConfig", client.get_function_event_invoke_config,
           FunctionName="settings", Qualifier=client.publish_version(FunctionName="settings")["Version"])
     queue = "arn:aws:sqs:us-east-1:000000000000:jobs"
@@ -279,6 +322,8 @@ def tags_policies_and_signing_are_kept():
     policy = json.loads(client.get_policy(FunctionName="tagged")["Policy"])
     assert policy["Statement"] == [statement] and policy["Version"] == "2012-10-17"
     client.remove_permission(FunctionName="tagged", StatementId="s3")
+    fails("InvalidParameterValueException", 400, "^The provided principal was invalid.", client.add_permission,
+          FunctionName="tagged", StatementId="no", Action="lambda:InvokeFunction", Principal="invalid.example.com")
     config = client.create_code_signing_config(AllowedPublishers={"SigningProfileVersionArns": [
         "arn:aws:signer:us-east-1:000000000000:/signing-profiles/a/b"]})["CodeSigningConfig"]
     client.put_function_code_signing_config(FunctionName="tagged", CodeSigningConfigArn=config["CodeSigningConfigArn"])

@@ -33,6 +33,7 @@ boto3! { "boto.py":
     an_event_is_accepted_and_runs_and_a_failed_one_again
     what_is_wrong_gets_the_errors_of_aws
     lists_are_paged
+    every_paginator_and_waiter_of_the_sdk_comes_to_its_end
     settings_are_kept_and_given_back
     tags_policies_and_signing_are_kept
     roles_identity_and_logs_are_there

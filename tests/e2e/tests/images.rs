@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use rouse_e2e::{App, Platform, fixture, need, skipped};
+use rouse_e2e::{App, Boto3, Platform, fixture, need, skipped};
 
 #[path = "../../../crates/image/tests/support/mod.rs"]
 mod support;
@@ -98,6 +98,42 @@ async fn layouts_and_docker_archives_are_deployed_from_the_apps_folder() {
     let app = app.function("from-archive", "image = \"docker-archive:./saved.tar\"");
     platform.deploy(app.path()).await;
     assert!(platform.get("from-archive/").await.text().starts_with("hello in /srv"));
+}
+
+#[tokio::test]
+async fn boto3_creates_calls_and_updates_a_function_by_image_uri() {
+    let test = "boto3_creates_calls_and_updates_a_function_by_image_uri";
+    let platform = Platform::shared();
+    need!(platform, "boto3_creates_calls_and_updates_a_function_by_image_uri", "image");
+    let (Some(registry), Some(server)) = (Registry::new(test, false), server(test)) else { return };
+    let Some(boto3) = Boto3::of(&platform, test).await else { return };
+    let source = tempfile::tempdir().expect("a folder");
+    image(source.path(), &server, CONFIG);
+    let (one, two) =
+        (registry.push(source.path(), "shop/api:1"), registry.push(source.path(), "shop/other:2"));
+    boto3
+        .run(
+            r#"
+one, two = sys.argv[1:]
+client = boto3.client("lambda")
+made = client.create_function(FunctionName="ImageUri", PackageType="Image", Code={"ImageUri": one},
+                              Role="arn:aws:iam::000000000000:role/r")
+assert made["PackageType"] == "Image" and "Runtime" not in made and "Handler" not in made, made
+client.get_waiter("function_active_v2").wait(FunctionName="ImageUri")
+code = client.get_function(FunctionName="ImageUri")["Code"]
+assert code["ImageUri"] == one and code["RepositoryType"] == "ECR", code
+answer = client.invoke(FunctionName="ImageUri", Payload=b"{}")
+said = answer["Payload"].read()
+assert "FunctionError" not in answer and b"event of " in said, said
+client.update_function_code(FunctionName="ImageUri", ImageUri=two)
+client.get_waiter("function_updated_v2").wait(FunctionName="ImageUri")
+assert client.get_function(FunctionName="ImageUri")["Code"]["ImageUri"] == two
+assert b"event of " in client.invoke(FunctionName="ImageUri", Payload=b"{}")["Payload"].read()
+client.delete_function(FunctionName="ImageUri")
+"#,
+            &[&one, &two],
+        )
+        .await;
 }
 
 #[tokio::test]

@@ -2,17 +2,25 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    later,
-    op::{Named, Op},
+use super::{later, op::Op};
+use crate::{
+    error::AwsError,
+    face,
+    names::LATEST,
+    state::{At, Function},
 };
-use crate::{error::AwsError, face, names::LATEST};
 
 impl Op<'_> {
     fn event_shown(&self, name: &str, qualifier: &str, config: &Value) -> Value {
         let mut shown = config.clone();
         shown["FunctionArn"] = self.arn(name, Some(qualifier)).into();
         shown
+    }
+
+    /// What the request names as destinations.
+    fn destinations(&self) -> impl Iterator<Item = &str> {
+        let sides = self.input.get("DestinationConfig").and_then(Value::as_object);
+        sides.into_iter().flatten().filter_map(|(_, side)| side.get("Destination")?.as_str())
     }
 
     fn no_event_config(&self, name: &str, qualifier: &str) -> AwsError {
@@ -22,13 +30,16 @@ impl Op<'_> {
         ))
     }
 
-    async fn event_of(&self) -> Result<(Named, String), AwsError> {
-        let named = self.function().await?;
-        let qualifier = named.qualifier.clone().unwrap_or_else(|| LATEST.to_owned());
-        if named.at.value.version(&qualifier).is_none() && !named.at.value.aliases.contains_key(&qualifier) {
-            return Err(AwsError::not_found("The function doesn't exist."));
-        }
-        Ok((named, qualifier))
+    /// The function, and the name that its settings are kept under. Nothing of a function or qualifier that is not there.
+    async fn event_of(&self) -> Result<(String, String, Option<At<Function>>), AwsError> {
+        let (name, qualifier) = self.name()?;
+        let qualifier = qualifier.unwrap_or_else(|| LATEST.to_owned());
+        let at = self.find(&name).await?;
+        let has = |at: &At<Function>| {
+            at.value.version(&qualifier).is_some() || at.value.aliases.contains_key(&qualifier)
+        };
+        let at = at.filter(has);
+        Ok((name, qualifier, at))
     }
 
     /// Sets the settings: all of them, or those that are named.
@@ -39,13 +50,19 @@ impl Op<'_> {
                 "You must specify at least one of error handling or destination setting.",
             ));
         }
-        if let Some(sides) = self.input.get("DestinationConfig").and_then(Value::as_object) {
-            for arn in sides.values().filter_map(|side| side.get("Destination")?.as_str()) {
-                later::check(&self.around.scope, arn)?;
-            }
+        for arn in self.destinations() {
+            later::check(&self.around.scope, arn)?;
         }
         let _lock = self.face.store.lock().await;
-        let (Named { name, mut at, .. }, qualifier) = self.event_of().await?;
+        let (name, qualifier, at) = self.event_of().await?;
+        let mut at = at.ok_or_else(|| AwsError::not_found("The function doesn't exist."))?;
+        let own = self.arn(&name, None);
+        if self
+            .destinations()
+            .any(|arn| arn.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
+        {
+            return Err(AwsError::invalid("You can't specify the function as a destination for itself."));
+        }
         let known = at.value.event_invoke.get(&qualifier);
         if !all && known.is_none() {
             return Err(self.no_event_config(&name, &qualifier));
@@ -74,8 +91,8 @@ impl Op<'_> {
     }
 
     pub(crate) async fn get_event_invoke(&self) -> Result<Value, AwsError> {
-        let (Named { name, at, .. }, qualifier) = self.event_of().await?;
-        match at.value.event_invoke.get(&qualifier) {
+        let (name, qualifier, at) = self.event_of().await?;
+        match at.as_ref().and_then(|at| at.value.event_invoke.get(&qualifier)) {
             Some(config) => Ok(self.event_shown(&name, &qualifier, config)),
             None => Err(self.no_event_config(&name, &qualifier)),
         }
@@ -83,7 +100,8 @@ impl Op<'_> {
 
     pub(crate) async fn delete_event_invoke(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let (Named { name, mut at, .. }, qualifier) = self.event_of().await?;
+        let (name, qualifier, at) = self.event_of().await?;
+        let mut at = at.ok_or_else(|| self.no_event_config(&name, &qualifier))?;
         if at.value.event_invoke.remove(&qualifier).is_none() {
             return Err(self.no_event_config(&name, &qualifier));
         }

@@ -24,6 +24,10 @@ use crate::{
 /// The largest answer to a call that waits.
 pub(crate) const ANSWER_BYTES_MAX: usize = 6_291_556;
 
+/// How long a call waits for a function that is being created, and how often it looks.
+const PENDING_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+const PENDING_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// What is said of a payload that is too large.
 pub(crate) fn too_large(most: usize) -> AwsError {
     AwsError::new(
@@ -58,8 +62,26 @@ pub(crate) struct Outcome {
 }
 
 impl Op<'_> {
-    /// Finds the version for a call, by chance where an alias has weights.
+    /// Finds the version for a call, by chance where an alias has weights. One that is about to be there is waited for:
+    /// tools that create a function call it at once.
     pub(crate) async fn reach(&self) -> Result<Reached, AwsError> {
+        let end = tokio::time::Instant::now() + PENDING_WAIT;
+        loop {
+            match self.look().await? {
+                Some(reached) => return Ok(reached),
+                None if tokio::time::Instant::now() < end => tokio::time::sleep(PENDING_LOOK).await,
+                None => {
+                    return Err(AwsError::conflict(
+                        "The operation cannot be performed at this time. The function is currently in the following state: \
+                         Pending",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The same; nothing as long as the version is not there yet.
+    async fn look(&self) -> Result<Option<Reached>, AwsError> {
         let named = self.function().await?;
         let function = &named.at.value;
         let qualifier = named.qualifier.as_deref();
@@ -68,24 +90,21 @@ impl Op<'_> {
         let picked = picked.ok_or_else(missing)?;
         let version = function.version(&picked).ok_or_else(missing)?;
         match version.text("State") {
-            "Pending" => Err(AwsError::conflict(
-                "The operation cannot be performed at this time. The function is currently in the following state: \
-                 Pending",
-            )),
+            "Pending" => Ok(None),
             "Failed" => Err(AwsError::conflict(format!(
                 "The operation cannot be performed at this time. The function is currently in the following state: \
                  Failed. {}",
                 version.text("StateReason")
             ))),
             _ if function.reserved == Some(0) => Err(throttled(true)),
-            _ => Ok(Reached {
+            _ => Ok(Some(Reached {
                 arn: self.arn(&named.name, qualifier),
                 memory: version.number("MemorySize"),
                 timeout: version.number("Timeout"),
                 reserved: function.reserved.is_some(),
                 name: named.name,
                 version: picked,
-            }),
+            })),
         }
     }
 

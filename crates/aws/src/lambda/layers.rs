@@ -190,15 +190,25 @@ impl Op<'_> {
         Ok(Value::Null)
     }
 
+    /// A version whose policy is to change.
+    async fn layer_to_permit(
+        &self,
+        name: &str,
+        number: u64,
+    ) -> Result<(state::At<Layer>, LayerVersion), AwsError> {
+        self.layer_version(name, number).await.map_err(|error| match error.name {
+            "ResourceNotFoundException" => {
+                let arn = self.layer_arn(name, Some(number));
+                AwsError::not_found(format!("Layer version {arn} does not exist."))
+            }
+            _ => error,
+        })
+    }
+
     pub(crate) async fn add_layer_permission(&self) -> Result<Value, AwsError> {
         let (name, number) = (self.layer_name(), self.layer_number()?);
         let _lock = self.face.store.lock().await;
-        let (mut at, mut version) = self.layer_version(&name, number).await.map_err(|_| {
-            AwsError::not_found(format!(
-                "Layer version {} does not exist.",
-                self.layer_arn(&name, Some(number))
-            ))
-        })?;
+        let (mut at, mut version) = self.layer_to_permit(&name, number).await?;
         let id = self.text("StatementId").unwrap_or_default();
         if version.policy.statements.iter().any(|statement| statement["Sid"] == id) {
             return Err(AwsError::conflict(format!(
@@ -231,7 +241,7 @@ impl Op<'_> {
     pub(crate) async fn remove_layer_permission(&self) -> Result<Value, AwsError> {
         let (name, number) = (self.layer_name(), self.layer_number()?);
         let _lock = self.face.store.lock().await;
-        let (mut at, mut version) = self.layer_version(&name, number).await?;
+        let (mut at, mut version) = self.layer_to_permit(&name, number).await?;
         let id = self.text("StatementId").unwrap_or_default();
         let Some(index) = version.policy.statements.iter().position(|statement| statement["Sid"] == id)
         else {

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use super::op::{Named, Op};
 use crate::{error::AwsError, face, names::LATEST, state::Policy};
 
+/// What the names of services end with.
+const SERVICES: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
+
 impl Op<'_> {
     /// A policy as a document.
     fn document(policy: &Policy) -> String {
@@ -44,7 +47,7 @@ impl Op<'_> {
                 json!({ "AWS": format!("arn:aws:iam::{account}:root") })
             }
             arn if arn.starts_with("arn:") => json!({ "AWS": arn }),
-            service if service.contains('.') => json!({ "Service": service }),
+            service if SERVICES.iter().any(|end| service.ends_with(end)) => json!({ "Service": service }),
             _ => {
                 return Err(AwsError::invalid(
                     "The provided principal was invalid. Please check the principal and try again.",
