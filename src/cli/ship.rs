@@ -113,6 +113,7 @@ pub(super) fn describe(
         limits: function.limits(),
         scaling: function.scaling(),
         egress: function.egress.clone(),
+        invoke: function.invoke.unwrap_or_default(),
         triggers: function.triggers.clone(),
         events: function.events.clone(),
         lambda: None,

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The folders below the state folder. All belong to the unprivileged user.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 15] = [
     "aws",
     "control",
     "events",
@@ -20,6 +20,7 @@ const FOLDERS: [&str; 14] = [
     "layers",
     "compiled",
     "apps",
+    "keys",
     "journal",
     "journal/usage",
     "journal/log",

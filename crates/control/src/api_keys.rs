@@ -1,11 +1,22 @@
 //! API keys: records of the store, by their ids. Their text is told once and kept nowhere.
 
-use std::{fs, io};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rouse_api::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest};
-use rouse_store::records::{Expect, Write};
-use rouse_types::{ApiKey, Code, Digest, Refusal, TenantId, Timestamp, api_key};
+use rouse_store::{
+    Records,
+    records::{Expect, Write},
+};
+use rouse_types::{
+    ApiKey, Code, Digest, Refusal, TenantId, Timestamp,
+    api_key::{self, TenantKeys},
+};
 
 use crate::{
     control::Control,
@@ -171,10 +182,46 @@ impl Control {
             }
         }
         match state::commit(&self.records, writes).await? {
-            Committed::Done => Ok(()),
-            Committed::Conflict => Err(state::contended()),
+            Committed::Done => {}
+            Committed::Conflict => return Err(state::contended()),
+        }
+        write(&self.records, &self.config.state, Some(tenant)).await?;
+        if !self.peers.notify_keys(tenant).await {
+            return Err(Refusal::new(
+                Code::Internal,
+                "the keys have changed, but a gateway did not hear of it and still takes those before",
+            )
+            .hint("look into the platform's log; any further change of keys tells it again"));
+        }
+        Ok(())
+    }
+}
+
+/// Makes the files that gateways read what the store says: of one tenant, or of all.
+pub(crate) async fn write(records: &Records, state: &Path, only: Option<&TenantId>) -> Result<(), Refusal> {
+    let mut tenants: BTreeMap<TenantId, TenantKeys> = BTreeMap::new();
+    if let Some(tenant) = only {
+        tenants.insert(tenant.clone(), TenantKeys::new());
+    }
+    for At { key, value, .. } in state::scan::<ApiKey>(records, state::API_KEYS, "").await? {
+        if only.is_none_or(|tenant| value.tenant == *tenant) {
+            tenants.entry(value.tenant.clone()).or_default().insert(key, value);
         }
     }
+    let folder = state.join(api_key::FOLDER);
+    let files = move || {
+        fs::create_dir_all(&folder)?;
+        for (tenant, keys) in tenants {
+            // Whole or not at all; mode 0600 is what tempfile makes.
+            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+            file.write_all(&serde_json::to_vec(&keys)?)?;
+            file.as_file().sync_all()?;
+            file.persist(folder.join(format!("{tenant}.json"))).map_err(|error| error.error)?;
+        }
+        Ok(())
+    };
+    let done = tokio::task::spawn_blocking(files).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    done.map_err(|error| state::io_refusal("write a tenant's keys", &error))
 }
 
 fn after(now: Timestamp, seconds: u64) -> Timestamp {

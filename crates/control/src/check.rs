@@ -237,6 +237,7 @@ mod tests {
             limits: Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),
+            invoke: rouse_types::InvokePolicy::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
             lambda: None,

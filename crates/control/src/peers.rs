@@ -130,6 +130,27 @@ impl Peers {
         join_all(told).await.into_iter().collect()
     }
 
+    /// Tells the gateways that a tenant's keys have changed. Whether all that are there took it.
+    pub(crate) async fn notify_keys(&self, tenant: &TenantId) -> bool {
+        let path = format!("/keys/{tenant}");
+        let tell = async |(process, socket): (String, PathBuf)| {
+            let request = request(Method::PUT, &path);
+            match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
+                Ok(answer) if answer.status().is_success() => true,
+                Ok(answer) => {
+                    tracing::warn!(process, %tenant, status = %answer.status(), "a gateway did not take a change of keys");
+                    false
+                }
+                Err(error) if absent(&error) => true,
+                Err(error) => {
+                    tracing::warn!(process, %tenant, %error, "a gateway was not told of a change of keys");
+                    false
+                }
+            }
+        };
+        join_all(self.gateways().into_iter().map(tell)).await.into_iter().all(|took| took)
+    }
+
     /// What each process that is there answers to a question.
     async fn ask(&self, path: &str) -> Vec<Told> {
         let asked = self.all().into_iter().map(|(process, socket)| {

@@ -271,6 +271,7 @@ fn version_of(view: &View, function: &DeployFunction) -> FunctionVersion {
         limits: function.limits.clone(),
         scaling: function.scaling.clone(),
         egress: function.egress.clone(),
+        invoke: function.invoke,
         triggers: function.triggers.clone(),
         events: function.events.clone(),
         lambda: function.lambda.clone(),

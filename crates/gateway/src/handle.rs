@@ -27,6 +27,7 @@ use crate::{
     answer,
     asynchronous::{self, Events},
     body::{Body, RequestBody},
+    callers::Callers,
     components::Components,
     counters::Counters,
     forward::Node,
@@ -35,7 +36,7 @@ use crate::{
     once,
     route::{self, Target},
     run::{self, Arrived, request_refusal},
-    table::Table,
+    table::{self, Table},
     webhook,
 };
 
@@ -46,6 +47,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub(crate) struct Gateway {
     pub(crate) config: Config,
     pub(crate) table: Table,
+    pub(crate) callers: Callers,
     pub(crate) admission: Admission,
     pub(crate) quota: Quota,
     pub(crate) components: Components,
@@ -103,6 +105,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             table: Table::new(&config.state),
             quota: Quota::open(&config.state, config.index, Arc::clone(&config.clock))?,
+            callers: Callers::new(&config.state),
             admission: Admission::new(counters, config.pool.instances, config.gateways),
             components: Components::new(engine, &config.state),
             // Connections to the node idle for a while; the end of the gateway does not wait for that.
@@ -139,7 +142,7 @@ impl Gateway {
     /// Answers a request to a known target. Every step that refuses says why; nothing before `run` costs.
     pub(crate) async fn invoke(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         target: &Target<'_>,
         origin: Origin,
     ) -> Response<Body> {
@@ -148,21 +151,22 @@ impl Gateway {
             self.metrics.refused(refusal.code);
             answer::refuse(id, &refusal, None)
         };
+        // What another of our processes asks for was let in there.
+        let outside = defers && source == Source::Http;
         // Which version: by its alias' weights, at a point that the caller may hold still.
-        let picked = match self.table.pick(target, || self.point(request.headers())) {
+        let picked = match self.table.pick(target, outside, || self.point(request.headers())) {
             Ok(picked) => picked,
             Err(refusal) => return refuse(refusal),
         };
-        // It has an address where its owner gave it one: a function URL, which may ask who calls.
-        if defers && source == Source::Http && picked.version.lambda.is_some() {
-            let text =
-                format!("function '{}' is of the Lambda API, and has no address here", target.function);
-            return refuse(Refusal::new(Code::FunctionNotFound, text).hint(
-                "call it by `Invoke`, or at its function URL: `aws lambda create-function-url-config`",
-            ));
-        }
         // A webhook's path is for who signs, whatever else the function is for.
-        let webhook = (defers && source == Source::Http).then(|| webhook::of(&picked, target.path)).flatten();
+        let webhook = outside.then(|| webhook::of(&picked, target.path)).flatten();
+        // Who: whom it is not for is told that it is not there.
+        if outside && webhook.is_none() {
+            let now = self.config.clock.now();
+            if !self.callers.may(&picked.version, request.headers_mut(), now) {
+                return refuse(table::not_found(target));
+            }
+        }
         // How large: refused before the body is read where its length is said.
         let mut bytes_max = picked.version.limits.request_body_bytes;
         if webhook.is_some() {

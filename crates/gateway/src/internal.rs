@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
 //! | `PUT /quotas` | 204 when what limits tenants is in force |
+//! | `PUT /keys/<tenant>` | 204 when the tenant's keys are in force |
 //! | `POST /invoke/<tenant>/<function>?alias=…` | the function's answer to the payload |
 //! | any, with the header `x-rouse-delivery` | the function's answer to the request, which delivers an event |
 //! | `GET /metrics` | Prometheus' text |
@@ -54,6 +55,7 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
                 bad(format!("what limits tenants cannot be read: {error}"))
             }
         },
+        (&Method::PUT, ["keys", tenant]) => reload_keys(&gateway, tenant),
         (&Method::POST, ["invoke", tenant, function]) => {
             let alias = alias(request.uri()).map(str::to_owned);
             *request.uri_mut() = Uri::from_static("/");
@@ -98,6 +100,19 @@ async fn deliver(
 
 fn alias(uri: &Uri) -> Option<&str> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix("alias=")).filter(|alias| !alias.is_empty())
+}
+
+fn reload_keys(gateway: &Gateway, tenant: &str) -> Response<Body> {
+    let done = tenant.parse::<TenantId>().map_err(|error| error.to_string()).and_then(|tenant| {
+        gateway.callers.reload(&tenant).map_err(|error| {
+            tracing::error!(%tenant, %error, "a tenant's keys cannot be read; those before stay in force");
+            format!("the keys of '{tenant}' cannot be read: {error}")
+        })
+    });
+    match done {
+        Ok(()) => in_force(),
+        Err(message) => bad(message),
+    }
 }
 
 fn reload(gateway: &Gateway, tenant: &str, app: &str) -> Response<Body> {

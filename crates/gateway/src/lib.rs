@@ -15,6 +15,7 @@ mod admit;
 mod answer;
 mod asynchronous;
 mod body;
+mod callers;
 mod components;
 mod counters;
 mod forward;
@@ -103,5 +104,6 @@ pub async fn serve(config: Config, listener: TcpListener, stop: CancellationToke
     // The socket is there before the snapshots are read, so no change can fall between the two.
     let internal = internal::bind(&gateway.config)?;
     gateway.table.load_all();
+    gateway.callers.load_all();
     server::serve(gateway, listener, internal, DRAIN_TIMEOUT).await
 }

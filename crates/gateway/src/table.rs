@@ -8,8 +8,8 @@ use std::{
 
 use rouse_store::access_keys::FunctionKeys;
 use rouse_types::{
-    AppName, AppSnapshot, Code, Contract, FunctionName, FunctionRoute, FunctionVersion, LIVE, Refusal,
-    TenantId,
+    AppName, AppSnapshot, Code, Contract, FunctionName, FunctionRoute, FunctionVersion, InvokePolicy, LIVE,
+    Refusal, TenantId,
     app::LATEST,
     egress::{PLATFORM_HOST, PLATFORM_PORT},
 };
@@ -96,18 +96,17 @@ impl Table {
         }
     }
 
-    /// The function and version for a request. `point` decides among the versions of a weighted alias.
-    pub(crate) fn pick(&self, target: &Target<'_>, point: impl FnOnce() -> u64) -> Result<Picked, Refusal> {
+    /// The function and version for a request. `point` decides among the versions of a weighted alias. From outside,
+    /// a function that is not public has no aliases to be guessed.
+    pub(crate) fn pick(
+        &self,
+        target: &Target<'_>,
+        outside: bool,
+        point: impl FnOnce() -> u64,
+    ) -> Result<Picked, Refusal> {
         let routes = self.routes();
         let route = routes.tenants.get(target.tenant).and_then(|functions| functions.get(target.function));
-        let Some((_, route)) = route else {
-            // Whether the tenant exists is none of a stranger's business.
-            return Err(Refusal::new(
-                Code::FunctionNotFound,
-                format!("no function '{}' of tenant '{}' is deployed here", target.function, target.tenant),
-            )
-            .hint("`rouse list` shows what is deployed, `rouse deploy` deploys"));
-        };
+        let Some((_, route)) = route else { return Err(not_found(target)) };
         let number = match target.alias.unwrap_or(LIVE) {
             LATEST => Some(route.latest),
             alias => match route.aliases.get(alias) {
@@ -118,6 +117,9 @@ impl Table {
         let version = number.and_then(|number| route.versions.get(&number));
         match version {
             Some(version) => Ok(Picked { route: Arc::clone(route), version: Arc::clone(version) }),
+            None if outside && !route.in_force().is_some_and(|live| live.invoke == InvokePolicy::Public) => {
+                Err(not_found(target))
+            }
             None => Err(Refusal::new(
                 Code::AliasNotFound,
                 format!(
@@ -134,6 +136,18 @@ impl Table {
     pub(crate) fn len(&self) -> usize {
         self.routes().tenants.values().map(HashMap::len).sum()
     }
+}
+
+/// What is said of a function that is not there, and of one that is not for who asks: nobody learns which.
+pub(crate) fn not_found(target: &Target<'_>) -> Refusal {
+    Refusal::new(
+        Code::FunctionNotFound,
+        format!("no function '{}' of tenant '{}' answers you here", target.function, target.tenant),
+    )
+    .hint(
+        "`rouse list` shows what is deployed; what does not say invoke = \"public\" takes calls with a key of its \
+         tenant, as `authorization: Bearer <key>`, and what is of the Lambda API by `Invoke` or a function URL",
+    )
 }
 
 impl Routes {

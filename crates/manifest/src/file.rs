@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rouse_types::{
-    AppName, Contract, Egress, EventSettings, FunctionName, HttpSettings, Isolation, Limits, Protocol,
-    Runtime, Scaling, Signature, Trigger,
+    AppName, Contract, Egress, EventSettings, FunctionName, HttpSettings, InvokePolicy, Isolation, Limits,
+    Protocol, Runtime, Scaling, Signature, Trigger,
 };
 use schemars::JsonSchema;
 
@@ -116,6 +116,10 @@ pub struct Function {
     /// What the code may reach: a list of `host:port`, or `"*"` for everything. Nothing when left out.
     #[schemars(default)]
     pub egress: Egress,
+    /// Who may call it at its address: `tenant` (whoever shows a key of the tenant, when left out), `public` (anyone), or
+    /// `internal` (nobody: events, triggers and the platform's APIs alone).
+    #[schemars(with = "InvokePolicy")]
+    pub invoke: Option<InvokePolicy>,
     /// Environment variables.
     #[schemars(default)]
     pub env: BTreeMap<String, String>,

@@ -21,6 +21,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("allowed_outbound_hosts", "egress"),
     ("network", "egress"),
     ("sandbox", "isolation"),
+    ("allow_unauthenticated", "invoke"),
+    ("auth_level", "invoke"),
+    ("auth_type", "invoke"),
     ("duration", "timeout"),
     ("function", "functions"),
 ];

@@ -9,7 +9,8 @@ use std::{
 };
 
 use rouse_types::{
-    AppName, Contract, Destination, Egress, FunctionName, Isolation, Protocol, Runtime, Signature,
+    AppName, Contract, Destination, Egress, FunctionName, InvokePolicy, Isolation, Protocol, Runtime,
+    Signature,
     limits::{ENV_BYTES_MAX, FUNCTIONS_PER_APP_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, TIMEOUT_MS_MAX},
     size,
 };
@@ -23,6 +24,11 @@ use crate::{
 };
 
 const ISOLATIONS: [(&str, Isolation); 2] = [("wasm", Isolation::Wasm), ("container", Isolation::Container)];
+const INVOKES: [(&str, InvokePolicy); 3] = [
+    ("tenant", InvokePolicy::Tenant),
+    ("public", InvokePolicy::Public),
+    ("internal", InvokePolicy::Internal),
+];
 const CONTRACTS: [(&str, Contract); 3] =
     [("component", Contract::Component), ("lambda", Contract::Lambda), ("http", Contract::Http)];
 const SIGNATURES: [(&str, Signature); 4] = [
@@ -171,6 +177,7 @@ fn function(
         instance_reuse: table.number("instance_reuse", 1),
         preload: table.flag("preload"),
         egress: egress(report, &mut table),
+        invoke: table.parsed("invoke", |text| word(text, "who may call", &INVOKES)),
         env: table.get("env").map(|value| env(report, value)).unwrap_or_default(),
         triggers: table
             .get("triggers")

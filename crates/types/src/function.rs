@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{AppName, Digest, Egress, EventSettings, FunctionName, Limits, TenantId, Timing, Trigger};
+use crate::{
+    AppName, Digest, Egress, EventSettings, FunctionName, InvokePolicy, Limits, TenantId, Timing, Trigger,
+};
 
 /// How the platform talks to the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -267,6 +269,9 @@ pub struct FunctionVersion {
     pub scaling: Scaling,
     /// What it may reach. Nothing, by default.
     pub egress: Egress,
+    /// Who may call it at its address.
+    #[serde(default, skip_serializing_if = "InvokePolicy::is_default")]
+    pub invoke: InvokePolicy,
     /// What rouses it besides calls, while `live` names this version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,

@@ -34,12 +34,13 @@ impl App {
         self
     }
 
-    /// Adds a function: the lines of its table in `rouse.toml`.
+    /// Adds a function: the lines of its table in `rouse.toml`. Anyone may call it, unless they say otherwise.
     #[must_use]
     pub fn function(self, name: &str, lines: &str) -> Self {
+        let invoke = if lines.contains("invoke =") { "" } else { "invoke = \"public\"\n" };
         let path = self.folder.path().join("rouse.toml");
         let before = fs::read_to_string(path).expect("read the manifest");
-        self.file("rouse.toml", format!("{before}\n[functions.{name}]\n{lines}\n"))
+        self.file("rouse.toml", format!("{before}\n[functions.{name}]\n{invoke}{lines}\n"))
     }
 
     /// Adds a Lambda handler in Python: what follows `def handler(event, context):`, indented by it.

@@ -8,12 +8,20 @@ use crate::{Platform, program, python, skipped};
 const BEGIN: &str = "import sys, json, boto3\nfrom botocore.config import Config\n\
                      s3 = boto3.client('s3', config=Config(signature_version='s3v4'))\n";
 
-/// An access key of the platform, as the environment of a client, with the address to speak to.
+/// An access key of the tenant `default`, as the environment of a client, with the address to speak to.
 ///
 /// # Panics
 /// When no key can be made.
 pub async fn environment(platform: &Platform) -> Vec<(String, String)> {
-    let key = platform.json(&["access-key", "create"]).await;
+    environment_of(platform, "default").await
+}
+
+/// The same of any tenant.
+///
+/// # Panics
+/// When no key can be made.
+pub async fn environment_of(platform: &Platform, tenant: &str) -> Vec<(String, String)> {
+    let key = platform.json(&["access-key", "create", "--tenant", tenant]).await;
     let text = |name: &str| key[name].as_str().expect("a text").to_owned();
     let pairs = [
         ("AWS_ACCESS_KEY_ID", text("id")),
@@ -61,11 +69,16 @@ pub struct Boto3 {
 impl Boto3 {
     /// Nothing, saying so, where boto3 is not there.
     pub async fn of(platform: &Platform, test: &str) -> Option<Self> {
+        Self::of_tenant(platform, "default", test).await
+    }
+
+    /// The same with a key of any tenant.
+    pub async fn of_tenant(platform: &Platform, tenant: &str, test: &str) -> Option<Self> {
         let Some(python) = tool("ROUSE_AWS_CLIENTS_PYTHON") else {
             skipped(test, "boto3 is not there: run `cargo xtask setup`");
             return None;
         };
-        Some(Self { python: python.join("bin/python"), environment: environment(platform).await })
+        Some(Self { python: python.join("bin/python"), environment: environment_of(platform, tenant).await })
     }
 
     /// The same with further variables in its environment.

@@ -17,7 +17,7 @@ pub mod tell;
 mod tools;
 
 pub use app::{App, example, fixture, folder};
-pub use aws::{Boto3, environment, run, tool};
+pub use aws::{Boto3, environment, environment_of, run, tool};
 pub use call::{Answer, call_on, get, wait_for};
 pub use load::Load;
 pub use platform::{Cli, Platform, free_address, program, python, state_folder};

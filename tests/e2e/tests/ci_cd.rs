@@ -49,8 +49,7 @@ fn push(work: &Path, greeting: &str, expected: &str) -> String {
          class Greets(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual(greet.greeting(), {expected:?})\n"
     );
     fs::write(work.join("test_greet.py"), test).expect("a file");
-    let manifest =
-        "[app]\nname = \"greet\"\n\n[functions.greet]\nsource = \"greet\"\nhandler = \"greet.handler\"\n";
+    let manifest = "[app]\nname = \"greet\"\n\n[functions.greet]\ninvoke = \"public\"\nsource = \"greet\"\nhandler = \"greet.handler\"\n";
     fs::write(work.join("rouse.toml"), manifest).expect("a file");
     git(work, &["add", "--all"]);
     git(work, &["commit", "--quiet", "--message", greeting]);

@@ -25,7 +25,7 @@ async fn ten_thousand_idle_functions_have_no_process_and_any_of_them_answers() {
         for function in 0..FUNCTIONS {
             let name = format!("f-{number}-{function}");
             manifest.push_str(&format!(
-                "[functions.{name}]\nsource = \"c.wasm\"\nruntime = \"component\"\nenv = {{ NAME = \"{name}\" }}\n"
+                "[functions.{name}]\ninvoke = \"public\"\nsource = \"c.wasm\"\nruntime = \"component\"\nenv = {{ NAME = \"{name}\" }}\n"
             ));
         }
         let app = App::new("many").file("c.wasm", &component).file("rouse.toml", manifest);

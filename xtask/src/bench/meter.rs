@@ -69,7 +69,7 @@ fn billed_cpu(bench: &Bench<'_>, rouse: &Platform) -> Result<Vec<f64>> {
     let python = sh::output(Command::new("/usr/bin/python3").args(["-c", version]))?;
     sh::quiet(&mut rouse.rouse(&["runtime", "install", python.trim()]))?;
     let functions =
-        ["\n[functions.busy]\nsource = \"app.py\"\nhandler = \"app.handler\"\nconcurrency_max = 1\n"
+        ["\n[functions.busy]\ninvoke = \"public\"\nsource = \"app.py\"\nhandler = \"app.handler\"\nconcurrency_max = 1\n"
             .to_owned()];
     deploy(rouse, "busy", &[("app.py".into(), HANDLER.into())], &functions)?;
     let call = || {

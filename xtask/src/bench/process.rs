@@ -169,7 +169,7 @@ pub(super) fn burst(bench: &Bench<'_>) -> Result<Vec<Row>> {
         fs::write(
             folder.join("rouse.toml"),
             format!(
-                "[app]\nname = \"{function}\"\n\n[functions.{function}]\nsource = \"code\"\nruntime = \"{python}\"\n\
+                "[app]\nname = \"{function}\"\n\n[functions.{function}]\ninvoke = \"public\"\nsource = \"code\"\nruntime = \"{python}\"\n\
                  handler = \"app.handler\"\nmemory = \"48MiB\"\ntimeout = \"60s\"\nqueue_timeout = \"60s\"\n\
                  concurrency_max = {BURST}\n"
             ),
@@ -291,7 +291,7 @@ fn deploy(rouse: &Platform, folder: &Path, kinds: &[Kind], samples: usize) -> Re
     for kind in kinds {
         for sample in 0..samples {
             manifest += &format!(
-                "\n[functions.{0}-{sample}]\nsource = \"{0}\"\nmemory = \"256MiB\"\n{1}\n",
+                "\n[functions.{0}-{sample}]\ninvoke = \"public\"\nsource = \"{0}\"\nmemory = \"256MiB\"\n{1}\n",
                 kind.name, kind.manifest
             );
         }

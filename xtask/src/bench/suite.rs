@@ -92,7 +92,9 @@ pub(super) fn deploy(
 }
 
 pub(super) fn function(name: &str, file: &str, more: &str) -> String {
-    format!("\n[functions.{name}]\nsource = \"{file}\"\nruntime = \"component\"\n{more}\n")
+    format!(
+        "\n[functions.{name}]\ninvoke = \"public\"\nsource = \"{file}\"\nruntime = \"component\"\n{more}\n"
+    )
 }
 
 /// The same component again, but of other bytes: with a section of its own that says a number.

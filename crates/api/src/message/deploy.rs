@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rouse_types::{
-    AliasName, AppName, Contract, Digest, Egress, EventSettings, FunctionName, HttpSettings, Isolation,
-    LambdaSettings, Limits, Refusal, Runtime, Scaling, TenantId, Timestamp, Trigger,
+    AliasName, AppName, Contract, Digest, Egress, EventSettings, FunctionName, HttpSettings, InvokePolicy,
+    Isolation, LambdaSettings, Limits, Refusal, Runtime, Scaling, TenantId, Timestamp, Trigger,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ pub struct DeployFunction {
     /// What it may reach, as `host:port`, or `*` for everything. Nothing, by default.
     #[serde(default)]
     pub egress: Egress,
+    /// Who may call it at its address: keys of the tenant, unless said otherwise.
+    #[serde(default, skip_serializing_if = "InvokePolicy::is_default")]
+    pub invoke: InvokePolicy,
     /// What rouses it besides calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rouse_api::{DeployFunction, DeployImage, DeployRequest};
 use rouse_types::{
-    AppName, Code, Contract, Digest, Egress, EventSettings, HttpSettings, Isolation, LambdaSettings, Limits,
-    Refusal, Runtime, Scaling,
+    AppName, Code, Contract, Digest, Egress, EventSettings, HttpSettings, InvokePolicy, Isolation,
+    LambdaSettings, Limits, Refusal, Runtime, Scaling,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -256,6 +256,8 @@ fn described(
         },
         // Code that is written for AWS expects to be somebody there.
         egress: Egress::platform(),
+        // It has an address where its owner gave it one: a function URL, which this process answers.
+        invoke: InvokePolicy::Internal,
         triggers: Vec::new(),
         events: EventSettings::default(),
         aliases: vec![platform_alias(version).parse().map_err(|_| invalid("no alias".to_owned()))?],

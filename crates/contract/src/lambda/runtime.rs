@@ -373,6 +373,7 @@ pub(crate) mod tests {
             limits: rouse_types::Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),
+            invoke: rouse_types::InvokePolicy::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
             lambda: None,

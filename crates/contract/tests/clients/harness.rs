@@ -71,6 +71,7 @@ impl Function {
             limits: Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),
+            invoke: rouse_types::InvokePolicy::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
             lambda: None,

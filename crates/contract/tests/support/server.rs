@@ -56,6 +56,7 @@ impl Function {
             limits: Limits { init_timeout_ms: 30_000, memory_mib: 256, ..Limits::default() },
             scaling: Scaling { concurrency_per_instance: 8, ..Scaling::default() },
             egress: rouse_types::Egress::default(),
+            invoke: rouse_types::InvokePolicy::default(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
             lambda: None,

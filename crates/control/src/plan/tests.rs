@@ -98,6 +98,7 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
         limits: Limits::default(),
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),
+        invoke: rouse_types::InvokePolicy::default(),
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
         lambda: None,

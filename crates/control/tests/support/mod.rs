@@ -68,6 +68,7 @@ pub(crate) fn wanted(name: &str, code: Digest, runtime: Runtime) -> DeployFuncti
         limits: Limits::default(),
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),
+        invoke: rouse_types::InvokePolicy::default(),
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
         aliases: Vec::new(),

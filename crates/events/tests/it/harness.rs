@@ -232,6 +232,7 @@ impl World {
             limits: Default::default(),
             scaling: Scaling { concurrency_max: CONCURRENCY_MAX, ..Default::default() },
             egress: Default::default(),
+            invoke: rouse_types::InvokePolicy::default(),
             triggers: Vec::new(),
             events: EventSettings::default(),
             lambda: None,

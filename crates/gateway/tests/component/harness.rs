@@ -16,7 +16,7 @@ use std::{
 use rouse_store::journal::{Cursor, Reader};
 use rouse_types::{
     Alias, AppSnapshot, Digest, FunctionRoute, FunctionVersion, Isolation, LIVE, LogLine, Runtime,
-    SystemClock, Usage,
+    SystemClock, Usage, api_key::TenantKeys,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -136,6 +136,7 @@ impl Gateway {
             limits: rouse_types::Limits { memory_mib: 64, timeout_ms: 2_000, ..Default::default() },
             scaling: Default::default(),
             egress: rouse_types::Egress::default(),
+            invoke: rouse_types::InvokePolicy::Public,
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
             lambda: None,
@@ -176,6 +177,14 @@ impl Gateway {
     pub(crate) fn remove(&self, tenant: &str, app: &str) {
         std::fs::remove_file(self.state.path().join(format!("apps/{tenant}/{app}.json"))).expect("a file");
         assert_eq!(self.internal("PUT", &format!("/apps/{tenant}/{app}"), b"").status, 204);
+    }
+
+    /// Gives a tenant these keys, and no others.
+    pub(crate) fn keys(&self, tenant: &str, keys: &TenantKeys) {
+        std::fs::create_dir_all(self.state.path().join("keys")).expect("a folder");
+        let path = self.state.path().join(format!("keys/{tenant}.json"));
+        std::fs::write(path, serde_json::to_vec(keys).expect("JSON")).expect("a file");
+        assert_eq!(self.internal("PUT", &format!("/keys/{tenant}"), b"").status, 204);
     }
 
     /// Where it expects the node.

@@ -1,5 +1,6 @@
 //! A gateway in this process, a real component, real HTTP: how calls go well, and how they fail.
 
+mod callers;
 mod harness;
 
 use std::time::{Duration, Instant};

@@ -102,6 +102,7 @@ pub(crate) fn version(function: &str, number: u64) -> FunctionVersion {
         limits: Limits { timeout_ms: 5_000, ..Limits::default() },
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),
+        invoke: rouse_types::InvokePolicy::default(),
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
         lambda: None,
