@@ -1,6 +1,7 @@
 //! The processes of the platform: composed here, created and started; all else is in the crates.
 
 mod boot;
+mod cluster;
 mod compile;
 mod control;
 mod layout;
@@ -114,6 +115,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
 
     let place = place::prepare(&state, &args.objects)?;
 
+    cluster::write(&state, &args.join, listen)?;
     let path = state.path.clone();
     let gateway = |index| Role::Gateway { state: path.clone(), index, gateways, domain: args.domain.clone() };
     let take_calls = listeners.into_iter().enumerate().map(|(index, listener)| Process {

@@ -1,5 +1,6 @@
 //! The command line's words: every command, its arguments and their help.
 
+mod cluster;
 mod events;
 mod money;
 mod objects;
@@ -10,6 +11,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
+pub(crate) use cluster::{ClusterCommand, JoinArgs};
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
 pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand, PlaceArgs};
@@ -106,6 +108,9 @@ pub(crate) enum Command {
     Topic(TopicCommand),
     /// Show what functions printed.
     Logs(LogsArgs),
+    /// Look at the cluster that the platform is a node of. For the operator.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Show the instances that are there now.
     Ps,
     /// Show what was used and what it costs.
@@ -174,6 +179,8 @@ pub(crate) struct ServeArgs {
     pub(crate) memory_budget: Option<u64>,
     #[command(flatten)]
     pub(crate) objects: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) join: JoinArgs,
     /// Stop when standard input ends: whoever started us went away.
     #[arg(long, hide = true)]
     pub(crate) stop_with_stdin: bool,

@@ -2,6 +2,7 @@
 
 mod app;
 mod budget;
+mod cluster;
 mod deploy;
 mod event;
 mod key;
@@ -17,6 +18,7 @@ pub use app::{
     VersionInfo,
 };
 pub use budget::BudgetStatus;
+pub use cluster::{ClusterMember, ClusterStatus};
 pub use deploy::{
     DeployEvent, DeployFunction, DeployImage, DeployRequest, DeployedFunction, Deployment, RegistryLogin,
 };

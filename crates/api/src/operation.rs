@@ -56,6 +56,7 @@ pub enum Body {
 #[expect(missing_docs, reason = "each is told of in its operation's summary, next to its path")]
 pub enum Id {
     Info,
+    ClusterStatus,
     WhoAmI,
     CreateTenant,
     ListTenants,
@@ -129,6 +130,7 @@ impl Id {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
+            Self::ClusterStatus => "clusterStatus",
             Self::WhoAmI => "whoAmI",
             Self::CreateTenant => "createTenant",
             Self::ListTenants => "listTenants",

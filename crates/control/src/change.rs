@@ -189,8 +189,10 @@ impl Control {
         plan: impl Fn(&View, &mut crate::slots::Slots) -> Result<Plan, Refusal>,
     ) -> Result<(Option<Deployment>, Vec<String>), Refusal> {
         for _ in 0..state::ATTEMPTS_MAX {
+            let slots = self.agree_on_slots().await?;
             let view = self.view(tenant, app, wanted()).await?;
-            let Plan { writes, taken, freed, deployment } = plan(&view, &mut self.slots())?;
+            let Plan { mut writes, taken, freed, deployment } = plan(&view, &mut self.slots())?;
+            writes.extend(slots);
             match state::commit(&self.records, writes).await {
                 Ok(Committed::Done) => {
                     let warnings = self.in_force(tenant, app).await;
@@ -228,9 +230,11 @@ impl Control {
     /// next change, puts it right.
     async fn in_force(&self, tenant: &TenantId, app: &AppName) -> Result<Vec<String>, Refusal> {
         let mut warnings = Vec::new();
-        if let Err(refusal) =
+        let placed = async {
+            self.obtain(tenant, app).await?;
             snapshot::write(&self.records, &self.locks, &self.config.state, tenant, app).await
-        {
+        };
+        if let Err(refusal) = placed.await {
             tracing::error!(%tenant, %app, %refusal, "a change is committed but not in force");
             warnings.push(format!("the change is kept, but not in force yet: {refusal}"));
             self.reconcile.notify_one();

@@ -26,7 +26,7 @@ const RECONCILE_RETRY: Duration = Duration::from_secs(5);
 /// Puts snapshots right at the start, and whenever one could not be written.
 pub(crate) async fn reconcile(control: Arc<Control>, stop: CancellationToken) {
     loop {
-        let result = snapshot::reconcile(&control.records, &control.locks, &control.config.state).await;
+        let result = snapshot::reconcile(&control).await;
         let done = match result {
             Ok(changed) => {
                 for (tenant, app) in changed {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Config, Error,
+    cluster::{self, Shared},
     code::{Compiler, Store},
     image::Images,
     locks::Locks,
@@ -37,6 +38,8 @@ const DEPLOY_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) config: Config,
+    /// Its place in a cluster; none on a machine that is alone.
+    pub(crate) shared: Option<Shared>,
     pub(crate) records: Records,
     pub(crate) blobs: Blobs,
     pub(crate) code: Store,
@@ -65,7 +68,10 @@ impl Control {
             std::fs::create_dir_all(state.join(folder)).map_err(Error::io("make the state's folders"))?;
         }
         let token = Token::open(&state).map_err(Error::io("make the token"))?;
-        let records = Records::open(&state.join("control").join("rouse.db"))?;
+        let (records, shared) = match Box::pin(cluster::join(&config)).await? {
+            Some((records, shared)) => (records, Some(shared)),
+            None => (Records::open(&state.join("control").join("rouse.db"))?, None),
+        };
         let blobs = Blobs::open(&state.join("blobs"), RESERVE_BYTES)?;
         let code = Store::open(&state, &config.engine_tag).map_err(Error::io("open the folders of code"))?;
         let images = Images::open(&state, &config.insecure_registries)
@@ -77,6 +83,7 @@ impl Control {
         let usage = Usage::open(&config)?;
         let quotas = Quotas::open(&records, &state).await?;
         Ok(Arc::new(Self {
+            shared,
             records,
             blobs,
             code,

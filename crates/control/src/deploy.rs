@@ -66,6 +66,7 @@ async fn deploy(
             prepare_layers(control, layers).await.map_err(|refusal| about(function, refusal))?;
         }
     }
+    control.spread(&request).await?;
     let (deployment, warnings) = control.put_live(tenant, app, &request).await?;
     for message in warnings {
         events.send(&DeployEvent::Warning { message }).await;
@@ -159,7 +160,7 @@ fn expect_size(control: &Control, digest: &Digest) -> Result<(), Refusal> {
 }
 
 /// Puts what a function finds in `/opt` in its place.
-async fn prepare_layers(control: &Control, digest: Digest) -> Result<(), Refusal> {
+pub(crate) async fn prepare_layers(control: &Control, digest: Digest) -> Result<(), Refusal> {
     expect_size(control, &digest)?;
     let _lock = control.locks.hold(format!("code {digest}")).await;
     control.in_use(digest);

@@ -72,6 +72,7 @@ async fn act(
     let text = request.uri().query().unwrap_or_default().to_owned();
     match id {
         Id::Info => body::json(&control.info().await?),
+        Id::ClusterStatus => body::json(&control.cluster_status().await?),
         Id::WhoAmI => body::json(&who.told()),
         Id::ListTenants => body::json(&control.list_tenants().await?),
         Id::CreateTenant => body::json(&control.create_tenant(&tenant()?).await?),

@@ -14,6 +14,7 @@ mod body;
 mod budget;
 mod change;
 mod check;
+mod cluster;
 mod code;
 mod collect;
 mod control;
@@ -193,12 +194,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     }
     tasks.spawn(budget::keep(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::reconcile(Arc::clone(&control), stop.clone()));
+    tasks.spawn(cluster::live(Arc::clone(&control), stop.clone()));
+    tasks.spawn(cluster::follow(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::ingest(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::collect(Arc::clone(&control), stop.clone()));
     if let Some(otlp) = control.config.otlp.clone() {
         tasks.spawn(otlp::follow(Arc::clone(&control), otlp, stop.clone()));
     }
-    server::serve(control, tcp, unix, stop).await;
+    server::serve(Arc::clone(&control), tcp, unix, stop).await;
+    control.leave().await;
     // A deployment that is under way is ended: it is either live or told to have failed.
     tasks.close();
     if tokio::time::timeout(END_TIMEOUT, tasks.wait()).await.is_err() {

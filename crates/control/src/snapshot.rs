@@ -14,6 +14,7 @@ use rouse_store::Records;
 use rouse_types::{AppName, AppSnapshot, Code, FunctionRoute, Refusal, TenantId};
 
 use crate::{
+    control::Control,
     locks::Locks,
     state::{self, App, At, Function, Version},
 };
@@ -120,11 +121,8 @@ fn sync(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes every file what the store says; gives the apps whose files had to be changed.
-pub(crate) async fn reconcile(
-    records: &Records,
-    locks: &Locks,
-    state: &Path,
-) -> Result<Vec<(TenantId, AppName)>, Refusal> {
+pub(crate) async fn reconcile(control: &Control) -> Result<Vec<(TenantId, AppName)>, Refusal> {
+    let (records, locks, state) = (&control.records, &control.locks, &control.config.state);
     let mut apps: std::collections::BTreeSet<(TenantId, AppName)> = std::collections::BTreeSet::new();
     for at in state::scan::<App>(records, state::APPS, "").await? {
         apps.extend(split(&at.key));
@@ -139,11 +137,21 @@ pub(crate) async fn reconcile(
     }
     let mut changed = Vec::new();
     for (tenant, app) in apps {
-        match write(records, locks, state, &tenant, &app).await {
+        let written = async {
+            control.obtain(&tenant, &app).await?;
+            write(records, locks, state, &tenant, &app).await
+        };
+        match written.await {
             Ok(true) => changed.push((tenant, app)),
             Ok(false) => {}
             // One app that cannot be put right must not keep the others from it.
-            Err(refusal) => tracing::error!(%tenant, %app, %refusal, "a snapshot cannot be written"),
+            Err(refusal) => {
+                tracing::error!(%tenant, %app, %refusal, "a snapshot cannot be written");
+                // Its code may come later; a full disk is met again at the next change.
+                if control.shared.is_some() {
+                    control.reconcile.notify_one();
+                }
+            }
         }
     }
     Ok(changed)

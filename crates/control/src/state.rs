@@ -249,10 +249,10 @@ pub(crate) fn refusal(error: &Error) -> Refusal {
             Refusal::new(Code::BadRequest, format!("the content is {found}, not {expected} as announced"))
                 .hint("upload it again")
         }
-        error => {
+        error => error.unavailable().unwrap_or_else(|| {
             tracing::error!(%error, source = ?std::error::Error::source(error), "the store failed");
             Refusal::new(Code::Internal, "the platform's store failed").hint("look into the platform's log")
-        }
+        }),
     }
 }
 

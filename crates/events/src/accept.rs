@@ -62,9 +62,9 @@ pub(crate) fn store(error: &rouse_store::Error) -> Refusal {
         .hint("make room on the disk of the state folder")
         .retry_after(Duration::from_secs(10)),
         Error::Invalid(what) => Refusal::new(Code::BadRequest, what.clone()),
-        error => {
+        error => error.unavailable().unwrap_or_else(|| {
             tracing::error!(error = error as &dyn std::error::Error, "the store failed");
             Refusal::new(Code::Internal, "the store of events failed").hint("look into the platform's log")
-        }
+        }),
     }
 }

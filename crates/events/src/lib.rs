@@ -30,6 +30,7 @@ mod metrics;
 mod moves;
 mod objects;
 mod once;
+mod others;
 mod outgoing;
 mod queue;
 mod receipts;
@@ -45,7 +46,7 @@ mod triggers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rouse_store::{Queues, Records, queues::DEDUPLICATION_WINDOW_DEFAULT};
+use rouse_store::{Cluster, Queues, Records, cluster, queues::DEDUPLICATION_WINDOW_DEFAULT};
 use rouse_types::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -96,10 +97,22 @@ impl Error {
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let folder = config.state.join("events");
     let path = folder.join("queues.db");
-    let records = Records::open(&folder.join("records.db"))?;
-    let queues = Queues::open(&path, Arc::clone(&config.clock), DEDUPLICATION_WINDOW_DEFAULT)?;
-    // Whoever had leased what is leased is dead: this process alone delivers.
-    let reclaimed = queues.reclaim(queue::FUNCTIONS).await?;
+    let (window, clock) = (DEDUPLICATION_WINDOW_DEFAULT, Arc::clone(&config.clock));
+    let shared = cluster::Settings::read(&config.state)?;
+    let (records, queues, reclaimed) = match &shared {
+        None => {
+            let queues = Queues::open(&path, clock, window)?;
+            // Whoever had leased what is leased is dead: this process alone delivers.
+            let reclaimed = queues.reclaim(queue::FUNCTIONS).await?;
+            (Records::open(&folder.join("records.db"))?, queues, reclaimed)
+        }
+        // Others deliver, too. What a node held that died is given out again when its lease runs out.
+        Some(settings) => {
+            let cluster = Cluster::join(&settings.engine).await?;
+            let records = Records::join(&cluster, "events", &folder.join("records")).await?;
+            (records, Queues::join(&cluster, "queues", &folder.join("queues"), clock, window).await?, 0)
+        }
+    };
     if reclaimed > 0 {
         tracing::info!(reclaimed, "events whose delivery was cut off are delivered again");
     }
@@ -117,6 +130,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     events.resume(queue::NAMED).await?;
     events.tasks.spawn(schedules::run(Arc::clone(&events), records.clone()));
     events.tasks.spawn(Box::pin(database::run(Arc::clone(&events), records)));
+    if shared.is_some() {
+        events.tasks.spawn(others::follow(Arc::clone(&events)));
+    }
     server::serve(&events, socket).await;
     events.drain().await;
     Ok(())

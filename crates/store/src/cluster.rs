@@ -17,8 +17,10 @@ pub mod journals;
 pub mod leases;
 pub mod members;
 mod replica;
+pub mod settings;
 mod snapshot;
 mod stream;
 
 pub use engine::{COPY_AFTER_BYTES_DEFAULT, Cluster, Options};
 pub(crate) use replica::Replica;
+pub use settings::Settings;

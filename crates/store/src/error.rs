@@ -1,8 +1,8 @@
 //! Why records, queues or blobs could not be read or written.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
-use rouse_types::Digest;
+use rouse_types::{Code, Digest, Refusal};
 
 use crate::records::Revision;
 
@@ -103,6 +103,16 @@ impl Error {
     /// Whether an operation failed for what it is and what it found, so that it fails alike on every node.
     pub(crate) fn is_of_the_operation(&self) -> bool {
         matches!(self, Self::Conflict { .. } | Self::TooDeep { .. } | Self::Invalid(_))
+    }
+
+    /// What a client is told where a cluster's engine does not answer; none for all other errors.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<Refusal> {
+        matches!(self, Self::Away(_) | Self::Unknown(_)).then(|| {
+            Refusal::new(Code::ClusterUnavailable, self.to_string())
+                .hint("what is deployed goes on answering; try again, and look at `rouse cluster status`")
+                .retry_after(Duration::from_secs(5))
+        })
     }
 
     /// For `map_err`: keeps "full" apart from all else.

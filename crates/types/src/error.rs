@@ -127,6 +127,8 @@ codes! {
     StorageFull = "storage-full", 507;
     /// The control process is not there at the moment.
     ControlUnavailable = "control-unavailable", 503;
+    /// The engine of the cluster does not answer: nothing is changed or accepted.
+    ClusterUnavailable = "cluster-unavailable", 503;
     /// No operation of the API has this method and path.
     OperationNotFound = "operation-not-found", 404;
     /// A fault of ours.

@@ -8,6 +8,7 @@
 mod app;
 mod aws;
 mod call;
+mod engine;
 mod load;
 mod platform;
 mod postgres;
@@ -19,6 +20,7 @@ mod tools;
 pub use app::{App, example, fixture, folder};
 pub use aws::{Boto3, environment, environment_of, run, tool};
 pub use call::{Answer, call_on, get, wait_for};
+pub use engine::Engine;
 pub use load::Load;
 pub use platform::{Cli, Platform, free_address, program, python, state_folder};
 pub use postgres::Postgres;

@@ -98,6 +98,15 @@ impl Platform {
     /// When it does not start.
     #[must_use]
     pub fn start_in(state: &Path) -> Self {
+        Self::start_with(state, &[])
+    }
+
+    /// Starts one in a state folder that is there, with further arguments, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with(state: &Path, args: &[String]) -> Self {
         WATCH_FAILURES.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -121,6 +130,7 @@ impl Platform {
             ])
             .arg("--state")
             .arg(state)
+            .args(args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)

@@ -1,11 +1,11 @@
-//! The client's operations on tenants and API keys.
+//! The client's operations on tenants, API keys and the cluster.
 
 use http::Method;
 use rouse_types::{Refusal, TenantId};
 
 use super::{Client, empty, json};
 use crate::{
-    ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI,
+    ApiKeyInfo, ApiKeyRequest, ClusterStatus, NewApiKey, RotateRequest, TenantInfo, WhoAmI,
     operation::{Id, path},
 };
 
@@ -13,6 +13,11 @@ impl Client {
     /// Whose the key is that this client shows.
     pub async fn who_am_i(&self) -> Result<WhoAmI, Refusal> {
         self.get(path(Id::WhoAmI, &[])).await
+    }
+
+    /// What the node that is asked knows of its cluster.
+    pub async fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
+        self.get(path(Id::ClusterStatus, &[])).await
     }
 
     /// Makes a tenant. One that is there is left as it is.

@@ -46,7 +46,9 @@ pub fn access(id: Id) -> Access {
     match id {
         Id::Health | Id::Ready | Id::Openapi => Access::Open,
         Id::Info | Id::WhoAmI | Id::AuditKey => Access::Anyone,
-        Id::Metrics | Id::CreateTenant | Id::ListTenants | Id::DeleteTenant => Access::Operator,
+        Id::ClusterStatus | Id::Metrics | Id::CreateTenant | Id::ListTenants | Id::DeleteTenant => {
+            Access::Operator
+        }
         // What a tenant may use and spend is not its own to say.
         Id::PutLimits | Id::PutBudget | Id::DeleteBudget => Access::Operator,
         Id::GetTenant => ALL_ROLES,

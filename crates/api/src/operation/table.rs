@@ -7,11 +7,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{Body, Id, Operation, SchemaOf};
 use crate::{
     AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
-    BudgetStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail, EventFilter, EventPage,
-    EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey, NewKey, ObjectInfo,
-    ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary, ReceiveQuery,
-    ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SendQuery, SentMessage, TenantInfo,
-    TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
+    BudgetStatus, ClusterStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
+    EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey,
+    NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary,
+    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SendQuery, SentMessage,
+    TenantInfo, TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -49,6 +49,8 @@ impl Operation {
 pub static ALL: &[Operation] = &[
     operation(Id::Info, Method::GET, "/v1/info", "What this platform is and offers.")
         .response(Body::Json(of::<Info>)),
+    operation(Id::ClusterStatus, Method::GET, "/v1/cluster", "What this node knows of its cluster.")
+        .response(Body::Json(of::<ClusterStatus>)),
     operation(Id::WhoAmI, Method::GET, "/v1/whoami", "Whose the key is that was shown, and what it may do.")
         .response(Body::Json(of::<WhoAmI>)),
     operation(Id::ListTenants, Method::GET, "/v1/tenants", "Lists the tenants.")

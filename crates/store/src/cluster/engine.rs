@@ -9,6 +9,7 @@ use async_nats::{Client, ConnectOptions, HeaderMap, RequestErrorKind, connection
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Error;
@@ -29,7 +30,8 @@ const MONITOR_BYTES_MAX: usize = 1 << 20;
 pub(super) const STREAM_BYTES_MAX: i64 = 64 << 30;
 
 /// Where the engine is, and how it is used.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// Its servers: `nats://[user:password@]host:4222`, or `tls://…`; several are split by commas.
     pub servers: String,

@@ -185,8 +185,8 @@ impl Membership {
     ///
     /// # Errors
     /// [`Error::Away`].
-    pub async fn leave(self) -> Result<(), Error> {
-        self.leases.release(self.lease).await
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.leases.release(self.lease.clone()).await
     }
 }
 
