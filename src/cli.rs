@@ -77,6 +77,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Alias(args) => block_on(command::alias::run(global, args))?,
         Command::Tenant(args) => block_on(command::tenant::run(global, args))?,
         Command::Key(args) => block_on(command::key::run(global, args))?,
+        Command::Secret(args) => block_on(command::secret::run(global, args))?,
         Command::Whoami => block_on(command::key::whoami(global))?,
         Command::Keys(args) => block_on(command::keys::run(global, args))?,
         Command::Events(args) => block_on(command::events::run(global, args))?,

@@ -4,6 +4,7 @@ mod cluster;
 mod events;
 mod money;
 mod objects;
+mod secrets;
 mod tenants;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
@@ -15,6 +16,7 @@ pub(crate) use cluster::{ClusterCommand, JoinArgs};
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
 pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand, PlaceArgs};
+pub(crate) use secrets::SecretCommand;
 pub(crate) use tenants::{KeyCommand, KeysCommand, TenantCommand};
 
 /// Runs people's functions on people's own machines.
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     /// API keys of people and programs, each with a role.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Set, list and delete secrets, which functions get as environment variables.
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Show whose the key is that this command line uses, and what it may do.
     Whoami,
     /// Access keys for AWS' clients.

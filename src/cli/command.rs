@@ -23,6 +23,7 @@ pub(crate) mod ps;
 pub(crate) mod queue;
 pub(crate) mod rollback;
 pub(crate) mod runtime;
+pub(crate) mod secret;
 pub(crate) mod tenant;
 pub(crate) mod topic;
 pub(crate) mod triggers;

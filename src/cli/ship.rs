@@ -110,6 +110,7 @@ pub(super) fn describe(
         handler: None,
         isolation,
         env: function.env.clone(),
+        secrets: function.secrets.clone(),
         limits: function.limits(),
         scaling: function.scaling(),
         egress: function.egress.clone(),

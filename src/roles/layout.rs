@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The folders below the state folder. All belong to the unprivileged user.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "aws",
     "control",
     "events",
@@ -26,6 +26,7 @@ const FOLDERS: [&str; 15] = [
     "journal/log",
     "blobs",
     "runtimes",
+    "secrets",
     "run",
 ];
 

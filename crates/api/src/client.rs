@@ -5,6 +5,7 @@ mod budget;
 mod events;
 mod lines;
 mod objects;
+mod secrets;
 mod tenants;
 mod upload;
 

@@ -37,6 +37,7 @@ pub use message::{
     SendQuery, SentMessage,
 };
 pub use message::{PublishedEvents, TopicSubscription, TopicSummary};
+pub use message::{SecretInfo, SecretValue, SecretsSealed};
 pub use message::{TriggerInfo, TriggerState};
 pub use operation::Operation;
 pub use rouse_types::invocation::COST_HEADER;

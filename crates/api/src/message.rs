@@ -9,6 +9,7 @@ mod key;
 mod object;
 mod observe;
 mod queue;
+mod secret;
 mod tenant;
 mod topic;
 mod trigger;
@@ -35,6 +36,7 @@ pub use queue::{
     DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,
     SendQuery, SentMessage,
 };
+pub use secret::{SecretInfo, SecretValue, SecretsSealed};
 pub use tenant::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI};
 pub use topic::{PublishedEvents, TopicSubscription, TopicSummary};
 pub use trigger::{TriggerInfo, TriggerState};

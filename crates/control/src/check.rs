@@ -234,6 +234,7 @@ mod tests {
             handler: Some("app.handler".to_owned()),
             isolation: Isolation::Container,
             env: [("KEY".to_owned(), "value".to_owned())].into(),
+            secrets: Default::default(),
             limits: Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),

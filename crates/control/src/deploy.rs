@@ -41,7 +41,7 @@ async fn deploy(
     request: &DeployRequest,
     events: &mut Lines<DeployEvent>,
 ) -> Result<DeployEvent, Refusal> {
-    check::request(request)?;
+    check::request(&control.with_secrets(tenant, request).await?)?;
     check::networks(request, &control.config.full_network)?;
     control.check_space()?;
     let _lock = control.lock(tenant, app).await;

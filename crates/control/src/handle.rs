@@ -136,6 +136,16 @@ async fn act(
             .await
         }
         Id::Invoke => control.invoke(&tenant()?, &function()?, invoke::query(&text)?, request).await,
+        Id::PutSecret => {
+            let tenant = tenant()?;
+            let value = body::read_json(request.into_body()).await?;
+            body::json(&control.put_secret(&tenant, params.get("secret"), value).await?)
+        }
+        Id::ListSecrets => body::json(&control.list_secrets(&tenant()?).await?),
+        Id::DeleteSecret => body::json(&control.delete_secret(&tenant()?, params.get("secret")).await?),
+        Id::RotateSecretsKey => {
+            detached(control, async move |control| body::json(&control.rotate_secrets_key().await?)).await
+        }
         Id::CreateKey => body::json(&control.create_key(&tenant()?).await?),
         Id::ListKeys => body::json(&control.list_keys(&tenant()?).await?),
         Id::DeleteKey => body::json(&control.delete_key(&tenant()?, params.get("key")).await?),

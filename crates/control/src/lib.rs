@@ -33,6 +33,7 @@ mod otlp;
 mod peers;
 mod plan;
 mod quota;
+mod secrets;
 mod server;
 mod slots;
 mod snapshot;
@@ -187,6 +188,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     let unix = server::bind(&control.config.state).map_err(Error::io("make the API's unix socket"))?;
     keys::write(&control.records, &control.config.state).await.map_err(Error::State)?;
     api_keys::write(&control.records, &control.config.state, None).await.map_err(Error::State)?;
+    control.write_secrets().await.map_err(Error::State)?;
     let tasks = control.tasks.clone();
     // Should a crash have come between the store and the file. Who could not be told is told with the next change.
     if let Err(refusal) = control.publish_quotas().await {

@@ -268,6 +268,7 @@ fn version_of(view: &View, function: &DeployFunction) -> FunctionVersion {
         handler: function.handler.clone(),
         isolation: function.isolation,
         env: function.env.clone(),
+        secrets: function.secrets.clone(),
         limits: function.limits.clone(),
         scaling: function.scaling.clone(),
         egress: function.egress.clone(),

@@ -35,6 +35,8 @@ pub(crate) const VERSIONS: &str = "versions";
 pub(crate) const TENANTS: &str = "tenants";
 /// See [`APPS`].
 pub(crate) const API_KEYS: &str = "api-keys";
+/// See [`APPS`].
+pub(crate) const SECRETS: &str = "secrets";
 /// Access keys of AWS' clients.
 pub(crate) const KEYS: &str = "keys";
 /// See [`APPS`].

@@ -112,6 +112,7 @@ impl Control {
         // Keys first: a crash in between leaves a tenant that only the operator reaches, and who asks again.
         self.delete_all_keys(name).await?;
         self.revoke_all_api_keys(name).await?;
+        self.delete_all_secrets(name).await?;
         let tenant = Tenant { created: info.created, deleted: Some(self.config.clock.now()) };
         let write = state::put(state::TENANTS, name.to_string(), &tenant, state::unchanged(found.as_ref()))?;
         match state::commit(&self.records, vec![write]).await? {

@@ -55,7 +55,7 @@ pub(crate) fn sink(
             version: version.number,
             invocation: Some(id),
             stream,
-            text: text.to_owned(),
+            text: version.masked(text).into_owned(),
         });
     })
 }

@@ -123,6 +123,10 @@ pub struct Function {
     /// Environment variables.
     #[schemars(default)]
     pub env: BTreeMap<String, String>,
+    /// Environment variables that hold secrets, by the secrets' names: `DB_PASSWORD = "db-password"`. `rouse secret set`
+    /// sets them.
+    #[schemars(default)]
+    pub secrets: BTreeMap<String, String>,
     /// What rouses it besides calls.
     #[schemars(with = "Vec<TriggerTable>", default)]
     pub triggers: Vec<Trigger>,

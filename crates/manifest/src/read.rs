@@ -11,6 +11,7 @@ use std::{
 use rouse_types::{
     AppName, Contract, Destination, Egress, FunctionName, InvokePolicy, Isolation, Protocol, Runtime,
     Signature,
+    function::is_secret_name,
     limits::{ENV_BYTES_MAX, FUNCTIONS_PER_APP_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, TIMEOUT_MS_MAX},
     size,
 };
@@ -179,6 +180,7 @@ fn function(
         egress: egress(report, &mut table),
         invoke: table.parsed("invoke", |text| word(text, "who may call", &INVOKES)),
         env: table.get("env").map(|value| env(report, value)).unwrap_or_default(),
+        secrets: table.get("secrets").map(|value| secrets(report, value)).unwrap_or_default(),
         triggers: table
             .get("triggers")
             .map(|value| trigger::triggers(report, name, value))
@@ -282,21 +284,42 @@ fn egress(report: &Report<'_>, table: &mut Table<'_, '_>) -> Egress {
     Egress::Only(allowed)
 }
 
+/// Checks a variable's name.
+fn variable(report: &Report<'_>, name: &str, span: &Range<usize>) {
+    let valid = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !valid {
+        let message = format!("`{}` is not a variable's name", shown(name));
+        report.error(span.clone(), message, "use letters, digits and '_', and no digit first".to_owned());
+    } else if name.starts_with("AWS_LAMBDA_") || name == "_HANDLER" {
+        let message = format!("`{}` is set by the platform", shown(name));
+        report.error(span.clone(), message, "choose another name".to_owned());
+    }
+}
+
+fn secrets(report: &Report<'_>, value: &crate::value::Value<'_>) -> BTreeMap<String, String> {
+    let Some(table) = Table::of(report, "[secrets]", value) else { return BTreeMap::new() };
+    let mut secrets = BTreeMap::new();
+    for (name, span, value) in table.entries() {
+        variable(report, name, span);
+        let Some((text, span)) = string(report, name, value) else { continue };
+        if !is_secret_name(text) {
+            let message = format!("'{}' is not a secret's name", shown(text));
+            let hint = "name a secret, such as \"db-password\", and set it by `rouse secret set db-password`";
+            report.error(span, message, hint.to_owned());
+        }
+        secrets.insert((*name).to_owned(), text.to_owned());
+    }
+    secrets
+}
+
 fn env(report: &Report<'_>, value: &crate::value::Value<'_>) -> BTreeMap<String, String> {
     let Some(table) = Table::of(report, "[env]", value) else { return BTreeMap::new() };
     let mut env = BTreeMap::new();
     let mut size = 0;
     for (name, span, value) in table.entries() {
-        let valid = !name.is_empty()
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !valid {
-            let message = format!("`{}` is not a variable's name", shown(name));
-            report.error(span.clone(), message, "use letters, digits and '_', and no digit first".to_owned());
-        } else if name.starts_with("AWS_LAMBDA_") || *name == "_HANDLER" {
-            let message = format!("`{}` is set by the platform", shown(name));
-            report.error(span.clone(), message, "choose another name".to_owned());
-        }
+        variable(report, name, span);
         if let Some((text, span)) = string(report, name, value) {
             if text.contains('\0') {
                 report.error(span, format!("`{}` holds a NUL character", shown(name)), None);

@@ -78,7 +78,7 @@ impl Around {
             version: version.number,
             invocation: line.invocation,
             stream: line.stream,
-            text: line.text,
+            text: version.masked(&line.text).into_owned(),
         });
     }
 

@@ -14,6 +14,7 @@ pub mod error;
 pub mod journal;
 pub mod queues;
 pub mod records;
+pub mod secrets;
 
 pub use ballast::Ballast;
 pub use blobs::Blobs;

@@ -123,6 +123,10 @@ codes! {
     TenantNotEmpty = "tenant-not-empty", 409;
     /// The tenant has no such key.
     KeyNotFound = "key-not-found", 404;
+    /// The tenant has no such secret.
+    SecretNotFound = "secret-not-found", 404;
+    /// Functions that are live use the secret.
+    SecretInUse = "secret-in-use", 409;
     /// The disk is full: nothing new is taken, what is there goes on.
     StorageFull = "storage-full", 507;
     /// The control process is not there at the moment.

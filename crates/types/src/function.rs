@@ -1,6 +1,6 @@
 //! What a function is: code, the contract it speaks, how it is confined, what it may use.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -263,6 +263,9 @@ pub struct FunctionVersion {
     pub isolation: Isolation,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
+    /// Environment variables that hold secrets of the tenant, by the secrets' names. Their values are not kept here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
     /// What it may use.
     pub limits: Limits,
     /// How it grows.
@@ -325,6 +328,35 @@ impl FunctionVersion {
     pub fn layers(&self) -> Option<Digest> {
         self.lambda.as_ref().and_then(|lambda| lambda.layers)
     }
+
+    /// A text of the function's without the values of its secrets, where `env` has them: what goes to logs.
+    #[must_use]
+    pub fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for value in self.secrets.keys().filter_map(|variable| self.env.get(variable)) {
+            // Logs are written line by line. What is shorter is a word like any other.
+            for part in value.lines().map(str::trim).filter(|part| part.len() >= SECRET_BYTES_MIN) {
+                if text.contains(part) {
+                    text = Cow::Owned(text.replace(part, MASK));
+                }
+            }
+        }
+        text
+    }
+}
+
+/// What stands in logs in place of a secret.
+const MASK: &str = "***";
+/// The shortest secret that is masked, in bytes.
+const SECRET_BYTES_MIN: usize = 5;
+
+/// Whether a tenant's secret may have this name: 1 to 64 letters, digits, '-', '_' and '.', a letter or digit first.
+#[must_use]
+pub fn is_secret_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=64).contains(&name.len())
+        && name.bytes().all(plain)
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
 /// Names one version among all on the platform. Displays as `tenant/function@number`.
@@ -358,5 +390,21 @@ mod tests {
         assert_eq!("provided.al2023".parse(), Ok(Runtime::Provided));
         assert!("python2.7".parse::<Runtime>().is_err());
         assert!("nodejs".parse::<Runtime>().is_err());
+    }
+
+    #[test]
+    fn a_secret_is_masked_line_by_line_and_short_words_are_not() {
+        let mut version: FunctionVersion = serde_json::from_value(serde_json::json!({
+            "tenant": "shop", "app": "a", "function": "f", "number": 1,
+            "digest": Digest::of(b"d"), "code": Digest::of(b"c"), "runtime": "provided", "contract": "lambda",
+            "handler": null, "isolation": "container", "limits": Limits::default(),
+            "env": { "KEY": "-----BEGIN-----\nabcdef123\n", "PIN": "1234", "OPEN": "visible" },
+            "scaling": Scaling::default(), "egress": Egress::default(),
+        }))
+        .expect("a version");
+        assert_eq!(version.masked("abcdef123 visible"), "abcdef123 visible");
+        version.secrets = ["KEY", "PIN", "GONE"].map(|name| (name.to_owned(), name.to_lowercase())).into();
+        assert_eq!(version.masked("abcdef123, 1234, visible, xabcdef123"), "***, 1234, visible, x***");
+        assert_eq!(version.masked("-----BEGIN-----"), "***");
     }
 }

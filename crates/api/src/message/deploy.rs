@@ -49,6 +49,9 @@ pub struct DeployFunction {
     /// Environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Environment variables that hold secrets of the tenant, by the secrets' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
     /// What it may use.
     #[serde(default)]
     pub limits: Limits,

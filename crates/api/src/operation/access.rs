@@ -46,9 +46,12 @@ pub fn access(id: Id) -> Access {
     match id {
         Id::Health | Id::Ready | Id::Openapi => Access::Open,
         Id::Info | Id::WhoAmI | Id::AuditKey => Access::Anyone,
-        Id::ClusterStatus | Id::Metrics | Id::CreateTenant | Id::ListTenants | Id::DeleteTenant => {
-            Access::Operator
-        }
+        Id::ClusterStatus
+        | Id::Metrics
+        | Id::RotateSecretsKey
+        | Id::CreateTenant
+        | Id::ListTenants
+        | Id::DeleteTenant => Access::Operator,
         // What a tenant may use and spend is not its own to say.
         Id::PutLimits | Id::PutBudget | Id::DeleteBudget => Access::Operator,
         Id::GetTenant => ALL_ROLES,
@@ -65,6 +68,9 @@ pub fn access(id: Id) -> Access {
         | Id::Deploy
         | Id::DeleteApp
         | Id::Rollback
+        | Id::PutSecret
+        | Id::ListSecrets
+        | Id::DeleteSecret
         | Id::PutAlias
         | Id::DeleteAlias
         | Id::CancelEvent

@@ -10,8 +10,9 @@ use crate::{
     BudgetStatus, ClusterStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
     EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey,
     NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary,
-    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SendQuery, SentMessage,
-    TenantInfo, TopicSummary, TriggerInfo, UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
+    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SecretInfo, SecretValue,
+    SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo, UsageQuery, UsageReport,
+    VersionInfo, WhoAmI, query::InvokeQuery,
 };
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -191,6 +192,30 @@ pub static ALL: &[Operation] = &[
         "Makes an access key for AWS' clients. Its secret is told this once.",
     )
     .response(Body::Json(of::<NewKey>)),
+    operation(
+        Id::PutSecret,
+        Method::PUT,
+        "/v1/tenants/{tenant}/secrets/{secret}",
+        "Sets a secret. Instances that start from now on have the new value.",
+    )
+    .request(Body::Json(of::<SecretValue>))
+    .response(Body::Json(of::<SecretInfo>)),
+    operation(
+        Id::ListSecrets,
+        Method::GET,
+        "/v1/tenants/{tenant}/secrets",
+        "Lists the secrets, without their values.",
+    )
+    .response(Body::Json(of::<Vec<SecretInfo>>)),
+    operation(
+        Id::DeleteSecret,
+        Method::DELETE,
+        "/v1/tenants/{tenant}/secrets/{secret}",
+        "Deletes a secret that no live function uses.",
+    )
+    .response(Body::Json(of::<SecretInfo>)),
+    operation(Id::RotateSecretsKey, Method::POST, "/v1/secrets/rotate", "Seals all secrets under a new key.")
+        .response(Body::Json(of::<SecretsSealed>)),
     operation(Id::ListKeys, Method::GET, "/v1/tenants/{tenant}/keys", "Lists the access keys.")
         .response(Body::Json(of::<Vec<KeyInfo>>)),
     operation(

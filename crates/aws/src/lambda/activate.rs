@@ -242,6 +242,7 @@ fn described(
         handler,
         isolation: Isolation::Container,
         env: environment(of, &scope.region),
+        secrets: Default::default(),
         limits: Limits {
             memory_mib: small("MemorySize"),
             timeout_ms: of.number("Timeout") * 1_000,

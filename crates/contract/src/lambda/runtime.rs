@@ -370,6 +370,7 @@ pub(crate) mod tests {
             handler: Some("app.handler".into()),
             isolation: Isolation::Container,
             env: std::collections::BTreeMap::new(),
+            secrets: Default::default(),
             limits: rouse_types::Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),

@@ -68,6 +68,7 @@ impl Function {
             http: HttpSettings::default(),
             isolation: Isolation::Container,
             env: std::collections::BTreeMap::new(),
+            secrets: Default::default(),
             limits: Limits::default(),
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),

@@ -52,6 +52,7 @@ impl Function {
             handler: None,
             isolation: Isolation::Container,
             env: BTreeMap::new(),
+            secrets: Default::default(),
             // A loaded machine is slow, and nothing here is about limits of time unless it says so.
             limits: Limits { init_timeout_ms: 30_000, memory_mib: 256, ..Limits::default() },
             scaling: Scaling { concurrency_per_instance: 8, ..Scaling::default() },

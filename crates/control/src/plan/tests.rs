@@ -95,6 +95,7 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
         handler: None,
         isolation: Isolation::Wasm,
         env: BTreeMap::new(),
+        secrets: Default::default(),
         limits: Limits::default(),
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),

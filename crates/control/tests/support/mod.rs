@@ -65,6 +65,7 @@ pub(crate) fn wanted(name: &str, code: Digest, runtime: Runtime) -> DeployFuncti
         handler: (!component).then(|| "app.handler".to_owned()),
         isolation: if component { Isolation::Wasm } else { Isolation::Container },
         env: [("GREETING".to_owned(), "hello".to_owned())].into(),
+        secrets: Default::default(),
         limits: Limits::default(),
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),

@@ -229,6 +229,7 @@ impl World {
             handler: None,
             isolation: rouse_types::Isolation::Container,
             env: Default::default(),
+            secrets: Default::default(),
             limits: Default::default(),
             scaling: Scaling { concurrency_max: CONCURRENCY_MAX, ..Default::default() },
             egress: Default::default(),

@@ -133,6 +133,7 @@ impl Gateway {
             handler: None,
             isolation: Isolation::Wasm,
             env: [("GREETING".to_owned(), "hello from the manifest".to_owned())].into(),
+            secrets: Default::default(),
             limits: rouse_types::Limits { memory_mib: 64, timeout_ms: 2_000, ..Default::default() },
             scaling: Default::default(),
             egress: rouse_types::Egress::default(),

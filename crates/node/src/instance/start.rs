@@ -8,7 +8,7 @@ use std::{
 
 use rouse_contract::{http, lambda};
 use rouse_sandbox::{Driver, Exit};
-use rouse_store::access_keys::FunctionKeys;
+use rouse_store::{access_keys::FunctionKeys, secrets};
 use rouse_types::{
     Code, Contract, FunctionVersion, Refusal, Runtime,
     egress::{PLATFORM_ADDRESS, PLATFORM_PORT},
@@ -90,13 +90,15 @@ pub(super) async fn start<D: Driver>(
 ) -> Result<(Worker<Attached<D::Sandbox>>, Milestones), StartFailure> {
     let begun = Instant::now();
     let code = shared.state.join("code").join(version.code.hex());
-    let launch = shared.launch(version, code.clone()).await.map_err(|refusal| StartFailure {
+    let not_begun = |refusal| StartFailure {
         refusal,
         milestones: Milestones { begun, made: Instant::now(), ready: Instant::now() },
         cpu_us: 0,
         ran: false,
         out_of_memory: false,
-    })?;
+    };
+    let version = &with_secrets(shared, version).map_err(not_begun)?;
+    let launch = shared.launch(version, code.clone()).await.map_err(not_begun)?;
     let say = {
         let (around, version) = (shared.around.clone(), Arc::clone(version));
         Arc::new(move |line| around.say(&version, None, line))
@@ -137,6 +139,23 @@ pub(super) async fn start<D: Driver>(
             }
         }
     }
+}
+
+/// The version with its secrets among its variables: as they are now.
+fn with_secrets<D: Driver>(
+    shared: &Shared<D>,
+    version: &Arc<FunctionVersion>,
+) -> Result<Arc<FunctionVersion>, Refusal> {
+    if version.secrets.is_empty() {
+        return Ok(Arc::clone(version));
+    }
+    let values = secrets::of(&shared.state, version).map_err(|error| {
+        Refusal::new(Code::StartFailed, format!("'{}' gets no secrets: {error}", version.function))
+            .hint("`rouse secret list` shows which there are; `rouse secret set NAME` sets one")
+    })?;
+    let mut version = Arc::clone(version);
+    Arc::make_mut(&mut version).env.extend(values);
+    Ok(version)
 }
 
 /// Tells the code where the platform is and who it is there, where it may reach it.

@@ -99,6 +99,7 @@ pub(crate) fn version(function: &str, number: u64) -> FunctionVersion {
         handler: None,
         isolation: Isolation::Container,
         env: BTreeMap::new(),
+        secrets: Default::default(),
         limits: Limits { timeout_ms: 5_000, ..Limits::default() },
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),
