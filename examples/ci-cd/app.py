@@ -58,6 +58,7 @@ def deploy(folder, commit):
                 "runtime": runtime,
                 "handler": settings["handler"],
                 "isolation": "container",
+                "invoke": settings.get("invoke", "tenant"),
             }
         )
     path = f"/v1/tenants/{os.environ['TENANT']}/apps/{manifest['app']['name']}/deployments"

@@ -11,7 +11,7 @@ pub(crate) struct PlaceArgs {
     /// Keep the bytes of objects in a bucket of any S3, such as s3://bucket/prefix [default: below the state folder].
     #[arg(long, value_name = "URL")]
     pub(crate) objects: Option<String>,
-    /// That S3's address, such as https://s3.example.com [default: AWS'].
+    /// That S3's address, such as `https://s3.example.com` [default: AWS'].
     #[arg(long, value_name = "URL", requires = "objects")]
     pub(crate) objects_endpoint: Option<String>,
     /// The region that requests to it are signed for [default: us-east-1].

@@ -106,7 +106,7 @@ async fn a_manifest_with_errors_shows_each_with_its_place() {
     let app = App::new("wrong").function("f", "source = \".\"\nruntme = \"component\"\nmemory = \"lots\"");
     let cli = refused(&platform, &app).await;
     says(&cli, &["rouse.toml", "runtme", "runtime", "memory"]);
-    assert!(cli.err.contains("rouse.toml:6"), "the place, by line: {}", cli.err);
+    assert!(cli.err.contains("rouse.toml:7"), "the place, by line: {}", cli.err);
 }
 
 #[tokio::test]
