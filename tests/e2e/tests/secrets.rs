@@ -72,7 +72,7 @@ async fn a_function_gets_its_secret_and_nobody_else_reads_it() {
     assert_eq!(holding(state.path(), SECOND), [""; 0]);
 
     for app in ["shop", "other"] {
-        assert!(platform.rouse(&["delete", app]).await.ok);
+        assert!(platform.rouse(&["delete", app, "--yes"]).await.ok);
     }
     assert!(platform.rouse(&["secret", "delete", "db-password"]).await.ok);
     assert_eq!(platform.json(&["secret", "list"]).await, json!([]));
