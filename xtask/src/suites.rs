@@ -102,7 +102,7 @@ fn one(suite: &str, named: bool) -> Result<Tally> {
         "cluster" => {
             built()?;
             let mut command = sh::cargo("test");
-            command.args(["--package", "rouse-e2e", "--test", "faults", "--", "--nocapture"]);
+            command.args(["--package", "rouse-e2e", "--test", "faults"]);
             command.env("ROUSE_CLUSTER_FAULTS", "all");
             let tally = watched("cluster", command, &[])?;
             let text = std::fs::read_to_string(log("cluster")).unwrap_or_default();
