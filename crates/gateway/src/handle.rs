@@ -11,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Request, Response, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Request, Response, header, uri::PathAndQuery};
 use hyper::body::Incoming;
 use rouse_quota::Quota;
 use rouse_types::{
-    Code, Contract, InvocationId, LambdaCall, Refusal, Source, TraceContext,
+    Chain, Code, Contract, InvocationId, LambdaCall, Refusal, Source, TraceContext,
+    chain::CHAIN_HEADER,
     invocation::{AFFINITY_HEADER, LAMBDA_HEADER},
-    trigger::EVENT_BYTES_MAX,
+    trigger::{CHAIN_MAX, EVENT_BYTES_MAX},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,12 +32,12 @@ use crate::{
     components::Components,
     counters::Counters,
     forward::Node,
-    journals::Journals,
+    journals::{self, Journals},
     metrics::Metrics,
     once,
     route::{self, Target},
     run::{self, Arrived, request_refusal},
-    table::{self, Table},
+    table::{self, Picked, Table},
     webhook,
 };
 
@@ -186,7 +187,7 @@ impl Gateway {
             lambda: (source == Source::Invoke).then(|| lambda(request.headers())).flatten(),
             path: path_and_query(target.path, request.uri().query()),
         };
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let (body, bytes_in) = RequestBody::new(body, bytes_max);
         if let Some(webhook) = webhook {
             let request = Request::from_parts(parts, body);
@@ -196,11 +197,28 @@ impl Gateway {
             let request = Request::from_parts(parts, body);
             return self.events.accept(&picked, target.alias, &arrived, source, request, &bytes_in).await;
         }
+        // An event's chain was looked at before it was delivered, and is longer by this call already.
+        let chain = if defers {
+            let chain = Chain::read(asynchronous::text(&parts.headers, CHAIN_HEADER).unwrap_or_default());
+            if chain.loops(&picked.version.function) {
+                return refuse(self.stopped(&picked, id, &chain));
+            }
+            Some(chain)
+        } else {
+            None
+        };
         if defers && let Some(window) = once::window(&picked, &parts.headers) {
             let request = Request::from_parts(parts, body);
             let how = (source, window);
             return Box::pin(self.events.once(&picked, target.alias, &arrived, how, request, &bytes_in))
                 .await;
+        }
+        if let Some(chain) = chain {
+            let chain = chain.then(&picked.version.function).to_string();
+            // Names, digits and punctuation.
+            if let Ok(chain) = HeaderValue::try_from(chain) {
+                parts.headers.insert(CHAIN_HEADER, chain);
+            }
         }
         // How often: before anything of the call costs more than this look.
         if let Err(refusal) = self.quota.rate(&picked.version) {
@@ -221,6 +239,17 @@ impl Gateway {
                 self.node.forward(&picked, &arrived, source, request, &bytes_in).await
             }
         }
+    }
+
+    /// A loop that is stopped: its function's log says so, and who called it is told.
+    fn stopped(self: &Arc<Self>, picked: &Picked, id: InvocationId, chain: &Chain) -> Refusal {
+        let function = &picked.version.function;
+        let what =
+            format!("a loop was stopped: the chain of calls has passed '{function}' {CHAIN_MAX} times");
+        let say = journals::sink(&self.journals, &self.config.clock, &picked.version, id);
+        say(rouse_wasm::Stream::Platform, &format!("{what}: {chain}"));
+        Refusal::new(Code::LoopDetected, what)
+            .hint(format!("the header {CHAIN_HEADER} names the functions that it passed: {chain}"))
     }
 
     /// A point of an alias' range: a hash of the caller's key if there is one, else chance.

@@ -77,6 +77,8 @@ codes! {
     EventNotFound = "event-not-found", 404;
     /// A webhook's request is not signed as its sender signs, or too long ago.
     SignatureInvalid = "signature-invalid", 401;
+    /// A chain of calls has passed the function too often.
+    LoopDetected = "loop-detected", 508;
     /// The idempotency key was used for another request.
     IdempotencyKeyReused = "idempotency-key-reused", 422;
     /// There is no such queue.

@@ -97,3 +97,18 @@ fn what_is_internal_answers_nobody_from_outside_but_the_platform_itself() {
     assert_eq!(call(&gateway, &[("x-api-key", KEY)]).status, 404);
     assert_eq!(gateway.internal("POST", "/invoke/t/probe", b"{}").status, 200);
 }
+
+#[test]
+fn a_function_is_told_its_chain_and_a_loop_is_stopped() {
+    let Some(wasm) = probe() else { return };
+    let gateway = Gateway::start(&wasm, |_| {});
+    let call = |chain: &str| gateway.request("GET", "/fn/t/probe/headers", &[("x-rouse-chain", chain)], b"");
+    let first = gateway.get("/fn/t/probe/headers");
+    assert!(first.text().contains("x-rouse-chain: probe=1"), "{}", first.text());
+    let last = call("probe=15,other=3");
+    assert!(last.status == 200 && last.text().contains("probe=16"), "{}", last.text());
+    let stopped = call("probe=16,other=3");
+    assert_eq!((stopped.status, stopped.header("x-rouse-error")), (508, Some("loop-detected")));
+    assert!(stopped.text().contains("other=3"), "{}", stopped.text());
+    assert_eq!(call("other=99").status, 200, "another's loop is not this one's");
+}
