@@ -117,7 +117,7 @@ impl Peers {
     /// # Errors
     /// One that is there could not be told, and goes on with what was before.
     pub(crate) async fn notify_quotas(&self) -> Result<(), String> {
-        let told = self.gateways().into_iter().chain([self.node()]).map(async |(process, socket)| {
+        let told = self.gateways().into_iter().chain([self.node()]).map(|(process, socket)| async move {
             let request = request(Method::PUT, "/quotas");
             match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
                 Ok(answer) if answer.status().is_success() => Ok(()),
