@@ -7,6 +7,7 @@ mod control;
 mod layout;
 mod place;
 mod supervisor;
+mod tls;
 
 use std::{
     ffi::OsString,
@@ -55,7 +56,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     /// Takes calls. See `rouse_gateway`.
-    Gateway { state: PathBuf, index: usize, gateways: usize, domain: String },
+    Gateway { state: PathBuf, index: usize, gateways: usize, domain: String, https: bool },
     /// Keeps events and delivers them. See `rouse_events`.
     Events { state: PathBuf, gateways: usize },
     /// Keeps objects. See `rouse_services`.
@@ -99,7 +100,17 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         .context("put the clients of runtimes in place")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let gateways = args.gateways.map_or(cores, |n| n as usize).min(rouse_gateway::GATEWAYS_MAX);
-    let listeners = supervisor::gateway_listeners(args.listen, gateways)?;
+    let tls = tls::prepare(&state, &args.tls)?;
+    let listeners = supervisor::gateway_listeners(args.listen, gateways, "--listen")?;
+    let (tls_listen, certificates) = tls.unzip();
+    let tls_listeners = tls_listen
+        .map(|address| supervisor::gateway_listeners(address, gateways, "--tls-listen"))
+        .transpose()?;
+    let https = tls_listeners
+        .as_ref()
+        .map(|listeners| listeners[0].local_addr())
+        .transpose()
+        .context("ask for the address of HTTPS")?;
     let listen = listeners[0].local_addr().context("ask for the gateways' address")?;
     let control = supervisor::control_listener(args.control)?;
     let control_address = control.local_addr().context("ask for control's address")?;
@@ -117,20 +128,33 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
 
     cluster::write(&state, &args.join, listen)?;
     let path = state.path.clone();
-    let gateway = |index| Role::Gateway { state: path.clone(), index, gateways, domain: args.domain.clone() };
+    let gateway = |index| Role::Gateway {
+        state: path.clone(),
+        index,
+        gateways,
+        domain: args.domain.clone(),
+        https: https.is_some(),
+    };
+    let mut tls_listeners = tls_listeners.unwrap_or_default().into_iter();
     let take_calls = listeners.into_iter().enumerate().map(|(index, listener)| Process {
         role: gateway(index),
         listener: Some(listener),
+        second: tls_listeners.next(),
         privileged: false,
     });
     let memory_budget_bytes = args.memory_budget.unwrap_or_else(|| memory_bytes() / 4 * 3);
     let node = Role::Node { state: path.clone(), memory_budget_bytes };
     let compile = ["/proc/self/exe", "role", "compile"].map(OsString::from).to_vec();
-    let public_url = format!("http://{listen}");
+    let public_url = public_url(listen, https, &args.domain);
     let face = Role::Aws { state: path.clone(), any_key: args.aws_any_key };
-    let deploy = Role::Control { state: path.clone(), public_url, domain: args.domain.clone(), compile };
+    let deploy = Role::Control {
+        state: path.clone(),
+        public_url: public_url.clone(),
+        domain: args.domain.clone(),
+        compile,
+    };
     let spawner = Role::Spawner { state: path.clone(), user: state.unprivileged };
-    let unprivileged = |role, listener| vec![Process { role, listener, privileged: false }];
+    let unprivileged = |role, listener| vec![Process { role, listener, second: None, privileged: false }];
     let processes = vec![
         take_calls.collect(),
         aws.map(|aws| unprivileged(face, Some(aws))).unwrap_or_default(),
@@ -140,7 +164,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         unprivileged(Role::Events { state: path.clone(), gateways }, None),
         unprivileged(node, None),
         unprivileged(deploy, Some(control)),
-        vec![Process { role: spawner, listener: None, privileged: true }],
+        vec![Process { role: spawner, listener: None, second: None, privileged: true }],
     ];
     let mut sockets: Vec<PathBuf> = (0..gateways).map(|i| state.run(&format!("gateway-{i}.sock"))).collect();
     sockets.extend(
@@ -151,11 +175,14 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     for socket in &sockets {
         let _ = std::fs::remove_file(socket);
     }
-    let addresses =
-        serde_json::json!({ "functions": listen, "control": control_address, "aws": aws_address });
+    let addresses = serde_json::json!({ "functions": listen, "https": https, "control": control_address, "aws": aws_address });
     std::fs::write(state.run("addresses.json"), addresses.to_string()).context("write the addresses")?;
-    let addresses =
-        Addresses { listen, control: control_address, aws: aws_address, any_key: args.aws_any_key };
+    let addresses = Addresses {
+        functions: public_url,
+        control: control_address,
+        aws: aws_address,
+        any_key: args.aws_any_key,
+    };
     let with_stdin = args.stop_with_stdin;
     boot::run(|stop| async move {
         let ready = announce(sockets, addresses, path, stop.clone());
@@ -165,14 +192,20 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
             }
         };
         let supervised = supervisor::supervise(state, processes, stop.clone());
-        let ((), (), ready) = tokio::join!(supervised, orphaned, ready);
-        ready
+        let followed = async {
+            match certificates {
+                Some(certificates) => certificates.follow(stop.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let ((), (), ready, followed) = tokio::join!(supervised, orphaned, ready, followed);
+        ready.and(followed)
     })
 }
 
 /// Where the platform answers.
 struct Addresses {
-    listen: SocketAddr,
+    functions: String,
     control: SocketAddr,
     aws: Option<SocketAddr>,
     any_key: bool,
@@ -194,9 +227,9 @@ async fn announce(
     }
     #[expect(clippy::print_stdout, reason = "what a person who starts the platform needs to know")]
     {
-        let Addresses { listen, control, aws, any_key } = addresses;
+        let Addresses { functions, control, aws, any_key } = addresses;
         println!("rouse {} is ready; Ctrl-C stops it", env!("CARGO_PKG_VERSION"));
-        println!("  functions  http://{listen}/fn/<tenant>/<function>/");
+        println!("  functions  {functions}/fn/<tenant>/<function>/");
         println!("  control    http://{control}  (token: {})", state.join("control/token").display());
         if let Some(aws) = aws {
             let keys = if any_key {
@@ -208,6 +241,15 @@ async fn announce(
         }
     }
     Ok(())
+}
+
+/// Where functions answer, as people are told: by HTTPS where that is on, under the name that certificates have.
+fn public_url(listen: SocketAddr, https: Option<SocketAddr>, domain: &str) -> String {
+    match https.map(|https| https.port()) {
+        None => format!("http://{listen}"),
+        Some(443) => format!("https://{domain}"),
+        Some(port) => format!("https://{domain}:{port}"),
+    }
 }
 
 /// The machine's memory, in bytes.
@@ -230,7 +272,9 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let signal = if matches!(role, Role::Builder { .. }) { Signal::TERM } else { Signal::KILL };
     boot::end_with_supervisor(text(2).parse().context("the supervisor's process id")?, signal)?;
     match role {
-        Role::Gateway { state, index, gateways, domain } => gateway(state, index, gateways, domain),
+        Role::Gateway { state, index, gateways, domain, https } => {
+            gateway(state, index, gateways, domain, https)
+        }
         Role::Events { state, gateways } => events(state, gateways),
         Role::Objects { state, place } => objects(state, place),
         Role::ObjectsCheck { state, place } => place::check(state, place),
@@ -244,7 +288,13 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn gateway(state: PathBuf, index: usize, gateways: usize, domain: String) -> anyhow::Result<ExitCode> {
+fn gateway(
+    state: PathBuf,
+    index: usize,
+    gateways: usize,
+    domain: String,
+    https: bool,
+) -> anyhow::Result<ExitCode> {
     let pricing = pricing(&state)?;
     let config = rouse_gateway::Config {
         state,
@@ -258,7 +308,8 @@ fn gateway(state: PathBuf, index: usize, gateways: usize, domain: String) -> any
         metering: std::env::var_os("ROUSE_BENCH_NO_METERING").is_none(),
     };
     let listener = boot::listener()?;
-    boot::run(|stop| async move { Ok(rouse_gateway::serve(config, listener, stop).await?) })
+    let https = https.then(boot::second_listener).transpose()?;
+    boot::run(|stop| async move { Ok(rouse_gateway::serve(config, listener, https, stop).await?) })
 }
 
 /// What calls cost by the platform's price sheet, as it is now.
@@ -364,6 +415,15 @@ fn instance_name(state: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_are_told_of_https_where_it_is_on() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let http = address("127.0.0.1:8080");
+        assert_eq!(public_url(http, None, "example.com"), "http://127.0.0.1:8080");
+        assert_eq!(public_url(http, Some(address("0.0.0.0:443")), "example.com"), "https://example.com");
+        assert_eq!(public_url(http, Some(address("[::]:8443")), "localhost"), "https://localhost:8443");
+    }
 
     #[test]
     fn two_state_folders_are_two_installations() {

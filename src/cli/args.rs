@@ -6,6 +6,7 @@ mod money;
 mod objects;
 mod secrets;
 mod tenants;
+mod tls;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -18,6 +19,7 @@ pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand, PlaceArgs};
 pub(crate) use secrets::SecretCommand;
 pub(crate) use tenants::{KeyCommand, KeysCommand, TenantCommand};
+pub(crate) use tls::TlsArgs;
 
 /// Runs people's functions on people's own machines.
 #[derive(Debug, Parser)]
@@ -64,7 +66,7 @@ pub(crate) enum Command {
     /// Run an app here, and put each edit live.
     Dev(DevArgs),
     /// Run the platform on this machine.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Make the zip that a deployment would upload of each function, with its dependencies; or an image.
     Build(BuildArgs),
     /// Build, upload and put an app live, all of its functions at once.
@@ -182,6 +184,8 @@ pub(crate) struct ServeArgs {
     /// Memory for instances, such as 4GiB [default: three quarters of the machine's].
     #[arg(long, value_name = "SIZE", value_parser = rouse_types::size::parse_bytes)]
     pub(crate) memory_budget: Option<u64>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) objects: PlaceArgs,
     #[command(flatten)]

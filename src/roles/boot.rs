@@ -47,6 +47,13 @@ pub(crate) fn listener() -> anyhow::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
+/// The second one, handed over as standard output: a process that listens writes nothing there.
+pub(crate) fn second_listener() -> anyhow::Result<TcpListener> {
+    let socket =
+        std::io::stdout().as_fd().try_clone_to_owned().context("take the second listening socket")?;
+    Ok(TcpListener::from(socket))
+}
+
 /// Waits until standard input ends: whoever started us holds its other end, and is gone then. Never ends where
 /// standard input is no pipe.
 pub(crate) async fn stdin_ends() {

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 /// The folders below the state folder. All belong to the unprivileged user.
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 17] = [
     "aws",
     "control",
     "events",
@@ -27,6 +27,7 @@ const FOLDERS: [&str; 16] = [
     "blobs",
     "runtimes",
     "secrets",
+    "tls",
     "run",
 ];
 

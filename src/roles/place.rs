@@ -36,7 +36,7 @@ pub(super) fn prepare(state: &State, args: &PlaceArgs) -> anyhow::Result<Place> 
     // A folder whose objects were ever elsewhere says so.
     if place != Place::Local || folder.join(place::FILE).exists() {
         let role = Role::ObjectsCheck { state: state.path.clone(), place: place.clone() };
-        let checked = Process { role, listener: None, privileged: false }.once(state)?;
+        let checked = Process { role, listener: None, second: None, privileged: false }.once(state)?;
         if !checked.success() {
             bail!("objects cannot be kept there: what the check said stands above");
         }

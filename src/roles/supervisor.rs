@@ -37,12 +37,16 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(35);
 const BACKLOG: i32 = 4_096;
 
 /// Sockets that gateways accept from, one each; all listen on one address, and the kernel spreads callers.
-pub(crate) fn gateway_listeners(address: SocketAddr, gateways: usize) -> anyhow::Result<Vec<TcpListener>> {
-    let first = listener(address).with_context(|| address_hint(address, "--listen"))?;
+pub(crate) fn gateway_listeners(
+    address: SocketAddr,
+    gateways: usize,
+    flag: &str,
+) -> anyhow::Result<Vec<TcpListener>> {
+    let first = listener(address).with_context(|| address_hint(address, flag))?;
     let address = first.local_addr().context("ask for the address")?;
     let mut listeners = vec![first];
     for _ in 1..gateways {
-        listeners.push(listener(address).with_context(|| address_hint(address, "--listen"))?);
+        listeners.push(listener(address).with_context(|| address_hint(address, flag))?);
     }
     Ok(listeners)
 }
@@ -77,16 +81,20 @@ pub(crate) struct Process {
     /// Handed over as standard input. The supervisor keeps it, so that the kernel goes on queueing callers
     /// while the process is started again.
     pub(crate) listener: Option<TcpListener>,
+    /// Handed over as standard output, by a process that listens at two addresses.
+    pub(crate) second: Option<TcpListener>,
     /// Whether it keeps our privileges.
     pub(crate) privileged: bool,
 }
 
 impl Process {
     fn command(&self, state: &State) -> anyhow::Result<Command> {
-        let stdin = match &self.listener {
-            Some(listener) => Stdio::from(OwnedFd::from(listener.try_clone().context("duplicate a socket")?)),
-            None => Stdio::null(),
+        let handed = |listener: &TcpListener| {
+            Ok::<_, anyhow::Error>(Stdio::from(OwnedFd::from(
+                listener.try_clone().context("duplicate a socket")?,
+            )))
         };
+        let stdin = self.listener.as_ref().map_or(Ok(Stdio::null()), handed)?;
         // Not the path of the binary: the user without privileges may not be able to reach it.
         let mut command = std::process::Command::new("/proc/self/exe");
         command
@@ -96,6 +104,9 @@ impl Process {
         command.arg(std::process::id().to_string());
         // A group of its own: Ctrl-C is for the supervisor, which then stops the others in order.
         command.stdin(stdin).current_dir("/").process_group(0);
+        if let Some(second) = &self.second {
+            command.stdout(handed(second)?);
+        }
         // The engine would record where each error was made: errors are everyday values there, and that costs a
         // quarter of a call. Panics are still traced where `RUST_BACKTRACE` asks for it.
         command.env("RUST_LIB_BACKTRACE", "0");
@@ -216,7 +227,8 @@ mod tests {
 
     #[test]
     fn gateways_listen_on_one_address() {
-        let listeners = gateway_listeners("127.0.0.1:0".parse().expect("an address"), 3).expect("sockets");
+        let listeners =
+            gateway_listeners("127.0.0.1:0".parse().expect("an address"), 3, "--listen").expect("sockets");
         let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().expect("an address")).collect();
         assert_eq!(addresses.len(), 3);
         assert!(addresses.iter().all(|address| *address == addresses[0]));

@@ -26,6 +26,7 @@ mod metrics;
 mod once;
 pub mod route;
 mod run;
+mod secure;
 mod server;
 mod stream;
 mod table;
@@ -83,6 +84,9 @@ pub enum Error {
     /// The shared quotas could not be mapped.
     #[error(transparent)]
     Quotas(#[from] rouse_quota::Error),
+    /// TLS could not be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
     /// A journal could not be opened.
     #[error(transparent)]
     Journal(#[from] rouse_store::journal::Error),
@@ -95,15 +99,22 @@ impl Error {
     }
 }
 
-/// Serves until `stop` is cancelled, then lets open calls end, within bounds.
+/// Serves until `stop` is cancelled, then lets open calls end, within bounds. With a listener for HTTPS, plain HTTP is answered by
+/// redirects to it.
 ///
 /// # Errors
 /// What keeps it from starting; nothing after that.
-pub async fn serve(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    https: Option<TcpListener>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let https = https.map(|listener| secure::Https::new(&config.state, listener)).transpose()?;
     let gateway = handle::Gateway::new(config, stop.clone())?;
     // The socket is there before the snapshots are read, so no change can fall between the two.
     let internal = internal::bind(&gateway.config)?;
     gateway.table.load_all();
     gateway.callers.load_all();
-    server::serve(gateway, listener, internal, DRAIN_TIMEOUT).await
+    server::serve(gateway, listener, https, internal, DRAIN_TIMEOUT).await
 }

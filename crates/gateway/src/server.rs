@@ -27,6 +27,7 @@ use crate::{
     Error,
     handle::{Executor, Gateway},
     internal,
+    secure::{self, Https},
 };
 
 /// Connections of one gateway: each is a descriptor and a few KiB, and processes have 65,536 of those at most
@@ -35,29 +36,57 @@ const CONNECTIONS_MAX: i64 = 20_000;
 /// Streams of one HTTP/2 connection at once: what RFC 9113 §6.5.2 recommends at least, doubled.
 const STREAMS_MAX: u32 = 200;
 /// How long to wait before accepting again when the process has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until the gateway's `stop`, then waits for what is open, for `drain` at most.
 pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     listener: std::net::TcpListener,
+    https: Option<Https>,
     internal_listener: UnixListener,
     drain: Duration,
 ) -> Result<(), Error> {
+    let listener = take(listener)?;
+    // Where TLS is on, nobody is served without.
+    let redirect = https.as_ref().map(|https| https.port);
+    let outside = |peer: IpAddr| redirect.map_or(Caller::Outside(peer), Caller::Plain);
+    let secure = async {
+        if let Some(https) = https {
+            https.accept(&gateway).await;
+        }
+    };
+    tokio::join!(secure, accept(&gateway, listener, internal_listener, outside));
+    gateway.tasks.close();
+    // What is still open after this ends with the process.
+    let _ = tokio::time::timeout(drain, gateway.tasks.wait()).await;
+    Ok(())
+}
+
+/// A socket that the supervisor made, as one of ours.
+pub(crate) fn take(listener: std::net::TcpListener) -> Result<TcpListener, Error> {
     listener.set_nonblocking(true).map_err(Error::io("make the listening socket non-blocking"))?;
-    let listener = TcpListener::from_std(listener).map_err(Error::io("use the listening socket"))?;
+    TcpListener::from_std(listener).map_err(Error::io("use the listening socket"))
+}
+
+/// Accepts from outside without TLS, and from our own processes, until the gateway's `stop`.
+async fn accept(
+    gateway: &Arc<Gateway>,
+    listener: TcpListener,
+    internal_listener: UnixListener,
+    outside: impl Fn(IpAddr) -> Caller,
+) {
     loop {
         tokio::select! {
             () = gateway.stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if gateway.metrics.connections.get() >= CONNECTIONS_MAX {
+                    if full(gateway) {
                         continue;
                     }
                     // Answers are one write each; waiting for more to send would only add latency.
                     let _ = stream.set_nodelay(true);
                     let io = TokioIo::new(stream);
-                    gateway.tasks.spawn(connection(Arc::clone(&gateway), io, Caller::Outside(peer.ip())));
+                    gateway.tasks.spawn(connection(Arc::clone(gateway), io, outside(peer.ip())));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -67,38 +96,49 @@ pub(crate) async fn serve(
             accepted = internal_listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let io = TokioIo::new(stream);
-                    gateway.tasks.spawn(connection(Arc::clone(&gateway), io, Caller::Platform));
+                    gateway.tasks.spawn(connection(Arc::clone(gateway), io, Caller::Platform));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
         }
     }
-    drop(listener);
-    gateway.tasks.close();
-    // What is still open after this ends with the process.
-    let _ = tokio::time::timeout(drain, gateway.tasks.wait()).await;
-    Ok(())
 }
 
+/// Whether there is no room for another connection.
+pub(crate) fn full(gateway: &Gateway) -> bool {
+    gateway.metrics.connections.get() >= CONNECTIONS_MAX
+}
+
+/// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
-enum Caller {
+pub(crate) enum Caller {
+    /// Anyone, without TLS.
     Outside(IpAddr),
+    /// Anyone, without TLS although it is on: HTTPS is at this port.
+    Plain(u16),
+    /// Anyone, over TLS.
+    Secure(IpAddr),
+    /// Another of our processes.
     Platform,
 }
 
-async fn connection(
+pub(crate) async fn connection(
     gateway: Arc<Gateway>,
     io: TokioIo<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     caller: Caller,
 ) {
     gateway.metrics.connections.inc();
     let spoken = AtomicBool::new(false);
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let gateway = Arc::clone(&gateway);
         spoken.store(true, Ordering::Relaxed);
+        if let Caller::Secure(_) = caller {
+            secure::mark(&mut request);
+        }
         async move {
             Ok::<_, Infallible>(match caller {
-                Caller::Outside(peer) => gateway.handle(request, peer).await,
+                Caller::Outside(peer) | Caller::Secure(peer) => gateway.handle(request, peer).await,
+                Caller::Plain(port) => secure::elsewhere(&gateway.config.state, &request, port),
                 Caller::Platform => internal::handle(gateway, request).await,
             })
         }

@@ -333,6 +333,12 @@ impl Platform {
         call::wait_for("the functions' processes end", GONE_MAX, gone).await;
     }
 
+    /// The process of `rouse serve`.
+    #[must_use]
+    pub fn supervisor(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the supervisor, as it stands.
     pub fn kill_supervisor(&self) {
         kill(self.child.id(), Signal::KILL);

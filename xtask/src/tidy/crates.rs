@@ -9,6 +9,7 @@ const TIERS: [&[&str]; 5] = [
         "rouse-sandbox",
         "rouse-image",
         "rouse-quota",
+        "rouse-tls",
         "rouse-scheduler",
         "rouse-triggers",
         "rouse-api",

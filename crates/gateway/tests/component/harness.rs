@@ -101,7 +101,7 @@ impl Gateway {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             ready.send(()).expect("the test waits");
-            runtime.block_on(rouse_gateway::serve(config, listener, stop)).expect("the gateway serves");
+            runtime.block_on(rouse_gateway::serve(config, listener, None, stop)).expect("the gateway serves");
         }));
         is_ready.recv().expect("the thread runs");
         let socket = gateway.socket();
