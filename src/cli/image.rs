@@ -55,7 +55,7 @@ pub(crate) async fn package(
         _ => None,
     };
     let (Some(make), Some((_, path))) = (made, image.split_once(':')) else {
-        return remote(described, image).await;
+        return remote(described, image, function.image_secret.clone()).await;
     };
     let path = source(path)?;
     let (archive, digest) = tokio::task::spawn_blocking(move || {
@@ -75,14 +75,18 @@ pub(crate) async fn package(
 }
 
 /// One that the platform pulls, as the person who deploys may.
-async fn remote(described: DeployFunction, image: &str) -> anyhow::Result<Package> {
+async fn remote(described: DeployFunction, image: &str, secret: Option<String>) -> anyhow::Result<Package> {
     let reference: Reference = image.parse()?;
     let registry = reference.registry().to_owned();
-    // A helper of Docker's may be run for it.
-    let login =
-        tokio::task::spawn_blocking(move || auth::find(&registry)).await.context("look for a login")??;
+    let login = match secret {
+        Some(_) => None,
+        // A helper of Docker's may be run for it.
+        None => {
+            tokio::task::spawn_blocking(move || auth::find(&registry)).await.context("look for a login")??
+        }
+    };
     let login = login.map(|login| RegistryLogin { username: login.username, password: login.password });
-    let image = DeployImage { reference: image.to_owned(), login };
+    let image = DeployImage { reference: image.to_owned(), login, secret };
     Ok(Package { function: DeployFunction { image: Some(image), ..described }, code: Payload::Nothing })
 }
 

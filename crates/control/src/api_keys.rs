@@ -1,16 +1,11 @@
 //! API keys: records of the store, by their ids. Their text is told once and kept nowhere.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, Write as _},
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rouse_api::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest};
 use rouse_store::{
-    Records,
+    Records, file,
     records::{Expect, Write},
 };
 use rouse_types::{
@@ -186,14 +181,12 @@ impl Control {
             Committed::Conflict => return Err(state::contended()),
         }
         write(&self.records, &self.config.state, Some(tenant)).await?;
-        if !self.peers.notify_keys(tenant).await {
-            return Err(Refusal::new(
-                Code::Internal,
-                "the keys have changed, but a gateway did not hear of it and still takes those before",
-            )
-            .hint("look into the platform's log; any further change of keys tells it again"));
-        }
-        Ok(())
+        self.peers.notify_keys(tenant).await.map_err(|why| {
+            tracing::error!(why, %tenant, "a gateway goes on with the keys of before");
+            let what = format!("the keys have changed, but a gateway still takes those before: {why}");
+            Refusal::new(Code::Internal, what)
+                .hint("look into the platform's log; any further change of keys tells it again")
+        })
     }
 }
 
@@ -210,13 +203,8 @@ pub(crate) async fn write(records: &Records, state: &Path, only: Option<&TenantI
     }
     let folder = state.join(api_key::FOLDER);
     let files = move || {
-        fs::create_dir_all(&folder)?;
         for (tenant, keys) in tenants {
-            // Whole or not at all; mode 0600 is what tempfile makes.
-            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-            file.write_all(&serde_json::to_vec(&keys)?)?;
-            file.as_file().sync_all()?;
-            file.persist(folder.join(format!("{tenant}.json"))).map_err(|error| error.error)?;
+            file::replace(&folder.join(format!("{tenant}.json")), &serde_json::to_vec(&keys)?)?;
         }
         Ok(())
     };

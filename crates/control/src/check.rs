@@ -261,7 +261,10 @@ mod tests {
         type Spoil = fn(&mut DeployFunction);
         let cases: [(Spoil, &str); 17] = [
             (|f| f.code = None, "neither"),
-            (|f| f.image = Some(DeployImage { reference: "a".to_owned(), login: None }), "code and an image"),
+            (
+                |f| f.image = Some(DeployImage { reference: "a".to_owned(), login: None, secret: None }),
+                "code and an image",
+            ),
             (|f| f.isolation = Isolation::Wasm, "isolation"),
             (|f| f.handler = None, "handler"),
             (|f| f.limits.memory_mib = 1, "memory_mib is 1; 16 to 10240"),

@@ -58,7 +58,7 @@ async fn deploy(
             }
         }
         let prepared = match function.runtime {
-            Runtime::Image => control.prepare_image(function, events).await,
+            Runtime::Image => control.prepare_image(tenant, function, events).await,
             _ => prepare(control, function, events).await,
         };
         prepared.map_err(|refusal| about(function, refusal))?;

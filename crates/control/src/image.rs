@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rouse_api::{DeployEvent, DeployFunction, DeployImage};
+use rouse_api::{DeployEvent, DeployFunction, DeployImage, RegistryLogin};
 use rouse_image::{Credentials, Reference, Registry, archive, layers};
-use rouse_types::{Code, Digest, Image, Refusal};
+use rouse_types::{Code, Digest, Image, Refusal, TenantId};
 use tokio::{sync::RwLock, time::sleep};
 
 use crate::{body::Lines, code, control::Control, state};
@@ -96,13 +96,14 @@ impl Control {
     /// Puts a function's image in its place, and says in the function which it is.
     pub(crate) async fn prepare_image(
         &self,
+        tenant: &TenantId,
         function: &mut DeployFunction,
         events: &mut Lines<DeployEvent>,
     ) -> Result<(), Refusal> {
         let started = Instant::now();
         let _naming = self.images.naming.read().await;
         let (digest, image) = match (function.image.take(), function.code) {
-            (Some(wanted), _) => self.pull(&wanted, function, events).await?,
+            (Some(wanted), _) => self.pull(tenant, &wanted, function, events).await?,
             (None, Some(digest)) => self.unpack_image(digest, function, events).await?,
             // The check of the request lets no such one through.
             (None, None) => return Err(Refusal::new(Code::ManifestInvalid, "it has no image")),
@@ -116,7 +117,8 @@ impl Control {
         done.unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(|error| state::io_refusal("write down an image", &error))?;
         function.code = Some(digest);
-        function.image = image.reference.map(|reference| DeployImage { reference, login: None });
+        function.image =
+            image.reference.map(|reference| DeployImage { reference, login: None, secret: None });
         let event = DeployEvent::Unpacked {
             function: function.name.clone(),
             ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -128,13 +130,18 @@ impl Control {
 
     async fn pull(
         &self,
+        tenant: &TenantId,
         wanted: &DeployImage,
         function: &DeployFunction,
         events: &mut Lines<DeployEvent>,
     ) -> Result<(Digest, Image), Refusal> {
         let reference: Reference = wanted.reference.parse()?;
-        let login = wanted.login.clone();
-        let login = login.map(|login| Credentials { username: login.username, password: login.password });
+        let login = match (&wanted.login, &wanted.secret) {
+            (Some(RegistryLogin { username, password }), _) => Some((username.clone(), password.clone())),
+            (None, Some(name)) => Some(self.registry_login(tenant, name).await?),
+            (None, None) => None,
+        };
+        let login = login.map(|(username, password)| Credentials { username, password });
         let remote = self.images.registry.find(&reference, login).await?;
         self.in_use(remote.digest);
         let (done, total) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

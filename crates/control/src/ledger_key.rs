@@ -1,12 +1,9 @@
 //! The ledger's key: made at the first start, kept where only the platform's user reads it.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use rouse_metering::audit::key::Key;
+use rouse_store::file;
 
 /// Reads the key of this state folder, or makes one. One that is there and is none is an error: a new one would make
 /// seals that those who noted the old key refuse.
@@ -17,12 +14,8 @@ pub(crate) fn open(state: &Path) -> io::Result<Key> {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let bytes = Key::generate().map_err(io::Error::other)?;
-            // Whole or not at all, and on disk before it signs. Mode 0600 is what tempfile makes.
-            let mut file = tempfile::NamedTempFile::new_in(&dir)?;
-            file.write_all(&bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            fs::File::open(&dir)?.sync_all()?;
+            // On the disk before it signs.
+            file::replace(&path, &bytes)?;
             bytes
         }
         Err(error) => return Err(error),

@@ -86,26 +86,13 @@ impl Peers {
     /// Tells every process that an app has changed, and waits until it is in force there. Gives one warning
     /// for each that is there and could not be told.
     pub(crate) async fn notify(&self, tenant: &TenantId, app: &AppName) -> Vec<String> {
-        let path = format!("/apps/{tenant}/{app}");
-        let tell = async |(process, socket): (String, PathBuf)| {
-            let request = request(Method::PUT, &path);
-            let answer = match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
-                Ok(answer) => answer,
-                Err(error) if absent(&error) => return None,
-                Err(error) => return Some(format!("{process} was not told of the change: {error}")),
-            };
-            let status = answer.status();
-            (!status.is_success()).then(|| format!("{process} did not take the change: it answered {status}"))
-        };
+        let path = &format!("/apps/{tenant}/{app}");
         // The node first: a gateway that knows a version sends calls for it at once. What is gone the node knows
         // for a while longer, for calls that are on their way.
-        let mut warnings: Vec<String> = tell(self.node()).await.into_iter().collect();
-        warnings.extend(
-            join_all(self.gateways().into_iter().chain([self.objects(), self.events()]).map(tell))
-                .await
-                .into_iter()
-                .flatten(),
-        );
+        let mut warnings: Vec<String> = put(self.node(), path).await.err().into_iter().collect();
+        let others = self.gateways().into_iter().chain([self.objects(), self.events()]);
+        warnings
+            .extend(join_all(others.map(|peer| put(peer, path))).await.into_iter().filter_map(Result::err));
         for warning in &warnings {
             tracing::warn!(%tenant, %app, warning, "a process may still answer with what was live before");
         }
@@ -117,38 +104,17 @@ impl Peers {
     /// # Errors
     /// One that is there could not be told, and goes on with what was before.
     pub(crate) async fn notify_quotas(&self) -> Result<(), String> {
-        let told = self.gateways().into_iter().chain([self.node()]).map(|(process, socket)| async move {
-            let request = request(Method::PUT, "/quotas");
-            match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
-                Ok(answer) if answer.status().is_success() => Ok(()),
-                Ok(answer) => Err(format!("{process} answered {}", answer.status())),
-                // It reads the file when it starts.
-                Err(error) if absent(&error) => Ok(()),
-                Err(error) => Err(format!("{process} was not told: {error}")),
-            }
-        });
+        let told = self.gateways().into_iter().chain([self.node()]).map(|peer| put(peer, "/quotas"));
         join_all(told).await.into_iter().collect()
     }
 
-    /// Tells the gateways that a tenant's keys have changed. Whether all that are there took it.
-    pub(crate) async fn notify_keys(&self, tenant: &TenantId) -> bool {
-        let path = format!("/keys/{tenant}");
-        let tell = async |(process, socket): (String, PathBuf)| {
-            let request = request(Method::PUT, &path);
-            match Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await {
-                Ok(answer) if answer.status().is_success() => true,
-                Ok(answer) => {
-                    tracing::warn!(process, %tenant, status = %answer.status(), "a gateway did not take a change of keys");
-                    false
-                }
-                Err(error) if absent(&error) => true,
-                Err(error) => {
-                    tracing::warn!(process, %tenant, %error, "a gateway was not told of a change of keys");
-                    false
-                }
-            }
-        };
-        join_all(self.gateways().into_iter().map(tell)).await.into_iter().all(|took| took)
+    /// Tells the gateways that a tenant's keys have changed.
+    ///
+    /// # Errors
+    /// One that is there could not be told, and goes on with the keys before.
+    pub(crate) async fn notify_keys(&self, tenant: &TenantId) -> Result<(), String> {
+        let path = &format!("/keys/{tenant}");
+        join_all(self.gateways().into_iter().map(|peer| put(peer, path))).await.into_iter().collect()
     }
 
     /// What each process that is there answers to a question.
@@ -249,6 +215,16 @@ impl Peers {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         Box::pin(wire::exchange(&Address::Unix(gateway), request, INVOKE_TIMEOUTS)).await
+    }
+}
+
+/// Tells a process to read something anew, and waits until it did. One that is not there reads it when it starts.
+async fn put((process, socket): (String, PathBuf), path: &str) -> Result<(), String> {
+    match Box::pin(wire::exchange(&Address::Unix(socket), request(Method::PUT, path), TIMEOUTS)).await {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => Err(format!("{process} did not take the change: it answered {}", answer.status())),
+        Err(error) if absent(&error) => Ok(()),
+        Err(error) => Err(format!("{process} was not told of the change: {error}")),
     }
 }
 

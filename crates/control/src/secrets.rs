@@ -33,6 +33,16 @@ fn failed(error: &secrets::Error) -> Refusal {
     Refusal::new(Code::Internal, error.to_string()).hint("see <state>/secrets and the platform's log")
 }
 
+fn damaged(key: &str) -> Refusal {
+    Refusal::new(Code::Internal, format!("the record of the secret '{key}' names no tenant"))
+        .hint("the store is damaged: restore it")
+}
+
+/// The name in a record's key, which is `<tenant>/<name>`.
+fn name_in(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(_, name)| name)
+}
+
 fn missing(tenant: &TenantId, name: &str) -> Refusal {
     Refusal::new(Code::SecretNotFound, format!("tenant '{tenant}' has no secret '{name}'"))
         .hint(format!("`rouse secret set {name}` sets it; `rouse secret list` shows which there are"))
@@ -84,7 +94,7 @@ impl Control {
         let known = state::scan::<Secret>(&self.records, SECRETS, &format!("{tenant}/")).await?;
         let mut users = self.users(tenant);
         let show = |At { key, value: Secret { created, updated, .. }, .. }: At<Secret>| {
-            let name = key.split_once('/').map_or(key.as_str(), |(_, name)| name).to_owned();
+            let name = name_in(&key).to_owned();
             let functions = users.remove(&name).unwrap_or_default();
             SecretInfo { name, created, updated, functions }
         };
@@ -143,8 +153,10 @@ impl Control {
         let secrets = known.len();
         let (mut tenants, mut closed) = (BTreeSet::new(), None);
         for at in known {
-            let Some((tenant, name)) = at.key.split_once('/') else { continue };
-            let tenant: TenantId = tenant.parse().map_err(|_| state::contended())?;
+            let name = name_in(&at.key);
+            let tenant =
+                at.key.strip_suffix(name).and_then(|rest| rest.strip_suffix('/')).unwrap_or_default();
+            let tenant: TenantId = tenant.parse().map_err(|_| damaged(&at.key))?;
             tenants.insert(tenant.clone());
             if keys.is_newest(&at.value.sealed) {
                 continue;
@@ -185,8 +197,8 @@ impl Control {
 
     async fn write_of(&self, tenant: &TenantId) -> Result<(), Refusal> {
         let known = state::scan::<Secret>(&self.records, SECRETS, &format!("{tenant}/")).await?;
-        let name = |key: &str| key.split_once('/').map_or(String::new(), |(_, name)| name.to_owned());
-        let sealed: SealedSecrets = known.into_iter().map(|at| (name(&at.key), at.value.sealed)).collect();
+        let sealed = known.into_iter().map(|at| (name_in(&at.key).to_owned(), at.value.sealed));
+        let sealed: SealedSecrets = sealed.collect();
         secrets::write(&self.config.state, tenant, &sealed)
             .map_err(|error| state::io_refusal("write the secrets", &error))
     }
@@ -228,6 +240,10 @@ impl Control {
         request: &DeployRequest,
     ) -> Result<DeployRequest, Refusal> {
         let mut request = request.clone();
+        if request.functions.iter().all(|function| function.secrets.is_empty()) {
+            return Ok(request);
+        }
+        let keys = Keyring::open(&self.config.state).map_err(|error| failed(&error))?;
         for function in &mut request.functions {
             for (variable, name) in &function.secrets {
                 if function.env.contains_key(variable) {
@@ -237,15 +253,32 @@ impl Control {
                     );
                     return Err(Refusal::new(Code::ManifestInvalid, what).hint("leave one of the two out"));
                 }
-                let key = format!("{tenant}/{name}");
-                let found = state::get::<Secret>(&self.records, SECRETS, &key).await?;
-                let found = found.ok_or_else(|| missing(tenant, name))?;
-                let keys = Keyring::open(&self.config.state).map_err(|error| failed(&error))?;
-                let value = keys.unseal(tenant, name, &found.value.sealed).map_err(|error| failed(&error))?;
-                function.env.insert(variable.clone(), value);
+                function.env.insert(variable.clone(), self.secret_value(&keys, tenant, name).await?);
             }
         }
         Ok(request)
+    }
+
+    async fn secret_value(&self, keys: &Keyring, tenant: &TenantId, name: &str) -> Result<String, Refusal> {
+        let found = state::get::<Secret>(&self.records, SECRETS, &format!("{tenant}/{name}")).await?;
+        let found = found.ok_or_else(|| missing(tenant, name))?;
+        keys.unseal(tenant, name, &found.value.sealed).map_err(|error| failed(&error))
+    }
+
+    /// The name and the password of a registry that a secret holds.
+    pub(crate) async fn registry_login(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+    ) -> Result<(String, String), Refusal> {
+        let keys = Keyring::open(&self.config.state).map_err(|error| failed(&error))?;
+        let value = self.secret_value(&keys, tenant, name).await?;
+        let login = value.trim_end_matches('\n').split_once(':').filter(|(user, _)| !user.is_empty());
+        let (user, password) = login.ok_or_else(|| {
+            Refusal::new(Code::BadRequest, format!("the secret '{name}' is no login to a registry"))
+                .hint(format!("set it as user:password: `rouse secret set {name}`"))
+        })?;
+        Ok((user.to_owned(), password.to_owned()))
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::Path,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rouse_store::file;
 use rouse_types::Digest;
 
 /// Random bytes of a token.
@@ -29,13 +30,8 @@ impl Token {
         let mut random = [0; BYTES];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
         let text = URL_SAFE_NO_PAD.encode(random);
-        // Whole or not at all: a token that was cut off by a crash would lock everyone out. Mode 0600 is
-        // what tempfile makes.
-        let dir = path.parent().unwrap_or(state);
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
+        // A token that was cut off by a crash would lock everyone out.
+        file::replace(&path, text.as_bytes())?;
         Ok(Self(Digest::of(text.as_bytes())))
     }
 

@@ -89,7 +89,7 @@ async fn what_is_no_image_that_can_run_is_refused_and_leaves_nothing() {
     let other = image("api", upload(Bytes::from_static(b"not an archive")).await);
     let closed = DeployFunction {
         code: None,
-        image: Some(DeployImage { reference: "http://x".into(), login: None }),
+        image: Some(DeployImage { reference: "http://x".into(), login: None, secret: None }),
         ..nothing.clone()
     };
     for (function, code, told) in [

@@ -60,15 +60,10 @@ impl Table {
     }
 
     fn load(&self, file: &Path) -> std::io::Result<()> {
-        let AppSnapshot { tenant, app, mut functions, .. } = serde_json::from_slice(&std::fs::read(file)?)?;
+        let mut snapshot: AppSnapshot = serde_json::from_slice(&std::fs::read(file)?)?;
         // A database's address may be one.
-        for version in functions.iter_mut().flat_map(|route| route.versions.values_mut()) {
-            match secrets::of(self.dir.parent().unwrap_or(&self.dir), version) {
-                Ok(values) if values.is_empty() => {}
-                Ok(values) => Arc::make_mut(version).env.extend(values),
-                Err(error) => tracing::error!(%error, version = %version.key(), "a function gets no secrets"),
-            }
-        }
+        secrets::tell_all(self.dir.parent().unwrap_or(&self.dir), &mut snapshot);
+        let AppSnapshot { tenant, app, functions, .. } = snapshot;
         let mut all = self.functions();
         all.retain(|(of, _), (from, _)| *of != tenant || *from != app);
         for route in functions {

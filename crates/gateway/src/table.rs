@@ -71,14 +71,8 @@ impl Table {
 
     fn load(&self, file: &Path) -> std::io::Result<()> {
         let mut snapshot: AppSnapshot = serde_json::from_slice(&std::fs::read(file)?)?;
-        let versions = snapshot.functions.iter_mut().flat_map(|route| route.versions.values_mut());
         // A component's variables and what a webhook is signed with: the node looks for itself when it starts code.
-        for version in versions.filter(|version| !version.secrets.is_empty()) {
-            match secrets::of(self.dir.parent().unwrap_or(&self.dir), version) {
-                Ok(values) => Arc::make_mut(version).env.extend(values),
-                Err(error) => tracing::error!(%error, version = %version.key(), "a function gets no secrets"),
-            }
-        }
+        secrets::tell_all(self.dir.parent().unwrap_or(&self.dir), &mut snapshot);
         let versions = snapshot.functions.iter_mut().flat_map(|route| route.versions.values_mut());
         // Here once, and not at each call. The node tells those that it starts.
         for version in versions.filter(|version| version.contract == Contract::Component) {

@@ -40,6 +40,10 @@ pub struct Function {
     /// save` wrote as `docker-archive:./api.tar`. It brings its own interpreter and says how it is run.
     #[schemars(with = "String")]
     pub image: Option<String>,
+    /// With an `image` from a registry: the secret that holds the login to it, as `user:password`. The login of the machine that
+    /// deploys, when left out.
+    #[schemars(with = "String")]
+    pub image_secret: Option<String>,
     /// What runs it: `component`, `python3.N`, `nodejsN`, `provided`. Found out from the code when left
     /// out.
     #[schemars(with = "Runtime")]

@@ -134,6 +134,15 @@ fn function(
             report.error(value.span(), message, format!("leave one of `image` and `{key}` out"));
         }
     }
+    let image_secret = table.parsed("image_secret", secret);
+    if let Some(value) = table.get("image_secret").filter(|_| !image.as_deref().is_some_and(is_pulled)) {
+        let message = "`image_secret` needs an `image` from a registry";
+        report.error(
+            value.span(),
+            message.to_owned(),
+            "leave it out, or name one: registry/name:tag".to_owned(),
+        );
+    }
     let runtime =
         table.parsed("runtime", |text| text.parse::<Runtime>().map_err(|error| runtime_hint(text, &error)));
     let contract = table.parsed("contract", |text| word(text, "a contract", &CONTRACTS));
@@ -156,6 +165,7 @@ fn function(
         source: source.unwrap_or_default(),
         runtime: if has_image { Some(Runtime::Image) } else { runtime },
         image,
+        image_secret,
         contract,
         command,
         signature,
@@ -304,14 +314,20 @@ fn secrets(report: &Report<'_>, value: &crate::value::Value<'_>) -> BTreeMap<Str
     for (name, span, value) in table.entries() {
         variable(report, name, span);
         let Some((text, span)) = string(report, name, value) else { continue };
-        if !is_secret_name(text) {
-            let message = format!("'{}' is not a secret's name", shown(text));
-            let hint = "name a secret, such as \"db-password\", and set it by `rouse secret set db-password`";
-            report.error(span, message, hint.to_owned());
+        if let Err((message, hint)) = secret(text) {
+            report.error(span, message, hint);
         }
         secrets.insert((*name).to_owned(), text.to_owned());
     }
     secrets
+}
+
+fn secret(text: &str) -> Result<String, Wrong> {
+    if is_secret_name(text) {
+        return Ok(text.to_owned());
+    }
+    let hint = "name a secret, such as \"db-password\", and set it by `rouse secret set db-password`";
+    Err((format!("'{}' is not a secret's name", shown(text)), Some(hint.to_owned())))
 }
 
 fn env(report: &Report<'_>, value: &crate::value::Value<'_>) -> BTreeMap<String, String> {
@@ -361,6 +377,11 @@ fn relative(text: &str) -> Result<&str, Wrong> {
         }
     }
     Ok(text)
+}
+
+/// Whether an image is a registry's.
+fn is_pulled(image: &str) -> bool {
+    !["oci:", "docker-archive:"].iter().any(|scheme| image.starts_with(scheme))
 }
 
 /// A registry's name for an image, or a path to one. Whether a name is one is said by who reads it.

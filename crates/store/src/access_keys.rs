@@ -5,8 +5,7 @@
 mod functions;
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -15,6 +14,8 @@ use std::{
 use rouse_types::{AccessKey, AccessKeys, access_key::FILE};
 
 pub use functions::FunctionKeys;
+
+use crate::file;
 
 /// Tells one file from the one that replaced it: its inode, and when it was changed, in nanoseconds.
 type Seen = (u64, i64, i64);
@@ -65,15 +66,7 @@ impl Ring {
 /// # Errors
 /// What the disk says.
 pub fn replace(state: &Path, keys: &AccessKeys) -> io::Result<()> {
-    let path = state.join(FILE);
-    let folder = path.parent().unwrap_or(state);
-    fs::create_dir_all(folder)?;
-    // Mode 0600 is what tempfile makes.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&serde_json::to_vec(keys)?)?;
-    file.as_file().sync_all()?;
-    file.persist(&path).map_err(|error| error.error)?;
-    Ok(())
+    file::replace(&state.join(FILE), &serde_json::to_vec(keys)?)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod blobs;
 pub mod cluster;
 mod embedded;
 pub mod error;
+pub mod file;
 pub mod journal;
 pub mod queues;
 pub mod records;

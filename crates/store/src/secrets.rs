@@ -11,9 +11,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -22,8 +22,10 @@ use chacha20poly1305::{
     aead::{Aead as _, Payload},
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rouse_types::{Digest, FunctionVersion, TenantId};
+use rouse_types::{AppSnapshot, Digest, FunctionVersion, TenantId};
 use serde::{Deserialize, Serialize};
+
+use crate::file;
 
 /// Of a key, in bytes.
 const KEY_BYTES: usize = 32;
@@ -77,7 +79,7 @@ fn folder(state: &Path) -> PathBuf {
     state.join("secrets")
 }
 
-fn file(state: &Path, tenant: &TenantId) -> PathBuf {
+fn path(state: &Path, tenant: &TenantId) -> PathBuf {
     folder(state).join(format!("{tenant}.json"))
 }
 
@@ -137,7 +139,7 @@ impl Keyring {
 
     fn write(&self) -> Result<(), Error> {
         let lines: Vec<String> = self.keys.iter().map(|(_, key)| STANDARD.encode(key) + "\n").collect();
-        Ok(replace(&self.path, lines.concat().as_bytes())?)
+        Ok(file::replace(&self.path, lines.concat().as_bytes())?)
     }
 
     /// Whether this was sealed by the newest key.
@@ -196,34 +198,35 @@ fn random(bytes: &mut [u8]) -> Result<(), Error> {
 /// # Errors
 /// What the disk says.
 pub fn write(state: &Path, tenant: &TenantId, secrets: &SealedSecrets) -> io::Result<()> {
-    replace(&file(state, tenant), &serde_json::to_vec(secrets)?)
+    file::replace(&path(state, tenant), &serde_json::to_vec(secrets)?)
 }
 
-/// Replaces a file: whole or not at all, its mode 0600.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    // Mode 0600 is what tempfile makes.
-    let mut half = tempfile::NamedTempFile::new_in(folder)?;
-    half.write_all(bytes)?;
-    half.as_file().sync_all()?;
-    half.persist(path).map_err(|error| error.error)?;
+/// Puts the values of a version's secrets among its variables, as they are now.
+///
+/// # Errors
+/// The first that cannot be had; the version is what it was.
+pub fn tell(state: &Path, version: &mut Arc<FunctionVersion>) -> Result<(), Error> {
+    if version.secrets.is_empty() {
+        return Ok(());
+    }
+    // The keys may be changed between the two files: then both are there anew.
+    let values = read(state, version).or_else(|_| read(state, version))?;
+    Arc::make_mut(version).env.extend(values);
     Ok(())
 }
 
-/// The environment variables of a version that hold secrets, with their values.
-///
-/// # Errors
-/// The first that cannot be had.
-pub fn of(state: &Path, version: &FunctionVersion) -> Result<BTreeMap<String, String>, Error> {
-    if version.secrets.is_empty() {
-        return Ok(BTreeMap::new());
+/// The same for all versions of an app. One that cannot have its secrets goes without, which the log says: its calls fail, and those of
+/// the app's others go on.
+pub fn tell_all(state: &Path, app: &mut AppSnapshot) {
+    for version in app.functions.iter_mut().flat_map(|route| route.versions.values_mut()) {
+        if let Err(error) = tell(state, version) {
+            tracing::error!(%error, version = %version.key(), "a function gets no secrets");
+        }
     }
-    // The keys may be changed between the two files: then both are there anew.
-    read(state, version).or_else(|_| read(state, version))
 }
 
 fn read(state: &Path, version: &FunctionVersion) -> Result<BTreeMap<String, String>, Error> {
-    let sealed = match fs::read(file(state, &version.tenant)) {
+    let sealed = match fs::read(path(state, &version.tenant)) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => SealedSecrets::new(),
         Err(error) => return Err(error.into()),

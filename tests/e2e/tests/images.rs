@@ -101,6 +101,38 @@ async fn layouts_and_docker_archives_are_deployed_from_the_apps_folder() {
 }
 
 #[tokio::test]
+async fn the_login_to_a_registry_is_a_secret_of_the_tenants() {
+    let test = "the_login_to_a_registry_is_a_secret_of_the_tenants";
+    let platform = Platform::shared();
+    need!(platform, "the_login_to_a_registry_is_a_secret_of_the_tenants", "image");
+    let (Some(registry), Some(server)) = (Registry::new(test, true), server(test)) else { return };
+    let source = tempfile::tempdir().expect("a folder");
+    image(source.path(), &server, CONFIG);
+    let name = registry.push(source.path(), "shop/closed:1");
+    let lines = format!("image = \"{name}\"\nimage_secret = \"closed-registry\"");
+    let app = App::new("closed").function("closed", &lines);
+    let folder = app.path().display().to_string();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    for (login, told) in [
+        (None, "rouse secret set closed-registry"),
+        (Some("no login"), "user:password"),
+        (Some("ann:wrong"), "registry"),
+        (Some("ann:secret"), ""),
+    ] {
+        if let Some(login) = login {
+            fs::write(file.path(), login).expect("written");
+            let path = file.path().display().to_string();
+            assert!(platform.rouse(&["secret", "set", "closed-registry", "--file", &path]).await.ok);
+        }
+        let cli = platform.rouse(&["deploy", &folder]).await;
+        assert!(cli.ok == told.is_empty() && cli.err.contains(told), "{login:?}: {cli:?}");
+        assert!(!format!("{cli:?}").contains("ann:"), "the secret is not told: {cli:?}");
+    }
+    assert!(platform.get("closed/").await.text().starts_with("hello in /srv"));
+    assert!(!platform.log().contains("ann:"), "nor is it in the log");
+}
+
+#[tokio::test]
 async fn boto3_creates_calls_and_updates_a_function_by_image_uri() {
     let test = "boto3_creates_calls_and_updates_a_function_by_image_uri";
     let platform = Platform::shared();

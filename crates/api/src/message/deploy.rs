@@ -87,6 +87,9 @@ pub struct DeployImage {
     /// How to log in to the registry. Used for this pull, and not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<RegistryLogin>,
+    /// The tenant's secret that holds the login instead, as `user:password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// A name and a password.

@@ -232,7 +232,7 @@ fn described(
     Ok(DeployFunction {
         name: names::platform(name),
         code: of.code,
-        image: of.image.clone().map(|reference| DeployImage { reference, login: None }),
+        image: of.image.clone().map(|reference| DeployImage { reference, login: None, secret: None }),
         runtime,
         contract: Some(Contract::Lambda),
         http: HttpSettings {

@@ -146,15 +146,11 @@ fn with_secrets<D: Driver>(
     shared: &Shared<D>,
     version: &Arc<FunctionVersion>,
 ) -> Result<Arc<FunctionVersion>, Refusal> {
-    if version.secrets.is_empty() {
-        return Ok(Arc::clone(version));
-    }
-    let values = secrets::of(&shared.state, version).map_err(|error| {
+    let mut version = Arc::clone(version);
+    secrets::tell(&shared.state, &mut version).map_err(|error| {
         Refusal::new(Code::StartFailed, format!("'{}' gets no secrets: {error}", version.function))
             .hint("`rouse secret list` shows which there are; `rouse secret set NAME` sets one")
     })?;
-    let mut version = Arc::clone(version);
-    Arc::make_mut(&mut version).env.extend(values);
     Ok(version)
 }
 

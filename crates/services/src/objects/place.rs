@@ -8,14 +8,9 @@
 //! Objects are looked for where they were put, and a sweep removes what the records do not name: so another place is
 //! taken only while there are no objects, and a bucket's prefix belongs to one installation.
 
-use std::{
-    fmt, fs,
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+use std::{fmt, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
-use rouse_store::Records;
+use rouse_store::{Records, file};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -197,7 +192,7 @@ impl Credentials {
         if let Some(token) = session_token {
             text.push_str(&format!("aws_session_token = {token}\n"));
         }
-        replace(path, text.as_bytes()).map_err(Error::io("write", path))
+        file::replace(path, text.as_bytes()).map_err(Error::io("write", path))
     }
 }
 
@@ -248,7 +243,7 @@ pub(super) async fn settle(config: &Config, records: &Records) -> Result<Files, 
     }
     let text = serde_json::to_vec(&Written { installation, place: config.place.clone() });
     let text = text.map_err(|error| Error::Record(FILE.to_owned(), error))?;
-    blocking(move || replace(&path, &text).map_err(Error::io("write", &path))).await?;
+    blocking(move || file::replace(&path, &text).map_err(Error::io("write", &path))).await?;
     Ok(files)
 }
 
@@ -362,17 +357,6 @@ fn read(path: &Path) -> Result<Option<Written>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("read", path)(error)),
     }
-}
-
-/// Replaces a file: whole or not at all, its mode 0600.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    // Mode 0600 is what tempfile makes.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
     engine::random,
     leases::{Acquired, Lease, Leases},
 };
-use crate::Error;
+use crate::{Error, file};
 
 /// How long a node that does not renew stays a member.
 pub const GONE_AFTER: Duration = Duration::from_secs(5);
@@ -310,13 +310,8 @@ fn identity(folder: &Path, cluster: &str, node: &str) -> Result<Identity, Refuse
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let made = Identity { cluster: cluster.to_owned(), node: node.to_owned(), instance: random()?.0 };
-            std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
             let bytes = serde_json::to_vec(&made).map_err(|error| Refused::Invalid(error.to_string()))?;
-            let mut file =
-                tempfile::NamedTempFile::new_in(folder).map_err(Error::io("make a file in", folder))?;
-            std::io::Write::write_all(&mut file, &bytes).map_err(Error::io("write to", &path))?;
-            file.as_file().sync_all().map_err(Error::io("flush", &path))?;
-            file.persist(&path).map_err(|error| Error::io("name", &path)(error.error))?;
+            file::replace(&path, &bytes).map_err(Error::io("write", &path))?;
             Ok(made)
         }
         Err(error) => Err(Error::io("read", &path)(error).into()),

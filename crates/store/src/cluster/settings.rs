@@ -2,14 +2,14 @@
 //! arguments are seen by everybody.
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::Options;
-use crate::Error;
+use crate::{Error, file};
 
 /// A node's place in its cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,11 +52,6 @@ impl Settings {
     pub fn write(&self, state: &Path) -> Result<(), Error> {
         let path = path(state);
         let bytes = serde_json::to_vec(self).map_err(|error| Error::Invalid(error.to_string()))?;
-        let folder = path.parent().unwrap_or(state);
-        let mut file =
-            tempfile::NamedTempFile::new_in(folder).map_err(Error::io("make a file in", folder))?;
-        file.write_all(&bytes).map_err(Error::io("write to", &path))?;
-        file.persist(&path).map_err(|error| Error::io("name", &path)(error.error))?;
-        Ok(())
+        file::replace(&path, &bytes).map_err(Error::io("write", &path))
     }
 }
