@@ -130,7 +130,7 @@ pub(crate) enum Command {
     /// Set what a tenant may spend in a month.
     #[command(subcommand)]
     Budget(BudgetCommand),
-    /// Export the ledger of usage as evidence, and check an export offline.
+    /// Export the ledger of usage and the audit log as evidence, and check an export offline.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Delete an app: its functions stop answering.
@@ -452,6 +452,13 @@ pub(crate) enum AuditCommand {
         /// The public key that must have signed it.
         #[arg(long, value_name = "PUBLIC")]
         key: Option<rouse_metering::audit::key::Public>,
+    },
+    /// Show what was done by the control API to the tenant: when, who, from where, what. With --json, all of it, to be kept and
+    /// checked.
+    Log {
+        /// Of the platform instead: what concerns no one tenant, and who made and deleted tenants.
+        #[arg(long)]
+        platform: bool,
     },
     /// Print the public key of the platform's seals.
     Key,

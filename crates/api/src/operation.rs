@@ -5,6 +5,7 @@ use rouse_types::{Code, Refusal};
 use schemars::{Schema, SchemaGenerator};
 
 mod access;
+mod build;
 mod table;
 
 use crate::percent::{decode, encode};
@@ -120,6 +121,8 @@ pub enum Id {
     Usage,
     Invoice,
     AuditExport,
+    AuditLog,
+    PlatformAuditLog,
     AuditKey,
     Ps,
     Metrics,
@@ -198,6 +201,8 @@ impl Id {
             Self::Usage => "usage",
             Self::Invoice => "invoice",
             Self::AuditExport => "auditExport",
+            Self::AuditLog => "auditLog",
+            Self::PlatformAuditLog => "platformAuditLog",
             Self::AuditKey => "auditKey",
             Self::Ps => "ps",
             Self::Metrics => "metrics",
@@ -227,6 +232,11 @@ impl Params {
     #[must_use]
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
+    }
+
+    /// All names, with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     /// The value of `{name}`, read as a type.

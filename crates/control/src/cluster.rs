@@ -42,7 +42,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// This node's place in its cluster.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    settings: Settings,
+    pub(crate) settings: Settings,
     cluster: Cluster,
     blobs: Blobs,
     leases: Leases,

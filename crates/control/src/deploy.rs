@@ -1,24 +1,27 @@
 //! A deployment from its request to its last event. Nothing of what is live is touched before all code is in
 //! its place; then everything changes at once.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use rouse_api::{DeployEvent, DeployFunction, DeployRequest};
 use rouse_types::{AppName, Code, Contract, Digest, Refusal, Runtime, TenantId, limits};
 
-use crate::{body::Lines, check, code, control::Control, state, who::Who};
+use crate::{audit::UnderWay, body::Lines, check, code, control::Control, state, who::Who};
 
 /// Deploys, telling of it on the way. Goes on when no one listens any more: what was begun is ended.
 pub(crate) async fn run(
-    control: Arc<Control>,
-    who: Who,
-    tenant: TenantId,
-    app: AppName,
-    request: DeployRequest,
+    control: &Control,
+    who: &Who,
+    action: UnderWay,
+    tenant: &TenantId,
+    app: &AppName,
+    request: &DeployRequest,
     mut events: Lines<DeployEvent>,
 ) {
     let started = Instant::now();
-    let last = match deploy(&control, &who, &tenant, &app, &request, &mut events).await {
+    let result = deploy(control, who, tenant, app, request, &mut events).await;
+    control.end_action(action, result.as_ref().err()).await;
+    let last = match result {
         Ok(event) => {
             control.metrics.deployed(true);
             tracing::info!(%tenant, %app, functions = request.functions.len(), elapsed = ?started.elapsed(), "deployed");

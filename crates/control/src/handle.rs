@@ -1,6 +1,6 @@
 //! The path of one request to the API, as a list: which operation, who asks, what is answered.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -13,6 +13,7 @@ use rouse_types::{Alias, AppName, FunctionName, Refusal, TenantId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::{self, UnderWay},
     body::{self, Body},
     control::Control,
     deploy, invoke, logs, metrics, state, uploads,
@@ -23,12 +24,13 @@ use crate::{
 pub(crate) async fn handle(
     control: Arc<Control>,
     request: Request<Incoming>,
+    from: Option<IpAddr>,
     stop: CancellationToken,
 ) -> Response<Body> {
     let result = match operation::find(request.method(), request.uri().path()) {
         // Whether an operation exists is written in a public document; all else needs a token or a key.
         Err(refusal) => Err(refusal),
-        Ok((operation, params)) => Box::pin(answer(&control, operation, params, request, stop)).await,
+        Ok((operation, params)) => Box::pin(answer(&control, operation, params, request, from, stop)).await,
     };
     control.metrics.answered(result.is_ok());
     result.unwrap_or_else(|refusal| body::refusal(&refusal))
@@ -39,6 +41,7 @@ async fn answer(
     operation: &Operation,
     params: Params,
     request: Request<Incoming>,
+    from: Option<IpAddr>,
     stop: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
     if operation.open {
@@ -46,7 +49,47 @@ async fn answer(
     }
     let who = control.who(request.headers()).await?;
     control.allow(&who, operation.id, &params, request.uri().query().unwrap_or_default()).await?;
-    act(control, who, operation.id, params, request, stop).await
+    let id = operation.id;
+    let Some(action) = control.begin_action(&who, from, operation, &params).await? else {
+        return act(control, who, id, params, request, stop).await;
+    };
+    // To its end, whether or not the client waits for it: what is done is written down.
+    detached(control, async move |control| {
+        if id == Id::Deploy {
+            return deploy(&control, who, action, &params, request).await;
+        }
+        let result = act(&control, who, id, params, request, stop).await;
+        control.end_action(action, result.as_ref().err()).await;
+        result
+    })
+    .await
+}
+
+/// What comes of a deployment is known at the end of its answer.
+async fn deploy(
+    control: &Arc<Control>,
+    who: Who,
+    action: UnderWay,
+    params: &Params,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let read = async {
+        let wanted: DeployRequest = body::read_json(request.into_body()).await?;
+        Ok((params.parse("tenant")?, params.parse("app")?, wanted))
+    };
+    let read: Result<(TenantId, AppName, DeployRequest), Refusal> = read.await;
+    let (tenant, app, wanted) = match read {
+        Ok(read) => read,
+        Err(refusal) => {
+            control.end_action(action, Some(&refusal)).await;
+            return Err(refusal);
+        }
+    };
+    let (events, response) = body::lines();
+    let control = Arc::clone(control);
+    let tasks = control.tasks.clone();
+    tasks.spawn(async move { deploy::run(&control, &who, action, &tenant, &app, &wanted, events).await });
+    Ok(response)
 }
 
 /// What anyone may ask for.
@@ -95,13 +138,6 @@ async fn act(
         Id::RevokeApiKey => body::json(&control.revoke_api_key(&tenant()?, params.get("key")).await?),
         Id::HasBlob => uploads::has_blob(control, &who, &params).await,
         Id::PutBlob => uploads::put_blob(control, &who, &params, request).await,
-        Id::Deploy => {
-            let (tenant, app) = (tenant()?, app()?);
-            let wanted: DeployRequest = body::read_json(request.into_body()).await?;
-            let (events, response) = body::lines();
-            control.tasks.spawn(deploy::run(Arc::clone(control), who, tenant, app, wanted, events));
-            Ok(response)
-        }
         Id::ListApps => body::json(&control.list_apps(&tenant()?).await?),
         Id::GetApp => body::json(&control.get_app(&tenant()?, &app()?).await?),
         Id::DeleteApp => {
@@ -223,6 +259,12 @@ async fn act(
             control.tasks.spawn(control.usage.clone().export(range, lines));
             Ok(response)
         }
+        Id::AuditLog | Id::PlatformAuditLog => {
+            let of = if id == Id::AuditLog { Some(tenant()?) } else { None };
+            let (lines, response) = body::lines();
+            control.tasks.spawn(audit::export(Arc::clone(control), of, lines));
+            Ok(response)
+        }
         Id::AuditKey => body::json(&control.usage.key()),
         Id::Ps => {
             let tenant = tenant()?;
@@ -234,7 +276,8 @@ async fn act(
             let others = control.peers.metrics().await;
             Ok(body::bytes(metrics::CONTENT_TYPE, control.metrics.all(others)))
         }
-        Id::Health | Id::Ready | Id::Openapi => open(control, id).await,
+        // Answered before: an operation of its own kind.
+        Id::Deploy | Id::Health | Id::Ready | Id::Openapi => open(control, id).await,
     }
 }
 

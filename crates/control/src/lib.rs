@@ -10,6 +10,7 @@
 
 mod api_keys;
 pub mod archive;
+mod audit;
 mod body;
 mod budget;
 mod change;
@@ -189,6 +190,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     keys::write(&control.records, &control.config.state).await.map_err(Error::State)?;
     api_keys::write(&control.records, &control.config.state, None).await.map_err(Error::State)?;
     control.write_secrets().await.map_err(Error::State)?;
+    control.recover_actions().await.map_err(Error::State)?;
     let tasks = control.tasks.clone();
     // Should a crash have come between the store and the file. Who could not be told is told with the next change.
     if let Err(refusal) = control.publish_quotas().await {

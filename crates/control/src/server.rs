@@ -6,6 +6,7 @@ mod stream;
 use std::{
     convert::Infallible,
     io,
+    net::IpAddr,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     pin::{Pin, pin},
@@ -71,18 +72,18 @@ pub(crate) async fn serve(
         };
         let Ok(place) = place else { break };
         let accepted = tokio::select! {
-            accepted = tcp.accept() => accepted.map(|(stream, _)| {
+            accepted = tcp.accept() => accepted.map(|(stream, from)| {
                 let _ = stream.set_nodelay(true);
-                Box::new(stream) as Box<dyn Stream>
+                (Box::new(stream) as Box<dyn Stream>, Some(from.ip()))
             }),
-            accepted = unix.accept() => accepted.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>),
+            accepted = unix.accept() => accepted.map(|(stream, _)| (Box::new(stream) as Box<dyn Stream>, None)),
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok(stream) => {
+            Ok((stream, from)) => {
                 let (control, stop) = (Arc::clone(&control), stop.clone());
                 connections.spawn(async move {
-                    connection(control, stream, stop).await;
+                    connection(control, stream, from, stop).await;
                     drop(place);
                 });
             }
@@ -99,7 +100,12 @@ pub(crate) async fn serve(
 }
 
 /// Serves one connection until it ends, is idle for long, or the server stops.
-async fn connection(control: Arc<Control>, stream: Box<dyn Stream>, stop: CancellationToken) {
+async fn connection(
+    control: Arc<Control>,
+    stream: Box<dyn Stream>,
+    from: Option<IpAddr>,
+    stop: CancellationToken,
+) {
     let sniffed = tokio::select! {
         sniffed = tokio::time::timeout(limits::HEADER_TIMEOUT, stream::sniff(stream)) => sniffed,
         () = stop.cancelled() => return,
@@ -110,7 +116,7 @@ async fn connection(control: Arc<Control>, stream: Box<dyn Stream>, stop: Cancel
         let (requests, stop) = (Arc::clone(&requests), stop.clone());
         service_fn(move |request| {
             let under_way = requests.begin();
-            let answer = handle::handle(Arc::clone(&control), request, stop.clone());
+            let answer = handle::handle(Arc::clone(&control), request, from, stop.clone());
             async move {
                 let answer = answer.await;
                 drop(under_way);

@@ -83,6 +83,11 @@ impl Usage {
         self.with(move |ledger| ledger.forget(&policy, now).map(drop)).await
     }
 
+    /// The key that exports are signed with.
+    pub(crate) fn signer(&self) -> Arc<Key> {
+        Arc::clone(&self.key)
+    }
+
     /// The key that seals are checked with.
     pub(crate) fn key(&self) -> AuditKey {
         AuditKey { algorithm: "ed25519".to_owned(), key: self.key.public().to_string() }

@@ -39,6 +39,14 @@ impl Who {
         }
     }
 
+    /// As the audit log names them.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Operator => "operator".to_owned(),
+            Self::Key { id, .. } => format!("key {id}"),
+        }
+    }
+
     pub(crate) fn told(&self) -> WhoAmI {
         match self {
             Self::Operator => {

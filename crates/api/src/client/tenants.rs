@@ -2,8 +2,9 @@
 
 use http::Method;
 use rouse_types::{Refusal, TenantId};
+use serde_json::value::RawValue;
 
-use super::{Client, empty, json};
+use super::{Client, Lines, TIMEOUTS, empty, json};
 use crate::{
     ApiKeyInfo, ApiKeyRequest, ClusterStatus, NewApiKey, RotateRequest, TenantInfo, WhoAmI,
     operation::{Id, path},
@@ -18,6 +19,17 @@ impl Client {
     /// What the node that is asked knows of its cluster.
     pub async fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
         self.get(path(Id::ClusterStatus, &[])).await
+    }
+
+    /// The audit log of a tenant, or without one of the platform, line by line as it was written: whoever checks it needs each
+    /// byte.
+    pub async fn audit_log(&self, tenant: Option<&TenantId>) -> Result<Lines<Box<RawValue>>, Refusal> {
+        let path = match tenant {
+            Some(tenant) => path(Id::AuditLog, &[tenant.as_str()]),
+            None => path(Id::PlatformAuditLog, &[]),
+        };
+        let request = self.request(Method::GET, path, empty())?;
+        Ok(Lines::new(self.checked(request, TIMEOUTS).await?.into_body()))
     }
 
     /// Makes a tenant. One that is there is left as it is.

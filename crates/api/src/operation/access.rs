@@ -49,6 +49,7 @@ pub fn access(id: Id) -> Access {
         Id::ClusterStatus
         | Id::Metrics
         | Id::RotateSecretsKey
+        | Id::PlatformAuditLog
         | Id::CreateTenant
         | Id::ListTenants
         | Id::DeleteTenant => Access::Operator,
@@ -62,7 +63,8 @@ pub fn access(id: Id) -> Access {
         | Id::CreateApiKey
         | Id::ListApiKeys
         | Id::RotateApiKey
-        | Id::RevokeApiKey => OWNS,
+        | Id::RevokeApiKey
+        | Id::AuditLog => OWNS,
         Id::HasBlob
         | Id::PutBlob
         | Id::Deploy

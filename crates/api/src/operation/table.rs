@@ -2,9 +2,11 @@
 
 use http::Method;
 use rouse_types::{Alias, Budget, InstanceInfo, LogLine, TenantLimits};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Body, Id, Operation, SchemaOf};
+use super::{
+    Body, Id, Operation,
+    build::{of, operation},
+};
 use crate::{
     AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
     BudgetStatus, ClusterStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
@@ -14,37 +16,6 @@ use crate::{
     SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo, UsageQuery, UsageReport,
     VersionInfo, WhoAmI, query::InvokeQuery,
 };
-
-fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    generator.subschema_for::<T>()
-}
-
-const fn operation(id: Id, method: Method, path: &'static str, summary: &'static str) -> Operation {
-    let (request, response) = (Body::Empty, Body::Empty);
-    Operation { id, method, path, summary, query: None, request, response, open: false }
-}
-
-impl Operation {
-    const fn query(mut self, query: SchemaOf) -> Self {
-        self.query = Some(query);
-        self
-    }
-
-    const fn request(mut self, request: Body) -> Self {
-        self.request = request;
-        self
-    }
-
-    const fn response(mut self, response: Body) -> Self {
-        self.response = response;
-        self
-    }
-
-    const fn open(mut self) -> Self {
-        self.open = true;
-        self
-    }
-}
 
 /// Every operation.
 pub static ALL: &[Operation] = &[
@@ -466,6 +437,21 @@ pub static ALL: &[Operation] = &[
              stream without its end line broke off.",
     )
     .query(of::<AuditQuery>)
+    .response(Body::Lines(of::<serde_json::Value>)),
+    operation(
+        Id::AuditLog,
+        Method::GET,
+        "/v1/tenants/{tenant}/audit/log",
+        "Exports what was done to the tenant by this API: who, from where, what, before and after, so that it can be \
+             checked offline. A stream without its end line broke off.",
+    )
+    .response(Body::Lines(of::<serde_json::Value>)),
+    operation(
+        Id::PlatformAuditLog,
+        Method::GET,
+        "/v1/audit/log",
+        "Exports what was done to no one tenant, or made and ended one. A stream without its end line broke off.",
+    )
     .response(Body::Lines(of::<serde_json::Value>)),
     operation(Id::AuditKey, Method::GET, "/v1/audit/key", "Shows the public key of the ledger's seals.")
         .response(Body::Json(of::<AuditKey>)),

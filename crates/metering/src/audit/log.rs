@@ -1,0 +1,262 @@
+//! The audit log: what was done by the control API, in a chain for each tenant, and one for the platform as a whole.
+//!
+//! ```text
+//!   first(tenant) ─▶ link ─▶ link ─▶ …      a link is SHA-256 over the link before it and the action's JSON
+//! ```
+//!
+//! An export is one JSON value a line, as the ledger's is, and ends in a signature by the same key.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, Read as _},
+};
+
+use ring::digest::{Context, SHA256};
+use rouse_types::{TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    End, Hex, Link,
+    key::{Key, Public},
+    verify::Error,
+};
+
+/// The format of exports, as their first line says it.
+pub const FORMAT: u32 = 1;
+/// The longest line that is read: what an action changed is small.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// What someone did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// Counted from 0, without gaps.
+    pub number: u64,
+    /// When it was begun.
+    pub time: Timestamp,
+    /// Who, such as `operator` or `key <id>`.
+    pub who: String,
+    /// From where: an address, or `this machine`.
+    pub from: String,
+    /// What: an `operationId` of the control API.
+    pub operation: String,
+    /// To what: the names in the operation's path.
+    pub of: BTreeMap<String, String>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What stood before, where that is small and no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    /// What stood after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
+}
+
+/// What came of an action. What was refused changed nothing, and is no action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// The platform failed while it did it: some of it may be done.
+    Failed,
+    /// The platform ended while it did it, so that nobody saw what came of it.
+    Unknown,
+}
+
+impl Action {
+    /// Its JSON: what is kept and hashed.
+    ///
+    /// # Errors
+    /// Never: these are plain fields.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+}
+
+/// Where a chain begins: a tenant's, or without one the platform's.
+#[must_use]
+pub fn first(tenant: Option<&TenantId>) -> Link {
+    let mut hash = Context::new(&SHA256);
+    hash.update(b"rouse-audit-log-1\0");
+    hash.update(tenant.map_or("", TenantId::as_str).as_bytes());
+    hash.into()
+}
+
+/// The link of the action that comes next, by its JSON.
+#[must_use]
+pub fn next(link: &Link, json: &str) -> Link {
+    let mut hash = Context::new(&SHA256);
+    hash.update(&link.0);
+    hash.update(json.as_bytes());
+    hash.into()
+}
+
+/// One line of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// The first.
+    Log(Log),
+    /// An action.
+    Action(Box<Entry>),
+    /// The last.
+    End(End),
+}
+
+/// What an export is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Whose; the platform's own, if no tenant's.
+    pub tenant: Option<TenantId>,
+    /// The public key that signed.
+    pub key: Public,
+}
+
+/// An action, with its link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What was done.
+    pub action: Action,
+    /// Its link.
+    pub link: Link,
+}
+
+/// Writes an export, line by line.
+#[derive(Debug)]
+pub struct Writer {
+    whole: Hash,
+    lines: u64,
+}
+
+struct Hash(Context);
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hash")
+    }
+}
+
+impl Writer {
+    /// Begins one; gives its first line.
+    ///
+    /// # Errors
+    /// Never: these are plain fields.
+    pub fn begin(tenant: Option<&TenantId>, key: &Key) -> Result<(Self, String), serde_json::Error> {
+        let log = Log { format: FORMAT, tenant: tenant.cloned(), key: key.public() };
+        let mut writer = Self { whole: Hash(Context::new(&SHA256)), lines: 0 };
+        let line = writer.line(&Line::Log(log))?;
+        Ok((writer, line))
+    }
+
+    /// The line of an action.
+    ///
+    /// # Errors
+    /// Never: these are plain fields.
+    pub fn action(&mut self, entry: Entry) -> Result<String, serde_json::Error> {
+        self.line(&Line::Action(Box::new(entry)))
+    }
+
+    fn line(&mut self, line: &Line) -> Result<String, serde_json::Error> {
+        let text = serde_json::to_string(line)?;
+        self.whole.0.update(text.as_bytes());
+        self.whole.0.update(b"\n");
+        self.lines += 1;
+        Ok(text)
+    }
+
+    /// The last line, which signs all before it.
+    ///
+    /// # Errors
+    /// Never: these are plain fields.
+    pub fn end(self, key: &Key) -> Result<String, serde_json::Error> {
+        let digest = Link::from(self.whole.0);
+        let signature = Hex(key.sign(&End::message(self.lines, &digest)));
+        serde_json::to_string(&Line::End(End { lines: self.lines, digest, signature }))
+    }
+}
+
+/// What a whole export came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// What it is of, and who signed.
+    pub log: Log,
+    /// Actions.
+    pub actions: u64,
+}
+
+/// Checks an export: each action against its link and its number, and the whole against the signature at its end. With
+/// `key`, that it was this one which signed.
+///
+/// # Errors
+/// The first line that is wrong.
+pub fn verify(mut export: impl BufRead, key: Option<&Public>) -> Result<Verified, Error> {
+    let mut found: Option<(Verified, Link)> = None;
+    let mut whole = Context::new(&SHA256);
+    let (mut line, mut text) = (0, Vec::new());
+    loop {
+        line += 1;
+        let wrong = |reason: String| Error::Wrong { line, reason };
+        text.clear();
+        (&mut export).take(LINE_BYTES_MAX).read_until(b'\n', &mut text)?;
+        let Some((b'\n', json)) = text.split_last() else {
+            return Err(wrong("the export is cut off: it has no end line".to_owned()));
+        };
+        let parsed: Line = serde_json::from_slice(json)
+            .map_err(|error| wrong(format!("it is no line of an audit log: {error}")))?;
+        // Only one way of writing is taken: what was changed and means the same was changed all the same.
+        if serde_json::to_vec(&parsed).ok().as_deref() != Some(json) {
+            return Err(wrong("it is not written as the platform writes it".to_owned()));
+        }
+        match (&mut found, parsed) {
+            (None, Line::Log(log)) => {
+                if log.format != FORMAT {
+                    let what =
+                        format!("the log is of format {}, and this release reads {FORMAT}", log.format);
+                    return Err(wrong(what));
+                }
+                if let Some(key) = key.filter(|key| **key != log.key) {
+                    return Err(wrong(format!("the key {} signed, and not {key}", log.key)));
+                }
+                let link = first(log.tenant.as_ref());
+                found = Some((Verified { log, actions: 0 }, link));
+            }
+            (Some((verified, link)), Line::Action(entry)) => {
+                if entry.action.number != verified.actions {
+                    return Err(wrong(format!("action {} is missing", verified.actions)));
+                }
+                let json = entry.action.to_json().map_err(|error| wrong(error.to_string()))?;
+                *link = next(link, &json);
+                if *link != entry.link {
+                    return Err(wrong(
+                        "the link is not that of this action after the one before it".to_owned(),
+                    ));
+                }
+                verified.actions += 1;
+            }
+            (Some((verified, _)), Line::End(end)) => {
+                let digest = Link::from(whole);
+                let message = End::message(line - 1, &digest);
+                if end.lines != line - 1 || end.digest != digest {
+                    return Err(wrong("the lines are not all those that were exported".to_owned()));
+                }
+                if !verified.log.key.verifies(&message, &end.signature.0) {
+                    return Err(wrong("the end's signature is not of the export's key".to_owned()));
+                }
+                if export.read(&mut [0])? != 0 {
+                    return Err(Error::Wrong {
+                        line: line + 1,
+                        reason: "it stands after the end".to_owned(),
+                    });
+                }
+                return Ok(verified.clone());
+            }
+            _ => return Err(wrong("the export has one first line, and it begins with it".to_owned())),
+        }
+        whole.update(&text);
+    }
+}
