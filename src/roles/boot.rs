@@ -20,10 +20,12 @@ pub(crate) fn log() {
     let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
 }
 
-/// What is logged: as `RUST_LOG` asks, `info` otherwise.
+/// What is logged: as `RUST_LOG` asks, `info` otherwise, but for the client of a cluster's engine, which would tell of each
+/// try to connect.
 fn filter(asked: Option<&str>) -> EnvFilter {
-    let filter =
-        asked.and_then(|text| EnvFilter::try_new(text).ok()).unwrap_or_else(|| EnvFilter::new("info"));
+    let filter = asked
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new("info,async_nats=warn"));
     // The library for S3 writes whole requests, with what signs them: whoever asks for more of ours has not asked for
     // that. What is of interest our own code says.
     match "s3s=off".parse() {

@@ -42,6 +42,9 @@ enum Command {
     Test {
         /// The suites: fmt, tidy, clippy, unit, doc, e2e …
         suites: Vec<String>,
+        /// Let the suite `cluster` try every fault in every zone, which takes half an hour.
+        #[arg(long)]
+        long: bool,
     },
     /// Check the house rules that a machine can check.
     Tidy,
@@ -67,7 +70,7 @@ fn main() -> std::process::ExitCode {
         Command::Setup => setup::run().and_then(|tools| examples::guests(&tools)),
         Command::Examples => setup::run().and_then(|tools| examples::build(&tools)),
         Command::Demo { exit } => demo::run(exit),
-        Command::Test { suites } => suites::run(&suites),
+        Command::Test { suites, long } => suites::run(&suites, long),
         Command::Generate { what } => generate::run(what),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),

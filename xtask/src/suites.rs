@@ -24,8 +24,8 @@ const NOT_UNITS: [&str; 6] =
 /// Warnings are errors for whoever reads them here, but not for cargo's own flags: those would build it all again.
 const NO_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
 
-/// Runs the suites that are named, or all.
-pub(crate) fn run(names: &[String]) -> Result<()> {
+/// Runs the suites that are named, or all; `long` is about faults of clusters.
+pub(crate) fn run(names: &[String], long: bool) -> Result<()> {
     for name in names {
         if !SUITES.contains(&name.as_str()) {
             bail!("no suite is called {name}; there are: {}", SUITES.join(", "));
@@ -35,7 +35,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     for suite in SUITES {
         if names.is_empty() || names.iter().any(|name| name == suite) {
             println!("\n== {suite}");
-            let tally = one(suite, !names.is_empty()).with_context(|| format!("suite {suite}"))?;
+            let tally = one(suite, !names.is_empty(), long).with_context(|| format!("suite {suite}"))?;
             if !tally.failures.is_empty() && log(suite).is_file() {
                 println!("   failed; all that it wrote is in {}", log(suite).display());
             }
@@ -46,7 +46,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
 }
 
 /// Runs one suite; `named` is whether it was asked for by its name.
-fn one(suite: &str, named: bool) -> Result<Tally> {
+fn one(suite: &str, named: bool, long: bool) -> Result<Tally> {
     match suite {
         "fmt" => check("fmt", sh::cargo("fmt").args(["--all", "--check"])),
         "tidy" => match tidy::run() {
@@ -102,8 +102,8 @@ fn one(suite: &str, named: bool) -> Result<Tally> {
         "cluster" => {
             built()?;
             let mut command = sh::cargo("test");
-            command.args(["--package", "rouse-e2e", "--test", "faults"]);
-            command.env("ROUSE_CLUSTER_FAULTS", "all");
+            command.args(["--package", "rouse-e2e", "--test", "faults", "--test", "network"]);
+            command.env("ROUSE_CLUSTER_FAULTS", if long { "long" } else { "short" });
             let tally = watched("cluster", command, &[])?;
             let text = std::fs::read_to_string(log("cluster")).unwrap_or_default();
             text.lines().filter(|line| line.starts_with("cluster: ")).for_each(|line| println!("   {line}"));

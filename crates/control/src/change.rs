@@ -62,8 +62,35 @@ impl Control {
         to: Option<u64>,
     ) -> Result<RollbackAnswer, Refusal> {
         let _lock = self.lock(tenant, app).await;
-        let record = self.app(tenant, app).await?;
-        let live = record.value.live.unwrap_or_default();
+        for _ in 0..state::ATTEMPTS_MAX {
+            // What another node has made live counts.
+            self.records.catch_up().await.map_err(|error| state::refusal(&error))?;
+            let record = self.app(tenant, app).await?;
+            let to = self.before(tenant, app, record.value.live.unwrap_or_default(), to).await?;
+            let names = || to.functions.iter().map(|each| each.function.clone()).collect();
+            let planned = self
+                .apply(tenant, app, names, |view, slots| match view.record.as_ref().map(|at| at.revision) {
+                    // Which one to go back to was found before: another node was faster.
+                    found if found != Some(record.revision) => Ok(Plan::default()),
+                    _ => plan::rollback(view, &to, slots),
+                })
+                .await?;
+            if let (Some(deployment), warnings) = planned {
+                let deployment = self.told(tenant, app, deployment, true);
+                return Ok(RollbackAnswer { deployment, warnings });
+            }
+        }
+        Err(state::contended())
+    }
+
+    /// The deployment of this number, or the one before the live one.
+    async fn before(
+        &self,
+        tenant: &TenantId,
+        app: &AppName,
+        live: u64,
+        to: Option<u64>,
+    ) -> Result<Deployment, Refusal> {
         let deployments = self.deployments(tenant, app).await?;
         let found = match to {
             Some(number) => deployments.into_iter().find(|at| at.value.number == number).ok_or_else(|| {
@@ -77,12 +104,7 @@ impl Control {
                 )
             }),
         };
-        let to = found?.value;
-        let names = || to.functions.iter().map(|each| each.function.clone()).collect();
-        let (deployment, warnings) =
-            self.apply(tenant, app, names, |view, slots| plan::rollback(view, &to, slots)).await?;
-        let deployment = deployment.ok_or_else(|| no_app(app))?;
-        Ok(RollbackAnswer { deployment: self.told(tenant, app, deployment, true), warnings })
+        Ok(found?.value)
     }
 
     /// Deletes an app.
@@ -180,7 +202,8 @@ impl Control {
         Err(state::contended())
     }
 
-    /// Plans and commits until no one was faster, then puts it in force. The caller holds the app's lock.
+    /// Plans and commits until no one was faster, then puts it in force; a plan that writes nothing is the end of it. The
+    /// caller holds the app's lock.
     async fn apply(
         &self,
         tenant: &TenantId,
@@ -192,6 +215,9 @@ impl Control {
             let slots = self.agree_on_slots().await?;
             let view = self.view(tenant, app, wanted()).await?;
             let Plan { mut writes, taken, freed, deployment } = plan(&view, &mut self.slots())?;
+            if writes.is_empty() {
+                return Ok((None, Vec::new()));
+            }
             writes.extend(slots);
             match state::commit(&self.records, writes).await {
                 Ok(Committed::Done) => {

@@ -32,7 +32,7 @@ pub(crate) struct View {
 }
 
 /// A change, thought through.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// One transaction.
     pub(crate) writes: Vec<Write>,

@@ -11,7 +11,9 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{free_address, skipped, tool};
+use rustix::process::Signal;
+
+use crate::{Host, kill, skipped, tool};
 
 /// How long one may take until it answers.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -28,6 +30,7 @@ pub struct Engine {
 struct Server {
     address: SocketAddr,
     monitor: SocketAddr,
+    command: Command,
     child: Option<Child>,
 }
 
@@ -38,17 +41,27 @@ impl Engine {
     /// When they do not start.
     #[must_use]
     pub fn start(test: &str, servers: usize) -> Option<Self> {
+        let host = Host::local();
+        Self::start_on(test, &vec![&host; servers])
+    }
+
+    /// Starts a server on each of these hosts and waits until they answer, as [`Engine::start`].
+    ///
+    /// # Panics
+    /// When they do not start.
+    #[must_use]
+    pub fn start_on(test: &str, hosts: &[&Host]) -> Option<Self> {
         let Some(program) = tool("ROUSE_NATS_SERVER") else {
             skipped(test, "nats-server is not there: run `cargo xtask setup`");
             return None;
         };
         let folder = tempfile::tempdir().expect("a folder");
-        let routes: Vec<_> = (0..servers).map(|_| free_address()).collect();
+        let routes: Vec<_> = hosts.iter().map(|host| host.free_address()).collect();
         let all = routes.iter().map(|route| format!("nats://{route}")).collect::<Vec<_>>().join(", ");
         let mut engine = Self { program, folder, servers: Vec::new() };
-        for (number, route) in routes.iter().enumerate() {
-            let (address, monitor) = (free_address(), free_address());
-            let cluster = match servers {
+        for (number, (route, host)) in routes.iter().zip(hosts).enumerate() {
+            let (address, monitor) = (host.free_address(), host.free_address());
+            let cluster = match hosts.len() {
                 1 => String::new(),
                 _ => format!("cluster {{ name: test, listen: \"{route}\", routes: [{all}] }}\n"),
             };
@@ -59,10 +72,12 @@ impl Engine {
                 data.display()
             );
             fs::write(engine.config(number), config).expect("write its settings");
-            engine.servers.push(Server { address, monitor, child: None });
+            let mut command = host.command(&engine.program);
+            command.arg("-c").arg(engine.config(number)).stdin(Stdio::null()).stdout(Stdio::null());
+            engine.servers.push(Server { address, monitor, command, child: None });
         }
-        (0..servers).for_each(|number| engine.spawn(number));
-        (0..servers).for_each(|number| engine.wait(number));
+        (0..hosts.len()).for_each(|number| engine.spawn(number));
+        (0..hosts.len()).for_each(|number| engine.wait(number));
         Some(engine)
     }
 
@@ -72,9 +87,7 @@ impl Engine {
 
     fn spawn(&mut self, number: usize) {
         let log = fs::File::create(self.folder.path().join(format!("{number}.log"))).expect("a log");
-        let mut command = Command::new(&self.program);
-        command.arg("-c").arg(self.config(number));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = self.servers[number].command.stderr(log).spawn();
         self.servers[number].child = Some(child.expect("start nats-server"));
     }
 
@@ -103,6 +116,13 @@ impl Engine {
         if let Some(mut child) = self.servers[number].child.take() {
             child.kill().expect("kill nats-server");
             child.wait().expect("wait for nats-server");
+        }
+    }
+
+    /// Stops a server where it stands (SIGSTOP), or lets it go on.
+    pub fn pause(&self, number: usize, paused: bool) {
+        if let Some(child) = &self.servers[number].child {
+            kill(child.id(), if paused { Signal::STOP } else { Signal::CONT });
         }
     }
 

@@ -8,28 +8,35 @@
 mod app;
 mod aws;
 mod call;
+mod disk;
 mod engine;
+pub mod history;
 mod https;
 mod load;
+mod network;
 mod platform;
 mod postgres;
 mod seen;
 mod signal;
 pub mod tell;
 mod tools;
+mod traffic;
 
 pub use app::{App, example, fixture, folder};
 pub use aws::{Boto3, environment, environment_of, run, tool};
 pub use call::{Answer, call_on, get, wait_for};
+pub use disk::Disk;
 pub use engine::Engine;
 pub use https::{Https, Secure, SelfSigned};
 pub use load::Load;
+pub use network::{Host, Network, Slow};
 pub use platform::{Cli, Platform, free_address, program, python, state_folder};
 pub use postgres::Postgres;
 pub use rouse_processes::{Kind, Process, alive, descendants};
 pub use rustix::process::Signal;
 pub use seen::Seen;
 pub use signal::kill;
+pub use traffic::{During, Tally, Traffic};
 
 /// Says that a test was skipped, and why: in the form that the summary of `cargo xtask test` collects.
 pub fn skipped(test: &str, reason: &str) {

@@ -22,7 +22,7 @@ use rouse_processes::{Kind, Process, alive, descendants};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Answer, call, signal::kill, tools};
+use crate::{Answer, Host, call, signal::kill, tools};
 
 /// How long it may take until it is ready, on a machine that is busy.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -107,6 +107,15 @@ impl Platform {
     /// When it does not start.
     #[must_use]
     pub fn start_with(state: &Path, args: &[String]) -> Self {
+        Self::start_on(&Host::local(), state, args)
+    }
+
+    /// The same on a host of a network.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_on(host: &Host, state: &Path, args: &[String]) -> Self {
         WATCH_FAILURES.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -114,9 +123,10 @@ impl Platform {
                 before(panic);
             }));
         });
-        let (gateway, control) = (free_address(), free_address());
+        let (gateway, control) = (host.free_address(), host.free_address());
         let log = File::create(state.join("serve.log")).expect("a log");
-        let child = Command::new(binary())
+        let child = host
+            .command(&binary())
             .args([
                 "serve",
                 "--listen",
@@ -160,11 +170,11 @@ impl Platform {
         }
     }
 
-    /// The end of what it logged.
+    /// The end of what it logged, but for what is not worth a warning.
     #[must_use]
     pub fn log(&self) -> String {
         let text = fs::read_to_string(self.state.join("serve.log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(" INFO ")).collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
@@ -190,13 +200,21 @@ impl Platform {
     /// # Panics
     /// When control does not tell them.
     pub async fn metrics(&self) -> String {
-        let token = fs::read_to_string(self.state.join("control/token")).expect("the token");
-        let mut request = call::request(self.control, "/metrics", None);
-        let token = format!("Bearer {}", token.trim()).parse().expect("a header's value");
-        request.headers_mut().insert("authorization", token);
-        let answer = self.send(request).await;
+        let answer = self.ask("/metrics").await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.text()
+    }
+
+    /// What control answers its operator.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn ask(&self, path: &str) -> Answer {
+        let token = fs::read_to_string(self.state.join("control/token")).expect("the token");
+        let mut request = call::request(self.control, path, None);
+        let token = format!("Bearer {}", token.trim()).parse().expect("a header's value");
+        request.headers_mut().insert("authorization", token);
+        self.send(request).await
     }
 
     /// A request to a path of the gateway, with a body when it is a POST.
@@ -337,6 +355,13 @@ impl Platform {
     #[must_use]
     pub fn supervisor(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Stops all processes where they stand (SIGSTOP), or lets them go on.
+    pub fn pause(&self, paused: bool) {
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        kill(self.child.id(), signal);
+        self.processes().iter().for_each(|process| kill(process.pid, signal));
     }
 
     /// Kills the supervisor, as it stands.

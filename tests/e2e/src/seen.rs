@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -25,7 +26,15 @@ impl Seen {
     /// # Panics
     /// When there is none.
     pub async fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::listen_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same at another address of this machine.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn listen_at(address: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         let lines = Arc::<Mutex<Vec<_>>>::default();
         let mut tasks = JoinSet::new();

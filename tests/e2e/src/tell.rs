@@ -1,12 +1,14 @@
 //! Functions that tell a test what they got, over a connection that their egress allows: see [`Seen`](crate::Seen).
 
+use std::net::Ipv4Addr;
+
 use serde_json::Value;
 
 use crate::Platform;
 
 /// The body of a Lambda handler in Python: tells the event and its id.
 pub const PYTHON: &str = "import socket
-with socket.create_connection(('127.0.0.1', int(os.environ['TELL']))) as tell:
+with socket.create_connection((os.environ.get('TELL_AT', '127.0.0.1'), int(os.environ['TELL']))) as tell:
     tell.sendall(json.dumps({'event': event, 'id': context.aws_request_id}).encode() + b'\\n')
     tell.recv(1)
 return {}";
@@ -29,6 +31,14 @@ http.createServer(async (request, response) => {
 #[must_use]
 pub fn lines(port: u16) -> String {
     format!("egress = [\"127.0.0.1:{port}\"]\nenv = {{ TELL = \"{port}\" }}\nconcurrency_max = 1\n")
+}
+
+/// The same for [`PYTHON`] and a listener at another address.
+#[must_use]
+pub fn lines_at(address: Ipv4Addr, port: u16) -> String {
+    format!(
+        "egress = [\"{address}:{port}\"]\nenv = {{ TELL = \"{port}\", TELL_AT = \"{address}\" }}\nconcurrency_max = 1\n"
+    )
 }
 
 /// The lines that make the file `server.mjs` a function of the http contract.

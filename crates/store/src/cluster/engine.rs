@@ -199,22 +199,32 @@ impl Cluster {
     }
 }
 
-/// What a refusal says that passes: there is no leader at the moment, or servers are just starting.
+/// What a refusal says that passes: there is no leader at the moment, servers are just starting, or an earlier try of the
+/// same write has not come to its end.
 fn passing(payload: &[u8]) -> Option<String> {
     const NO_PEERS: u64 = 10_005;
     const CLUSTER_NOT_AVAILABLE: u64 = 10_006;
     const TEMPORARILY_UNAVAILABLE: u64 = 10_008;
     const NOT_LEADER: u64 = 10_009;
+    const ID_IN_PROCESS: u64 = 10_158;
+    const TOO_MANY_REQUESTS: u64 = 10_167;
+    /// With the reason in its text: no room, or a store that is just closed or led by another server.
+    const STORE_FAILED: u64 = 10_077;
+    const NO_ROOM: [&str; 3] = ["maximum", "no space", "insufficient"];
     // A refusal is short.
     if payload.len() > 1_024 {
         return None;
     }
     let answer = serde_json::from_slice::<Value>(payload).ok()?;
-    let passes = [NO_PEERS, CLUSTER_NOT_AVAILABLE, TEMPORARILY_UNAVAILABLE, NOT_LEADER];
-    answer["error"]["err_code"]
-        .as_u64()
-        .filter(|code| passes.contains(code))
-        .map(|_| answer["error"]["description"].as_str().unwrap_or("it is without a leader").to_owned())
+    let code = answer["error"]["err_code"].as_u64()?;
+    let text = answer["error"]["description"].as_str().unwrap_or("it is without a leader");
+    let passes = match code {
+        NO_PEERS | CLUSTER_NOT_AVAILABLE | TEMPORARILY_UNAVAILABLE | NOT_LEADER => true,
+        ID_IN_PROCESS | TOO_MANY_REQUESTS => true,
+        STORE_FAILED => !NO_ROOM.iter().any(|why| text.contains(why)),
+        _ => false,
+    };
+    passes.then(|| text.to_owned())
 }
 
 fn sort(answer: Value) -> Answer {
@@ -316,6 +326,24 @@ mod tests {
             let error = check_jsz("m", &late).unwrap_err().to_string();
             assert!(error.contains("sync_interval: always"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_passes_is_told_apart_from_what_does_not() {
+        let passes = |code: u64, text: &str| {
+            let answer = json!({"error": {"code": 503, "err_code": code, "description": text}});
+            passing(answer.to_string().as_bytes()).is_some()
+        };
+        assert!(passes(10_008, "JetStream system temporarily unavailable"));
+        assert!(passes(10_158, "duplicate message id is in process"));
+        assert!(passes(10_077, "store is closed"));
+        for full in
+            ["maximum bytes exceeded", "write: no space left on device", "insufficient storage resources"]
+        {
+            assert!(!passes(10_077, full), "{full}");
+        }
+        assert!(!passes(10_071, "wrong last sequence: 5"));
+        assert!(passing(br#"{"stream":"x","seq":1}"#).is_none());
     }
 
     #[test]
