@@ -115,6 +115,7 @@ pub(super) fn describe(
         scaling: function.scaling(),
         egress: function.egress.clone(),
         invoke: function.invoke.unwrap_or_default(),
+        domains: function.domains.clone(),
         triggers: function.triggers.clone(),
         events: function.events.clone(),
         lambda: None,

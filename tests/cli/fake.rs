@@ -195,6 +195,7 @@ fn deployment(number: u64, version: u64) -> Deployment {
             version,
             changed: true,
             url: "http://hello.default.localhost:8080/".into(),
+            domains: Vec::new(),
         }],
     }
 }

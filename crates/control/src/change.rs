@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rouse_api::{AliasAnswer, DeleteAnswer, DeployRequest, RollbackAnswer};
 use rouse_types::{
-    Alias, AliasName, AppName, Code, FunctionName, LIVE, Refusal, TenantId, app::ALIAS_VERSIONS_MAX,
+    Alias, AliasName, AppName, Code, Domain, FunctionName, LIVE, Refusal, TenantId, app::ALIAS_VERSIONS_MAX,
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     control::Control,
     plan::{self, Plan, View},
     snapshot,
-    state::{self, App, At, Committed, Deployment, Function},
+    state::{self, App, At, Claim, Committed, Deployment, Function},
 };
 
 /// Deployments of one app that are kept: what one can go back to.
@@ -37,6 +37,13 @@ pub(crate) fn no_function(function: &FunctionName) -> Refusal {
         .hint("`rouse list` shows what is deployed")
 }
 
+/// What a change of an app looks at besides what the app has.
+#[derive(Debug, Default)]
+struct Wants {
+    functions: BTreeSet<FunctionName>,
+    domains: BTreeSet<Domain>,
+}
+
 impl Control {
     /// Makes a deployment of code that is in its place. Gives it with what should be known.
     pub(crate) async fn put_live(
@@ -45,7 +52,10 @@ impl Control {
         app: &AppName,
         request: &DeployRequest,
     ) -> Result<(Deployment, Vec<String>), Refusal> {
-        let names = || request.functions.iter().map(|function| function.name.clone()).collect();
+        let names = || Wants {
+            functions: request.functions.iter().map(|function| function.name.clone()).collect(),
+            domains: request.functions.iter().flat_map(|function| function.domains.clone()).collect(),
+        };
         let now = self.config.clock.now();
         let planned =
             self.apply(tenant, app, names, |view, slots| plan::deploy(view, request, now, slots)).await?;
@@ -67,7 +77,10 @@ impl Control {
             self.records.catch_up().await.map_err(|error| state::refusal(&error))?;
             let record = self.app(tenant, app).await?;
             let to = self.before(tenant, app, record.value.live.unwrap_or_default(), to).await?;
-            let names = || to.functions.iter().map(|each| each.function.clone()).collect();
+            let names = || Wants {
+                functions: to.functions.iter().map(|each| each.function.clone()).collect(),
+                domains: to.functions.iter().flat_map(|each| each.domains.clone()).collect(),
+            };
             let planned = self
                 .apply(tenant, app, names, |view, slots| match view.record.as_ref().map(|at| at.revision) {
                     // Which one to go back to was found before: another node was faster.
@@ -114,7 +127,7 @@ impl Control {
         let deployments: Vec<u64> =
             self.deployments(tenant, app).await?.into_iter().map(|at| at.value.number).collect();
         let (_, warnings) = self
-            .apply(tenant, app, BTreeSet::new, |view, slots| plan::delete(view, &deployments, slots))
+            .apply(tenant, app, Wants::default, |view, slots| plan::delete(view, &deployments, slots))
             .await?;
         Ok(DeleteAnswer { functions: record.value.functions, warnings })
     }
@@ -208,7 +221,7 @@ impl Control {
         &self,
         tenant: &TenantId,
         app: &AppName,
-        wanted: impl Fn() -> BTreeSet<FunctionName>,
+        wanted: impl Fn() -> Wants,
         plan: impl Fn(&View, &mut crate::slots::Slots) -> Result<Plan, Refusal>,
     ) -> Result<(Option<Deployment>, Vec<String>), Refusal> {
         for _ in 0..state::ATTEMPTS_MAX {
@@ -240,7 +253,7 @@ impl Control {
         &self,
         tenant: &TenantId,
         app: &AppName,
-        mut names: BTreeSet<FunctionName>,
+        Wants { functions: mut names, domains: mut wanted }: Wants,
     ) -> Result<View, Refusal> {
         let record = state::get::<App>(&self.records, state::APPS, &state::app_key(tenant, app)).await?;
         names.extend(record.iter().flat_map(|at| at.value.functions.iter().cloned()));
@@ -249,7 +262,13 @@ impl Control {
             let key = state::function_key(tenant, &name);
             functions.insert(name, state::get::<Function>(&self.records, state::FUNCTIONS, &key).await?);
         }
-        Ok(View { tenant: tenant.clone(), app: app.clone(), record, functions })
+        wanted.extend(record.iter().flat_map(|at| at.value.domains.keys().cloned()));
+        let mut domains = BTreeMap::new();
+        for domain in wanted {
+            let claim = state::get::<Claim>(&self.records, state::DOMAINS, domain.as_str()).await?;
+            domains.insert(domain, claim);
+        }
+        Ok(View { tenant: tenant.clone(), app: app.clone(), record, functions, domains })
     }
 
     /// What was committed becomes what answers. The commit stands even if this fails: the next start, or the

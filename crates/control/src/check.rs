@@ -5,7 +5,9 @@ mod triggers;
 use std::collections::BTreeSet;
 
 use rouse_api::{DeployFunction, DeployRequest};
-use rouse_types::{Code, Contract, Egress, HttpSettings, Isolation, LIVE, Refusal, Runtime, limits};
+use rouse_types::{
+    Code, Contract, Egress, HttpSettings, Isolation, LIVE, Refusal, Runtime, domain::DOMAINS_MAX, limits,
+};
 
 /// The longest message of a deployment, in characters.
 const MESSAGE_MAX: usize = 1_000;
@@ -39,8 +41,11 @@ pub(crate) fn request(request: &DeployRequest) -> Result<(), Refusal> {
     if request.message.as_ref().is_some_and(|message| message.chars().count() > MESSAGE_MAX) {
         return Err(refuse(format!("the message has more than {MESSAGE_MAX} characters")));
     }
-    let mut names = BTreeSet::new();
+    let (mut names, mut domains) = (BTreeSet::new(), BTreeSet::new());
     for each in &request.functions {
+        if let Some(domain) = each.domains.iter().find(|domain| !domains.insert(*domain)) {
+            return Err(refuse(format!("function '{}': the domain '{domain}' is there twice", each.name)));
+        }
         if !names.insert(&each.name) {
             return Err(refuse(format!("function '{}' is there twice", each.name)));
         }
@@ -141,6 +146,7 @@ fn function(function: &DeployFunction) -> Result<(), String> {
         0,
         EGRESS_MAX as u64,
     )?;
+    within("the number of domains", function.domains.len() as u64, 0, DOMAINS_MAX as u64)?;
     within("the number of aliases", function.aliases.len() as u64, 0, ALIASES_MAX as u64)?;
     triggers::check(function)?;
     if let Some(alias) = function.aliases.iter().find(|alias| !alias_allowed(alias.as_str())) {
@@ -239,6 +245,7 @@ mod tests {
             scaling: Scaling::default(),
             egress: rouse_types::Egress::default(),
             invoke: rouse_types::InvokePolicy::default(),
+            domains: Vec::new(),
             triggers: Vec::new(),
             events: rouse_types::EventSettings::default(),
             lambda: None,

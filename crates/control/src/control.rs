@@ -141,6 +141,7 @@ impl Control {
                 function: each.function,
                 version: each.version,
                 changed: each.changed,
+                domains: each.domains,
             })
             .collect();
         rouse_api::Deployment {

@@ -6,7 +6,15 @@ use std::time::Instant;
 use rouse_api::{DeployEvent, DeployFunction, DeployRequest};
 use rouse_types::{AppName, Code, Contract, Digest, Refusal, Runtime, TenantId, limits};
 
-use crate::{audit::UnderWay, body::Lines, check, code, control::Control, state, who::Who};
+use crate::{
+    audit::UnderWay,
+    body::Lines,
+    check, code,
+    control::Control,
+    plan::domains,
+    state::{self, Claim},
+    who::Who,
+};
 
 /// Deploys, telling of it on the way. Goes on when no one listens any more: what was begun is ended.
 pub(crate) async fn run(
@@ -77,7 +85,7 @@ async fn deploy(
     Ok(DeployEvent::Live { deployment: control.told(tenant, app, deployment, true) })
 }
 
-/// A name that is taken is told at once, not after minutes of compiling. The transaction checks it again.
+/// A name or a domain that is taken is told at once, not after minutes of compiling. The transaction checks it again.
 async fn refuse_taken(
     control: &Control,
     tenant: &TenantId,
@@ -89,6 +97,14 @@ async fn refuse_taken(
         let known = state::get::<state::Function>(&control.records, state::FUNCTIONS, &key).await?;
         if let Some(other) = known.and_then(|at| at.value.app).filter(|other| other != app) {
             return Err(crate::plan::taken(tenant, &function.name, &other));
+        }
+        for domain in &function.domains {
+            let refused = |refusal| about(function, refusal);
+            domains::not_ours(domain, &control.config.domain).map_err(refused)?;
+            let claim = state::get::<Claim>(&control.records, state::DOMAINS, domain.as_str()).await?;
+            if claim.is_some_and(|at| at.value.tenant != *tenant || at.value.app != *app) {
+                return Err(refused(domains::taken(domain)));
+            }
         }
     }
     Ok(())

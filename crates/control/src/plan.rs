@@ -7,18 +7,20 @@
 //!   delete    all functions are let go; records stay, for numbers are never reused
 //! ```
 
+pub(crate) mod domains;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rouse_api::{DeployFunction, DeployRequest};
 use rouse_store::records::Write;
 use rouse_types::{
-    Alias, AliasName, AppName, Code, Digest, FunctionName, FunctionVersion, LIVE, Refusal, TenantId,
+    Alias, AliasName, AppName, Code, Digest, Domain, FunctionName, FunctionVersion, LIVE, Refusal, TenantId,
     Timestamp,
 };
 
 use crate::{
     slots::Slots,
-    state::{self, App, At, Deployed, Deployment, Function, Version, VersionHead},
+    state::{self, App, At, Claim, Deployed, Deployment, Function, Version, VersionHead},
 };
 
 /// All that a change of one app looks at.
@@ -29,6 +31,8 @@ pub(crate) struct View {
     pub(crate) record: Option<At<App>>,
     /// The functions that the app has, and those that it shall have; nothing for names that are new.
     pub(crate) functions: BTreeMap<FunctionName, Option<At<Function>>>,
+    /// The domains that the app has, and those that it shall have; nothing for those that nobody has.
+    pub(crate) domains: BTreeMap<Domain, Option<At<Claim>>>,
 }
 
 /// A change, thought through.
@@ -54,6 +58,7 @@ pub(crate) fn live() -> AliasName {
 struct Wanted<'a> {
     function: &'a FunctionName,
     version: u64,
+    domains: &'a [Domain],
     /// Aliases that move to the version.
     aliases: Vec<AliasName>,
     made: Option<(VersionHead, Version)>,
@@ -64,7 +69,7 @@ struct Wanted<'a> {
 /// Plans a deployment.
 ///
 /// # Errors
-/// [`Code::NameTaken`], or no slot is left.
+/// [`Code::NameTaken`], [`Code::DomainTaken`], or no slot is left.
 pub(crate) fn deploy(
     view: &View,
     request: &DeployRequest,
@@ -95,6 +100,7 @@ pub(crate) fn deploy(
         wanted.push(Wanted {
             function: &function.name,
             version: version.number,
+            domains: &function.domains,
             aliases,
             made: same.is_none().then_some((head, Version { version, created: now })),
             newest: true,
@@ -112,6 +118,7 @@ pub(crate) fn deploy(
                 function: each.function.clone(),
                 version: each.version,
                 changed: changed.contains(each.function),
+                domains: each.domains.to_vec(),
             })
             .collect(),
     };
@@ -124,11 +131,11 @@ pub(crate) fn deploy(
 /// Plans the return to a deployment.
 ///
 /// # Errors
-/// [`Code::NameTaken`] if another app has one of its functions by now; [`Code::VersionNotFound`].
+/// [`Code::NameTaken`] or [`Code::DomainTaken`] if another app has what is its by now; [`Code::VersionNotFound`].
 pub(crate) fn rollback(view: &View, to: &Deployment, slots: &mut Slots) -> Result<Plan, Refusal> {
     let app = view.record.as_ref().map(|at| at.value.clone()).unwrap_or_default();
     let mut wanted = Vec::with_capacity(to.functions.len());
-    for Deployed { function, version, .. } in &to.functions {
+    for Deployed { function, version, domains, .. } in &to.functions {
         let known = view.functions.get(function).and_then(Option::as_ref);
         if !known.is_some_and(|at| at.value.versions.contains_key(version)) {
             return Err(Refusal::new(
@@ -137,7 +144,8 @@ pub(crate) fn rollback(view: &View, to: &Deployment, slots: &mut Slots) -> Resul
             )
             .hint("deploy it again"));
         }
-        wanted.push(Wanted { function, version: *version, aliases: vec![live()], made: None, newest: false });
+        let (version, aliases) = (*version, vec![live()]);
+        wanted.push(Wanted { function, version, domains, aliases, made: None, newest: false });
     }
     finish(view, app, Some(to.clone()), wanted, Vec::new(), slots)
 }
@@ -193,8 +201,11 @@ fn finish(
             }
             writes.push(state::put(state::FUNCTIONS, key, &function, state::unchanged(known))?);
         }
+        let held = wanted.iter().map(|each| (each.function, each.domains));
+        let domains = domains::claim(view, &app, held, &mut writes)?;
         let app = App {
             revision: app.revision + 1,
+            domains,
             live: deployment.as_ref().map(|deployment| deployment.number),
             functions: wanted.iter().map(|each| each.function.clone()).collect(),
             ..app

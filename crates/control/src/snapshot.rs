@@ -45,6 +45,12 @@ pub(crate) async fn build(
             slot: function.slot.ok_or_else(|| inconsistent(&key))?,
             latest: function.latest,
             versions: Default::default(),
+            domains: record
+                .domains
+                .iter()
+                .filter(|(_, of)| *of == name)
+                .map(|(domain, _)| domain.clone())
+                .collect(),
             aliases: function.aliases,
         };
         let named = route.aliases.values().flat_map(|alias| &alias.versions).map(|share| share.version);

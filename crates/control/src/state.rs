@@ -6,6 +6,7 @@
 //! | `deployments` | `<tenant>/<app>/<number>` | [`Deployment`] |
 //! | `functions` | `<tenant>/<function>` | [`Function`]; stays, for the same reason |
 //! | `versions` | `<tenant>/<function>/<number>` | [`Version`] |
+//! | `domains` | `<domain>` | [`Claim`] |
 //! | `tenants` | `<tenant>` | `tenants::Tenant`; stays when the tenant is deleted, since names are never reused |
 //! | `api-keys` | `<id>` | [`rouse_types::ApiKey`] |
 //! | `keys` | `<tenant>/<id>` | [`rouse_types::AccessKey`] |
@@ -18,8 +19,8 @@ use rouse_store::{
     records::{Expect, Revision, Write},
 };
 use rouse_types::{
-    Alias, AliasName, AppName, Code, Digest, FunctionName, FunctionVersion, Isolation, Refusal, Runtime,
-    TenantId, Timestamp,
+    Alias, AliasName, AppName, Code, Digest, Domain, FunctionName, FunctionVersion, Isolation, Refusal,
+    Runtime, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -31,6 +32,8 @@ pub(crate) const DEPLOYMENTS: &str = "deployments";
 pub(crate) const FUNCTIONS: &str = "functions";
 /// See [`APPS`].
 pub(crate) const VERSIONS: &str = "versions";
+/// See [`APPS`].
+pub(crate) const DOMAINS: &str = "domains";
 /// See [`APPS`].
 pub(crate) const TENANTS: &str = "tenants";
 /// See [`APPS`].
@@ -55,6 +58,17 @@ pub(crate) struct App {
     pub(crate) deployed: Timestamp,
     /// The functions that answer.
     pub(crate) functions: Vec<FunctionName>,
+    /// The domains that they have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) domains: BTreeMap<Domain, FunctionName>,
+}
+
+/// Whose a domain is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    pub(crate) tenant: TenantId,
+    pub(crate) app: AppName,
+    pub(crate) function: FunctionName,
 }
 
 /// One deployment.
@@ -72,6 +86,8 @@ pub(crate) struct Deployed {
     pub(crate) function: FunctionName,
     pub(crate) version: u64,
     pub(crate) changed: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) domains: Vec<Domain>,
 }
 
 /// A function's name, whoever has it now.

@@ -128,7 +128,15 @@ impl Gateway {
         let host = request.uri().authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| request.headers().get(header::HOST)?.to_str().ok()).map(str::to_owned);
         let path = request.uri().path().to_owned();
-        let Some(target) = route::target(host.as_deref(), &path, &self.config.domain) else {
+        let owner = self.table.owner(host.as_deref());
+        let target = match &owner {
+            Some(owner) => {
+                let (tenant, function) = (owner.tenant.as_str(), owner.function.as_str());
+                Some(Target { tenant, function, alias: None, path: &path })
+            }
+            None => route::target(host.as_deref(), &path, &self.config.domain),
+        };
+        let Some(target) = target else {
             let refusal =
                 Refusal::new(Code::FunctionNotFound, "this address names no function").hint(format!(
                     "functions answer at /fn/<tenant>/<function>/ and <function>.<tenant>.{}",

@@ -1,5 +1,5 @@
 //! Which function a request is for: by host, `<alias>--<function>.<tenant>.<domain>`, or by path,
-//! `/fn/<tenant>/<function>@<alias>/…`.
+//! `/fn/<tenant>/<function>@<alias>/…`. A domain of the function's own comes before both: see `table`.
 
 /// Where a request goes, as written; nothing of it is checked against what exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +39,17 @@ fn by_path(path: &str) -> Option<Target<'_>> {
     named(tenant, function, alias, path)
 }
 
+/// The name of a `host` header or authority, without a port.
+#[must_use]
+pub fn name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
 fn by_host<'a>(host: &'a str, path: &'a str, domain: &str) -> Option<Target<'a>> {
-    let name = host
-        .rsplit_once(':')
-        .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
+    let name = name(host);
     let end = name.len().checked_sub(domain.len())?;
     let (labels, suffix) = name.split_at_checked(end)?;
     if !suffix.eq_ignore_ascii_case(domain) {

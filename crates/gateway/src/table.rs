@@ -3,23 +3,35 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rouse_store::{access_keys::FunctionKeys, secrets};
 use rouse_types::{
-    AppName, AppSnapshot, Code, Contract, FunctionName, FunctionRoute, FunctionVersion, InvokePolicy, LIVE,
-    Refusal, TenantId,
+    AppName, AppSnapshot, Code, Contract, Domain, FunctionName, FunctionRoute, FunctionVersion, InvokePolicy,
+    LIVE, Refusal, TenantId,
     app::LATEST,
     egress::{PLATFORM_HOST, PLATFORM_PORT},
 };
 
-use crate::route::Target;
+use crate::route::{self, Target};
 
 /// Functions by tenant and name, each with the app that it came with.
 #[derive(Debug, Default)]
 struct Routes {
     tenants: HashMap<TenantId, HashMap<FunctionName, (AppName, Arc<FunctionRoute>)>>,
+    domains: HashMap<Domain, Arc<Owner>>,
+}
+
+/// The function that has a domain.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) tenant: TenantId,
+    pub(crate) function: FunctionName,
+    app: AppName,
 }
 
 /// The table of a gateway. Control's process may come and go; this stays as it was last told.
@@ -27,6 +39,8 @@ struct Routes {
 pub(crate) struct Table {
     dir: PathBuf,
     routes: Mutex<Routes>,
+    /// Whether any function has a domain of its own: else no call looks for one.
+    domains: AtomicBool,
 }
 
 /// A function and the version of it that a request gets.
@@ -38,7 +52,7 @@ pub(crate) struct Picked {
 
 impl Table {
     pub(crate) fn new(state: &Path) -> Self {
-        Self { dir: state.join("apps"), routes: Mutex::default() }
+        Self { dir: state.join("apps"), routes: Mutex::default(), domains: AtomicBool::new(false) }
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {
@@ -62,7 +76,7 @@ impl Table {
     pub(crate) fn reload(&self, tenant: &TenantId, app: &AppName) -> std::io::Result<()> {
         match self.load(&self.dir.join(tenant.as_str()).join(format!("{app}.json"))) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                self.routes().remove_app(tenant, app);
+                self.change(|routes| routes.remove_app(tenant, app));
                 Ok(())
             }
             other => other,
@@ -80,8 +94,24 @@ impl Table {
                 self.tell_of_platform(Arc::make_mut(version));
             }
         }
-        self.routes().apply(snapshot);
+        self.change(|routes| routes.apply(snapshot));
         Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Routes)) {
+        let mut routes = self.routes();
+        change(&mut routes);
+        self.domains.store(!routes.domains.is_empty(), Ordering::Relaxed);
+    }
+
+    /// The function whose own domain a host is.
+    pub(crate) fn owner(&self, host: Option<&str>) -> Option<Arc<Owner>> {
+        if !self.domains.load(Ordering::Relaxed) {
+            return None;
+        }
+        let name = route::name(host?);
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        self.routes().domains.get(name.as_str()).cloned()
     }
 
     /// Tells a component where the platform is and who it is there.
@@ -160,6 +190,7 @@ impl Routes {
                 self.tenants.remove(tenant);
             }
         }
+        self.domains.retain(|_, owner| owner.tenant != *tenant || owner.app != *app);
     }
 
     /// Replaces all of an app at once: within the lock, so no request sees half of a deploy.
@@ -167,6 +198,13 @@ impl Routes {
         self.remove_app(&snapshot.tenant, &snapshot.app);
         if snapshot.functions.is_empty() {
             return;
+        }
+        for route in &snapshot.functions {
+            for domain in &route.domains {
+                let (tenant, app) = (snapshot.tenant.clone(), snapshot.app.clone());
+                let owner = Owner { tenant, app, function: route.function.clone() };
+                self.domains.insert(domain.clone(), Arc::new(owner));
+            }
         }
         let functions = self.tenants.entry(snapshot.tenant).or_default();
         for route in snapshot.functions {

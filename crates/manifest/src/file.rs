@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rouse_types::{
-    AppName, Contract, Egress, EventSettings, FunctionName, HttpSettings, InvokePolicy, Isolation, Limits,
-    Protocol, Runtime, Scaling, Signature, Trigger,
+    AppName, Contract, Domain, Egress, EventSettings, FunctionName, HttpSettings, InvokePolicy, Isolation,
+    Limits, Protocol, Runtime, Scaling, Signature, Trigger,
 };
 use schemars::JsonSchema;
 
@@ -124,6 +124,9 @@ pub struct Function {
     /// `internal` (nobody: events, triggers and the platform's APIs alone).
     #[schemars(with = "InvokePolicy")]
     pub invoke: Option<InvokePolicy>,
+    /// Domains at which it answers besides, such as `api.example.com`. Each belongs to one function of the platform.
+    #[schemars(default)]
+    pub domains: Vec<Domain>,
     /// Environment variables.
     #[schemars(default)]
     pub env: BTreeMap<String, String>,

@@ -1,5 +1,6 @@
 //! Reads each table of a manifest. What is wrong is reported, and reading goes on.
 
+mod domains;
 mod trigger;
 
 use std::{
@@ -189,6 +190,7 @@ fn function(
         preload: table.flag("preload"),
         egress: egress(report, &mut table),
         invoke: table.parsed("invoke", |text| word(text, "who may call", &INVOKES)),
+        domains: domains::domains(report, &mut table),
         env: table.get("env").map(|value| env(report, value)).unwrap_or_default(),
         secrets: table.get("secrets").map(|value| secrets(report, value)).unwrap_or_default(),
         triggers: table

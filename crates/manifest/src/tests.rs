@@ -54,6 +54,22 @@ fn a_full_manifest_is_read_and_the_rest_has_the_platforms_defaults() {
 }
 
 #[test]
+fn domains_are_full_names_and_each_is_there_once() {
+    let line = |list: &str| function(&format!("domains = [{list}]"));
+    let manifest = parse(&line("\"api.example.com\", \"example.org\"")).expect("a manifest");
+    assert_eq!(manifest.functions["f"].domains[1].as_str(), "example.org");
+    for (list, said) in [
+        ("\"https://API.example.com/\"", "did you mean \"api.example.com\"?"),
+        ("\"a.example\", \"a.example\"", "is there twice"),
+        ("\"localhost\"", "it has no dot"),
+        ("\"*.example.com\"", "name each host"),
+    ] {
+        let told = messages(&line(list));
+        assert!(told.contains(said), "{told}");
+    }
+}
+
+#[test]
 fn a_typing_error_is_shown_with_its_line_a_caret_and_the_key_that_was_meant() {
     assert_eq!(
         messages(&function("timout = \"3s\"")),

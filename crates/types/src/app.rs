@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AliasName, AppName, FunctionName, FunctionVersion, TenantId};
+use crate::{AliasName, AppName, Domain, FunctionName, FunctionVersion, TenantId};
 
 /// The alias that answers when a caller names none. A deploy moves it; a rollback moves it back.
 pub const LIVE: &str = "live";
@@ -78,6 +78,9 @@ pub struct FunctionRoute {
     pub latest: u64,
     /// Every version that an alias or [`LATEST`] names, by number.
     pub versions: BTreeMap<u64, Arc<FunctionVersion>>,
+    /// Domains at which it answers besides: no other function has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
 }
 
 impl FunctionRoute {

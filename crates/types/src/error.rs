@@ -113,6 +113,8 @@ codes! {
     VersionNotFound = "version-not-found", 404;
     /// The name belongs to another app of the tenant.
     NameTaken = "name-taken", 409;
+    /// The domain belongs to another function.
+    DomainTaken = "domain-taken", 409;
     /// There is nothing to go back to.
     NothingToRollBack = "nothing-to-roll-back", 409;
     /// No token, or a wrong one.

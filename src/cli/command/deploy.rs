@@ -1,6 +1,7 @@
 //! `rouse deploy`: builds, uploads and puts an app live.
 
 use rouse_api::{DeployRequest, Deployment};
+use rouse_types::Domain;
 
 use crate::cli::{
     app::App,
@@ -41,7 +42,10 @@ fn show(deployment: &Deployment) -> anyhow::Result<()> {
             function.function.to_string(),
             function.version.to_string(),
             changed.to_owned(),
-            function.url.clone(),
+            std::iter::once(function.url.as_str())
+                .chain(function.domains.iter().map(Domain::as_str))
+                .collect::<Vec<_>>()
+                .join(" "),
         ]);
     }
     let head = format!("{} is live, deployment {}", deployment.app, deployment.number);

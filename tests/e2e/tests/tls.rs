@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use rouse_e2e::{Https, Platform, SelfSigned, Signal, fixture, free_address, kill, need, program, wait_for};
+use rouse_e2e::{
+    App, Https, Platform, SelfSigned, Signal, fixture, free_address, kill, need, program, wait_for,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -75,6 +77,35 @@ async fn functions_answer_by_https_and_plain_http_is_sent_there() {
         platform.role("gateway").iter().map(|gateway| gateway.pid).collect::<Vec<_>>(),
         gateways.iter().map(|gateway| gateway.pid).collect::<Vec<_>>(),
     );
+}
+
+#[tokio::test]
+async fn a_function_has_all_of_its_domain() {
+    let (state, certificates) = (rouse_e2e::state_folder(), tempfile::tempdir().expect("a folder"));
+    let signed = SelfSigned::new(&["api.example.com"]);
+    signed.write(certificates.path(), "a");
+    let https = free_address();
+    let folder = certificates.path().display().to_string();
+    let platform = Platform::start_with(
+        state.path(),
+        &args(&["--tls-listen", &https.to_string(), "--tls-folder", &folder]),
+    );
+    need!(platform, "a_function_has_all_of_its_domain", "python");
+    let body = "return {'path': event['rawPath'], 'proto': event['headers']['x-forwarded-proto']}";
+    let app =
+        App::new("shop").python("cart", body, "domains = [\"api.example.com\"]").python("other", body, "");
+    platform.deploy(app.path()).await;
+    let client = Https::trusting(&signed.certificate);
+    for path in ["/a/b", "/fn/default/other/x"] {
+        let answer = client.get(https, "api.example.com", path, "h2").await.expect("an answer").answer;
+        assert_eq!(answer.json(), serde_json::json!({ "path": path, "proto": "https" }));
+    }
+    let rival = App::new("rival").python("rival", body, "domains = [\"api.example.com\"]");
+    let refused = platform.rouse(&["deploy", &rival.path().display().to_string()]).await;
+    assert!(!refused.ok && refused.err.contains("is another function's"), "{}", refused.err);
+    assert!(platform.rouse(&["delete", "shop", "--yes"]).await.ok);
+    let gone = client.get(https, "api.example.com", "/a", "h2").await.expect("an answer").answer;
+    assert_eq!(gone.code(), "function-not-found");
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rouse_types::{
-    AliasName, AppName, Contract, Digest, Egress, EventSettings, FunctionName, HttpSettings, InvokePolicy,
-    Isolation, LambdaSettings, Limits, Refusal, Runtime, Scaling, TenantId, Timestamp, Trigger,
+    AliasName, AppName, Contract, Digest, Domain, Egress, EventSettings, FunctionName, HttpSettings,
+    InvokePolicy, Isolation, LambdaSettings, Limits, Refusal, Runtime, Scaling, TenantId, Timestamp, Trigger,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,9 @@ pub struct DeployFunction {
     /// Who may call it at its address: keys of the tenant, unless said otherwise.
     #[serde(default, skip_serializing_if = "InvokePolicy::is_default")]
     pub invoke: InvokePolicy,
+    /// Domains at which it answers besides, such as `api.example.com`. Each belongs to one function of the platform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
     /// What rouses it besides calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<Trigger>,
@@ -199,4 +202,7 @@ pub struct DeployedFunction {
     pub changed: bool,
     /// Where it answers.
     pub url: String,
+    /// Domains at which it answers besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
 }

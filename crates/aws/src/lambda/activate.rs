@@ -243,6 +243,7 @@ fn described(
         isolation: Isolation::Container,
         env: environment(of, &scope.region),
         secrets: Default::default(),
+        domains: Vec::new(),
         limits: Limits {
             memory_mib: small("MemorySize"),
             timeout_ms: of.number("Timeout") * 1_000,

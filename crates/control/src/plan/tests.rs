@@ -52,7 +52,12 @@ impl Store {
             let record = self.get(state::FUNCTIONS, &state::function_key(&tenant(), &name));
             (name, record)
         });
-        View { tenant: tenant(), app: app.clone(), functions: functions.collect(), record }
+        let domains = (0..4).map(domain).map(|domain| {
+            let claim = self.get(state::DOMAINS, domain.as_str());
+            (domain, claim)
+        });
+        let domains = domains.collect();
+        View { tenant: tenant(), app: app.clone(), functions: functions.collect(), record, domains }
     }
 
     fn deployments(&self, app: &AppName) -> Vec<Deployment> {
@@ -60,6 +65,10 @@ impl Store {
         let all = self.all::<Deployment>(state::DEPLOYMENTS).into_iter();
         all.filter(|at| at.key.starts_with(&prefix)).map(|at| at.value).collect()
     }
+}
+
+fn domain(number: u8) -> Domain {
+    format!("d{number}.example").parse().expect("a domain")
 }
 
 fn tenant() -> TenantId {
@@ -100,6 +109,8 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),
         invoke: rouse_types::InvokePolicy::default(),
+        // Code 3 has none; of others with the same code one alone may be live.
+        domains: (*code < 3).then(|| domain(*code)).into_iter().collect(),
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
         lambda: None,
@@ -111,6 +122,19 @@ fn request(functions: &BTreeMap<u8, u8>) -> DeployRequest {
 fn check(store: &Store, slots_taken: usize) {
     let apps: BTreeMap<String, App> =
         store.all::<App>(state::APPS).into_iter().map(|at| (at.key, at.value)).collect();
+    let claims: BTreeMap<String, Claim> =
+        store.all::<Claim>(state::DOMAINS).into_iter().map(|at| (at.key, at.value)).collect();
+    let held =
+        apps.iter().flat_map(|(key, app)| app.domains.iter().map(move |(domain, of)| (domain, key, of)));
+    for (domain, app, function) in held.clone() {
+        let claim = &claims[domain.as_str()];
+        assert_eq!(
+            (state::app_key(&claim.tenant, &claim.app).as_str(), &claim.function),
+            (app.as_str(), function)
+        );
+        assert!(apps[app].functions.contains(function));
+    }
+    assert_eq!(held.count(), claims.len(), "a domain was lost, or never let go");
     let functions = store.all::<Function>(state::FUNCTIONS);
     let slots: Vec<u32> = functions.iter().filter_map(|at| at.value.slot).collect();
     assert_eq!(slots.iter().collect::<BTreeSet<_>>().len(), slots.len(), "a slot has two functions");
@@ -175,7 +199,9 @@ proptest! {
                     slots.give(plan.freed);
                     store.commit(plan.writes);
                 }
-                Err(refusal) => prop_assert_eq!(refusal.code, Code::NameTaken),
+                Err(refusal) => {
+                    prop_assert!(matches!(refusal.code, Code::NameTaken | Code::DomainTaken));
+                }
             }
             check(&store, taken);
             for At { key, value, .. } in store.all::<Version>(state::VERSIONS) {

@@ -70,6 +70,7 @@ pub(crate) fn wanted(name: &str, code: Digest, runtime: Runtime) -> DeployFuncti
         scaling: Scaling::default(),
         egress: rouse_types::Egress::default(),
         invoke: rouse_types::InvokePolicy::default(),
+        domains: Vec::new(),
         triggers: Vec::new(),
         events: rouse_types::EventSettings::default(),
         aliases: Vec::new(),

@@ -246,6 +246,7 @@ impl World {
             functions: vec![FunctionRoute {
                 function: version.function.clone(),
                 slot: 0,
+                domains: Vec::new(),
                 aliases: [("live".parse().unwrap(), Alias::of(1))].into(),
                 latest: 1,
                 versions: [(1, Arc::new(version))].into(),

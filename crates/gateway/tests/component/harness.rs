@@ -150,6 +150,7 @@ impl Gateway {
             functions: vec![FunctionRoute {
                 function: version.function.clone(),
                 slot: 1,
+                domains: Vec::new(),
                 aliases: [(LIVE.parse().expect("a name"), Alias::of(1))].into(),
                 latest: 1,
                 versions: [(1, Arc::new(version))].into(),

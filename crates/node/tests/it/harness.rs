@@ -168,6 +168,7 @@ impl Node {
             let route = functions.entry(version.function.clone()).or_insert_with(|| FunctionRoute {
                 function: version.function.clone(),
                 slot: 0,
+                domains: Vec::new(),
                 aliases: BTreeMap::from([(LIVE.parse().expect("an alias"), Alias::of(version.number))]),
                 latest: version.number,
                 versions: BTreeMap::new(),
