@@ -16,6 +16,8 @@ pub(crate) fn log() {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref());
     let json = std::env::var("ROUSE_LOG_FORMAT").is_ok_and(|format| format == "json");
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, as to a full disk, would be told of on standard error, by what panics if that fails.
+    let builder = builder.log_internal_errors(false);
     // A second subscriber would be refused: in tests the first stays.
     let _ = if json { builder.json().try_init() } else { builder.with_ansi(false).try_init() };
 }

@@ -6,9 +6,12 @@
 //!                                     └─(watch)─▶ b: fetch code, unpack or compile ─▶ snapshot ─▶ b answers
 //! ```
 
-use std::{path::Path, sync::Arc, time::Duration};
+pub(crate) mod logs;
+
+use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use rouse_api::{ClusterMember, ClusterStatus, DeployRequest};
+use rouse_metering::{audit::key::Key, ledger::shared as ledger};
 use rouse_store::{
     Cluster, Records,
     cluster::{
@@ -16,6 +19,7 @@ use rouse_store::{
         blobs::Blobs,
         leases::Leases,
         members::{Member, Membership, RENEW_EVERY, Refused, View},
+        tables::Tables,
     },
     records::Expect,
 };
@@ -105,6 +109,43 @@ async fn member(
         Refused::Store(error) => Error::Store(error),
         other => Error::State(Refusal::new(Code::BadRequest, other.to_string())),
     })
+}
+
+impl Shared {
+    /// This node's name.
+    pub(crate) fn node(&self) -> &str {
+        &self.settings.node
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Whether this node is the first of the members, for what one of them is enough for.
+    pub(crate) async fn is_first(&self) -> bool {
+        let view = self.view.lock().await;
+        view.members().iter().map(|seen| &seen.member.node).min() == Some(&self.settings.node)
+    }
+
+    /// The ledger of all nodes, by this node's prices from now on, and the key that seals it.
+    pub(crate) async fn ledger(&self, config: &Config) -> Result<(Tables, Key), Error> {
+        let folder = config.state.join("control").join("ledger");
+        std::fs::create_dir_all(&folder).map_err(Error::io("make the ledger's folder"))?;
+        // The key is among the tables.
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&folder, private).map_err(Error::io("close the ledger's folder"))?;
+        let tables =
+            Tables::join(&self.cluster, ledger::NAME, &folder, &ledger::schema(), ledger::replay).await?;
+        let key = Key::generate().map_err(|error| Error::io("make a key")(std::io::Error::other(error)))?;
+        let begun = tables.write(ledger::Begin { key, sheet: config.prices.to_toml() }).await;
+        begun.map_err(|error| match error {
+            rouse_store::Error::Invalid(why) => Error::State(Refusal::new(Code::BadRequest, why)),
+            other => Error::Store(other),
+        })?;
+        let key = tables.read(ledger::key).await?;
+        let none = || Error::State(Refusal::new(Code::Internal, "the cluster's ledger has no key"));
+        Ok((tables, key.ok_or_else(none)?))
+    }
 }
 
 /// Says that this node is there, and looks who else is, until it is told to stop.

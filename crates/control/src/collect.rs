@@ -12,6 +12,7 @@ use rouse_types::{Digest, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cluster,
     control::Control,
     logs, snapshot,
     state::{self, App, At, Deployment, Function, VersionHead},
@@ -191,10 +192,12 @@ impl Control {
         // Logged there.
         let _ = self.usage.forget(kept.usage, now).await;
         let (usage, log) = (self.usage.clone(), logs::journal(&self.config.state));
+        let of_others = cluster::logs::of_others(&self.config.state);
         let done = tokio::task::spawn_blocking(move || {
             for (journal, result) in [
                 ("usage", usage.retain(&kept.usage, &read, now)),
                 ("log", journal::retain(&log, &kept.log, None, now)),
+                ("log-of-others", journal::retain(&of_others, &kept.log, None, now)),
             ] {
                 if let Err(error) = result {
                     tracing::error!(journal, %error, "a journal cannot be kept within its bounds");

@@ -80,7 +80,7 @@ impl Control {
             state::scan::<Function>(&records, state::FUNCTIONS, "").await.map_err(Error::State)?;
         let taken: BTreeSet<u32> = functions.iter().filter_map(|at| at.value.slot).collect();
         tenants::adopt(&records, config.clock.now()).await.map_err(Error::State)?;
-        let usage = Usage::open(&config)?;
+        let usage = Usage::open(&config, shared.as_ref()).await?;
         let quotas = Quotas::open(&records, &state).await?;
         Ok(Arc::new(Self {
             shared,

@@ -200,6 +200,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     tasks.spawn(collect::reconcile(Arc::clone(&control), stop.clone()));
     tasks.spawn(cluster::live(Arc::clone(&control), stop.clone()));
     tasks.spawn(cluster::follow(Arc::clone(&control), stop.clone()));
+    tasks.spawn(cluster::logs::hand_over(Arc::clone(&control), stop.clone()));
+    tasks.spawn(cluster::logs::collect(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::ingest(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::collect(Arc::clone(&control), stop.clone()));
     if let Some(otlp) = control.config.otlp.clone() {

@@ -12,7 +12,7 @@ use rouse_store::journal::{Cursor, Reader};
 use rouse_types::{Code, LogLine, Refusal, TenantId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::{body::Lines, state};
+use crate::{body::Lines, cluster, state};
 
 /// How often a follower looks for new lines.
 const POLL: Duration = Duration::from_millis(200);
@@ -79,9 +79,16 @@ impl Newest {
     }
 }
 
-/// Reads on from a reader to the end of what there is. Blocks.
-fn read(reader: &mut Reader, filter: &Filter, lines_max: usize) -> Result<Newest, Refusal> {
+/// Reads on from readers to the end of what there is. Blocks.
+fn read(readers: &mut [Reader], filter: &Filter, lines_max: usize) -> Result<Newest, Refusal> {
     let mut newest = Newest::new(lines_max);
+    for reader in readers {
+        read_one(reader, filter, &mut newest)?;
+    }
+    Ok(newest)
+}
+
+fn read_one(reader: &mut Reader, filter: &Filter, newest: &mut Newest) -> Result<(), Refusal> {
     loop {
         let batch = reader.read(BATCH).map_err(|error| {
             tracing::error!(%error, "the log's journal cannot be read");
@@ -96,16 +103,23 @@ fn read(reader: &mut Reader, filter: &Filter, lines_max: usize) -> Result<Newest
             }
         }
         if batch.caught_up {
-            return Ok(newest);
+            return Ok(());
         }
     }
 }
 
-/// Reads in a thread that may block, and gives the reader back.
-async fn read_on(mut reader: Reader, filter: Filter, lines_max: usize) -> Result<(Reader, Newest), Refusal> {
+/// The journals of this node, and of the others of its cluster.
+type Readers = [Reader; 2];
+
+/// Reads in a thread that may block, and gives the readers back.
+async fn read_on(
+    mut readers: Readers,
+    filter: Filter,
+    lines_max: usize,
+) -> Result<(Readers, Newest), Refusal> {
     let done = tokio::task::spawn_blocking(move || {
-        let newest = read(&mut reader, &filter, lines_max)?;
-        Ok((reader, newest))
+        let newest = read(&mut readers, &filter, lines_max)?;
+        Ok((readers, newest))
     });
     done.await.unwrap_or_else(|error| Err(state::io_refusal("read the log", &std::io::Error::other(error))))
 }
@@ -117,12 +131,13 @@ pub(crate) fn journal(state: &Path) -> PathBuf {
 
 /// Sends what there is, and, if asked to, what comes, until no one listens any more or the server stops.
 pub(crate) async fn run(state: PathBuf, filter: Filter, mut to: Lines<LogLine>, stop: CancellationToken) {
-    let mut reader = Reader::open(&journal(&state), Cursor::default()).between(filter.times());
+    let mut readers = [journal(&state), cluster::logs::of_others(&state)]
+        .map(|journal| Reader::open(&journal, Cursor::default()).between(filter.times()));
     let mut lines_max = filter.query.limit.unwrap_or(LINES_DEFAULT) as usize;
     loop {
-        let newest = match read_on(reader, filter.clone(), lines_max).await {
+        let newest = match read_on(readers, filter.clone(), lines_max).await {
             Ok((again, newest)) => {
-                reader = again;
+                readers = again;
                 newest
             }
             // It is in the log; a stream that ends tells the client enough.

@@ -1,4 +1,5 @@
-//! Usage: the journals that gateways and the node write, rolled up by the ledger; asked for through the API.
+//! Usage: the journals that gateways and the node write, rolled up by the ledger; asked for through the API. In a cluster,
+//! each node hands its journal over to one ledger, which all nodes have.
 
 use std::{
     error::Error as _,
@@ -11,40 +12,59 @@ use rouse_api::{AuditKey, AuditQuery, InvoiceFormat, UsageBy, UsageQuery, UsageR
 use rouse_metering::{
     Ledger, Sums,
     audit::key::Key,
-    ledger::{self, By, Query, Range},
+    ledger::{self, By, Query, Range, shared},
     price::Month,
 };
-use rouse_store::journal::{self, Cursor};
+use rouse_store::{
+    cluster::tables::Tables,
+    journal::{self, Cursor},
+};
 use rouse_types::{Code, Refusal, TenantId, Timestamp};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use crate::{Config, Error, body::Lines, ledger_key};
+use crate::{Config, Error, body::Lines, cluster::Shared, ledger_key, state};
 
 /// How often the journals are read: so much a bill lags behind, unless it is asked for.
 pub(crate) const INGEST_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often one call hands over, so that it ends while calls go on.
+const HANDOVERS_MAX: usize = 100;
+
 /// Lines of an export that wait for its reader.
 const LINES_READY_MAX: usize = 256;
 
-/// The ledger, which blocks, behind a lock.
+/// The ledger, and the journal that it is made from.
 #[derive(Debug, Clone)]
 pub(crate) struct Usage {
-    ledger: Arc<Mutex<Ledger>>,
+    place: Place,
     journal: PathBuf,
-    /// The ledger's file: exports read on their own.
-    path: PathBuf,
     key: Arc<Key>,
 }
 
+/// Where the ledger is.
+#[derive(Debug, Clone)]
+enum Place {
+    /// A file of this machine, which blocks, behind a lock; exports read on their own.
+    Own { ledger: Arc<Mutex<Ledger>>, path: PathBuf },
+    /// One for all nodes of a cluster; this one hands over under its name.
+    Shared { tables: Tables, node: String },
+}
+
 impl Usage {
-    pub(crate) fn open(config: &Config) -> Result<Self, Error> {
+    pub(crate) async fn open(config: &Config, shared: Option<&Shared>) -> Result<Self, Error> {
+        let journal = config.state.join("journal/usage");
+        if let Some(shared) = shared {
+            let (tables, key) = shared.ledger(config).await?;
+            let place = Place::Shared { tables, node: shared.node().to_owned() };
+            return Ok(Self { place, journal, key: Arc::new(key) });
+        }
         let path = config.state.join("control").join("ledger.db");
         let ledger = Ledger::open(&path, config.prices.clone())?;
         let key =
             Arc::new(ledger_key::open(&config.state).map_err(Error::io("read or make the ledger's key"))?);
-        let journal = config.state.join("journal/usage");
-        Ok(Self { ledger: Arc::new(Mutex::new(ledger)), journal, path, key })
+        let place = Place::Own { ledger: Arc::new(Mutex::new(ledger)), path };
+        Ok(Self { place, journal, key })
     }
 
     /// Uses the ledger in a thread that may block.
@@ -52,9 +72,10 @@ impl Usage {
         &self,
         work: impl FnOnce(&mut Ledger) -> Result<T, rouse_metering::ledger::Error> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let ledger = Arc::clone(&self.ledger);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&mut ledger.lock().unwrap_or_else(PoisonError::into_inner))
+        let place = self.place.clone();
+        let done = tokio::task::spawn_blocking(move || match place {
+            Place::Own { ledger, .. } => work(&mut ledger.lock().unwrap_or_else(PoisonError::into_inner)),
+            Place::Shared { tables, .. } => work(&mut Ledger::view(&tables.path())?),
         });
         let failed = |error: &dyn std::error::Error| {
             tracing::error!(%error, source = ?error.source(), "the ledger failed");
@@ -69,18 +90,61 @@ impl Usage {
     /// Reads what was written since the last time; whether that was all.
     pub(crate) async fn ingest(&self) -> Result<bool, Refusal> {
         let journal = self.journal.clone();
-        self.with(move |ledger| ledger.ingest(&journal).map(|ingested| ingested.caught_up)).await
+        let Place::Shared { tables, node } = &self.place else {
+            return self.with(move |ledger| ledger.ingest(&journal).map(|ingested| ingested.caught_up)).await;
+        };
+        for _ in 0..HANDOVERS_MAX {
+            let (journal, node, before) = (journal.clone(), node.clone(), self.cursor().await?);
+            let read = tokio::task::spawn_blocking(move || shared::Take::read(&journal, &node, before)).await;
+            let failed = |error| state::io_refusal("read the usage journal", &std::io::Error::other(error));
+            let read = read
+                .map_err(failed)?
+                .map_err(|error| state::io_refusal("read the usage journal", &std::io::Error::other(error)));
+            let (take, caught_up) = read?;
+            if let Some(take) = take {
+                tables.write(take).await.map_err(|error| state::refusal(&error))?;
+            }
+            if caught_up {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads all that was written here, and sees all that other nodes have handed over.
+    async fn ingest_all(&self) -> Result<(), Refusal> {
+        while !self.ingest().await? {}
+        match &self.place {
+            Place::Own { .. } => Ok(()),
+            Place::Shared { tables, .. } => tables.catch_up().await.map_err(|error| state::refusal(&error)),
+        }
     }
 
     /// Seals the hours that are over.
     pub(crate) async fn seal(&self, now: Timestamp) -> Result<(), Refusal> {
         let key = Arc::clone(&self.key);
-        self.with(move |ledger| ledger.seal(now, &key).map(drop)).await
+        let Place::Shared { tables, .. } = &self.place else {
+            return self.with(move |ledger| ledger.seal(now, &key).map(drop)).await;
+        };
+        let seal = async {
+            // Of nodes that do it at once, the later ones find nothing to seal.
+            if tables.read(move |db| shared::is_due(db, now)).await? {
+                tables.write(shared::Seal { now }).await?;
+            }
+            Ok(())
+        };
+        seal.await.map_err(|error| state::refusal(&error))
     }
 
     /// Forgets records that are old and sealed; sums and seals stay.
     pub(crate) async fn forget(&self, policy: journal::Policy, now: Timestamp) -> Result<(), Refusal> {
-        self.with(move |ledger| ledger.forget(&policy, now).map(drop)).await
+        match &self.place {
+            Place::Own { .. } => self.with(move |ledger| ledger.forget(&policy, now).map(drop)).await,
+            Place::Shared { tables, .. } => {
+                let forgotten = tables.write(shared::Forget::new(&policy, now)).await;
+                forgotten.map(drop).map_err(|error| state::refusal(&error))
+            }
+        }
     }
 
     /// The key that exports are signed with.
@@ -102,8 +166,12 @@ impl Usage {
     /// Sends an export. What goes wrong in between ends it without its end line.
     pub(crate) async fn export(self, range: Range, mut to: Lines<Box<RawValue>>) {
         let (lines, mut ready) = mpsc::channel(LINES_READY_MAX);
+        let path = match &self.place {
+            Place::Own { path, .. } => path.clone(),
+            Place::Shared { tables, .. } => tables.path(),
+        };
         let reading = tokio::task::spawn_blocking(move || {
-            ledger::export(&self.path, &self.key, &range, |line| lines.blocking_send(line).is_ok())
+            ledger::export(&path, &self.key, &range, |line| lines.blocking_send(line).is_ok())
         });
         while let Some(line) = ready.recv().await {
             let Ok(line) = RawValue::from_string(line) else { return };
@@ -118,9 +186,16 @@ impl Usage {
         }
     }
 
-    /// How far the journals were read.
+    /// How far this machine's journals were read.
     pub(crate) async fn cursor(&self) -> Result<Cursor, Refusal> {
-        self.with(|ledger| ledger.cursor()).await
+        match &self.place {
+            Place::Own { .. } => self.with(|ledger| ledger.cursor()).await,
+            Place::Shared { tables, node } => {
+                let node = node.clone();
+                let cursor = tables.read(move |db| shared::handed(db, &node)).await;
+                cursor.map_err(|error| state::refusal(&error))
+            }
+        }
     }
 
     /// Deletes what is old, has been read, and is more than is kept. Blocks.
@@ -135,7 +210,7 @@ impl Usage {
 
     /// What a tenant used.
     pub(crate) async fn report(&self, tenant: TenantId, query: &UsageQuery) -> Result<UsageReport, Refusal> {
-        self.ingest().await?;
+        self.ingest_all().await?;
         let by = match query.by {
             UsageBy::Function => By::Function,
             UsageBy::App => By::App,
@@ -162,7 +237,7 @@ impl Usage {
 
     /// What a tenant's calls of a month came to at list prices, as far as they are journalled.
     pub(crate) async fn spent(&self, tenant: TenantId, month: Month) -> Result<u64, Refusal> {
-        while !self.ingest().await? {}
+        self.ingest_all().await?;
         let (since, until) = month.times();
         let asked = Query {
             by: By::Tenant,
@@ -182,7 +257,7 @@ impl Usage {
         format: InvoiceFormat,
         now: Timestamp,
     ) -> Result<(&'static str, String), Refusal> {
-        while !self.ingest().await? {}
+        self.ingest_all().await?;
         let invoice = self.with(move |ledger| ledger.invoice(&tenant, month, now)).await?;
         Ok(match format {
             InvoiceFormat::Json => {

@@ -102,17 +102,20 @@ impl Events {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         (*request.method_mut(), *request.uri_mut()) = (http::Method::POST, uri);
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| error.to_string())?;
+            let answer = self.client.request(request).await.map_err(|error| {
+                (error.to_string(), if error.is_connect() { unavailable() } else { unknown() })
+            })?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), answer_bytes_max).collect().await;
-            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+            Ok((status, body.map_err(|error| (error.to_string(), unknown()))?.to_bytes()))
         };
         let answered = tokio::time::timeout(timeout, exchange).await;
-        let (status, bytes) = match answered.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+        let late = |_| Err(("no answer in time".to_owned(), unknown()));
+        let (status, bytes) = match answered.unwrap_or_else(late) {
             Ok(answer) => answer,
-            Err(error) => {
+            Err((error, refusal)) => {
                 tracing::warn!(error, "an event could not be handed over");
-                return Err(unavailable());
+                return Err(refusal);
             }
         };
         match status.is_success() {
@@ -176,6 +179,16 @@ fn unavailable() -> Refusal {
     Refusal::new(
         Code::EventsUnavailable,
         "the process that keeps events is not there at the moment; the call was not accepted",
+    )
+    .hint("send it again; with an `idempotency-key` it runs once, whatever happened")
+    .retry_after(Duration::from_secs(1))
+}
+
+/// What is said where it may have been handed over.
+fn unknown() -> Refusal {
+    Refusal::new(
+        Code::EventsUnavailable,
+        "the process that keeps events did not answer; whether the call was accepted is not known",
     )
     .hint("send it again; with an `idempotency-key` it runs once, whatever happened")
     .retry_after(Duration::from_secs(1))

@@ -14,6 +14,7 @@ mod invoice;
 mod query;
 mod reconcile;
 mod seal;
+pub mod shared;
 mod sql;
 
 use std::{
@@ -21,7 +22,7 @@ use std::{
     sync::Arc,
 };
 
-use rouse_store::journal::{self, Corruption, Cursor, Reader};
+use rouse_store::journal::{self, Corruption, Cursor, Reader, Record};
 use rouse_types::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -200,16 +201,7 @@ impl Ledger {
             // An idle platform writes nothing.
             return Ok(());
         }
-        let (mut rollup, mut chains) = (Rollup::default(), Chains::default());
-        for record in &batch.records {
-            if let Some(Billed { tenant, hour, cost_nanos }) = rollup.add(record, &self.prices) {
-                let chain = (tenant, hour, Arc::clone(&record.writer));
-                chains.add(&transaction, chain, cost_nanos, &record.payload).map_err(&wrap)?;
-            }
-        }
-        sql::add_rollup(&transaction, &rollup).map_err(&wrap)?;
-        chains.write(&transaction).map_err(&wrap)?;
-        invoice::add(&transaction, &rollup, &self.prices).map_err(&wrap)?;
+        let rollup = bill(&transaction, &batch.records, &self.prices).map_err(&wrap)?;
         for corruption in &batch.corruptions {
             sql::add_corruption(&transaction, corruption).map_err(&wrap)?;
         }
@@ -240,6 +232,21 @@ impl Ledger {
     pub fn refused(&self, limit: usize) -> Result<Vec<Refusal>, Error> {
         sql::refused(&self.connection, limit).map_err(wrap(&self.path))
     }
+}
+
+/// Adds records to the tables, and gives what they came to.
+fn bill(db: &Connection, records: &[Record], prices: &PriceSheet) -> Result<Rollup, rusqlite::Error> {
+    let (mut rollup, mut chains) = (Rollup::default(), Chains::default());
+    for record in records {
+        if let Some(Billed { tenant, hour, cost_nanos }) = rollup.add(record, prices) {
+            let chain = (tenant, hour, Arc::clone(&record.writer));
+            chains.add(db, chain, cost_nanos, &record.payload)?;
+        }
+    }
+    sql::add_rollup(db, &rollup)?;
+    chains.write(db)?;
+    invoice::add(db, &rollup, prices)?;
+    Ok(rollup)
 }
 
 fn wrap(path: &Path) -> impl Fn(rusqlite::Error) -> Error + use<> {

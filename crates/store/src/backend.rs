@@ -14,21 +14,28 @@ use crate::{Error, cluster::Replica, embedded::Db};
 
 /// A change of the tables. What it does depends on the tables and on itself alone: it looks at no clock, draws no
 /// number, and orders what it picks, for every node of a cluster must come to the same.
-pub(crate) trait Operation: Serialize + DeserializeOwned + Send + 'static {
+pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// Tells it apart from others of its store in the log. Never used again for another.
     const TAG: u8;
     /// What it comes to.
     type Output: Send + 'static;
 
     /// Makes the change, inside a savepoint that is rolled back if it fails.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] or [`Error::Conflict`] for what it is or finds, alike on every node; with any other error it is
+    /// tried again until it works, for nothing may be left out.
     fn apply(&self, db: &Connection) -> Result<Self::Output, Error>;
 }
 
 /// Runs an operation that another process wrote to the log: its tag, and what [`Operation`] serialized.
-pub(crate) type Replay = fn(u8, &[u8], &Connection) -> Result<(), Error>;
+pub type Replay = fn(u8, &[u8], &Connection) -> Result<(), Error>;
 
 /// Runs an operation from its bytes.
-pub(crate) fn replay<O: Operation>(bytes: &[u8], db: &Connection) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Log`] for bytes that are none; what the operation says.
+pub fn replay<O: Operation>(bytes: &[u8], db: &Connection) -> Result<(), Error> {
     let operation: O = postcard::from_bytes(bytes)
         .map_err(|error| Error::Log(format!("an operation {} cannot be read: {error}", O::TAG)))?;
     operation.apply(db).map(drop)

@@ -8,7 +8,7 @@
 //!
 //! Records and queues of a cluster are the tables of one machine on every node, changed by one log in one order
 //! (`replica`). Blobs are in a stream, in pieces ([`blobs`]); journals are handed over to streams, each record once
-//! ([`journals`]). A lease is a key that the engine drops unless it is renewed ([`leases`]); who is a member of the
+//! ([`journals`]). [`tables`] are another crate's own. A lease is a key that the engine drops unless it is renewed ([`leases`]); who is a member of the
 //! cluster is such a key, too ([`members`]).
 
 pub mod blobs;
@@ -20,6 +20,7 @@ mod replica;
 pub mod settings;
 mod snapshot;
 mod stream;
+pub mod tables;
 
 pub use engine::{COPY_AFTER_BYTES_DEFAULT, Cluster, Options};
 pub(crate) use replica::Replica;

@@ -168,6 +168,12 @@ impl Traffic {
         }
     }
 
+    /// The calls of all nodes until now.
+    #[must_use]
+    pub fn calls(&self) -> Tally {
+        Tally::sum(&self.all().0)
+    }
+
     fn all(&self) -> (Vec<Tally>, Vec<Tally>) {
         let calls = self.nodes.iter().map(|node| node.calls.tally()).collect();
         (calls, self.nodes.iter().map(|node| node.events.tally()).collect())

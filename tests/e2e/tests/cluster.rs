@@ -24,6 +24,15 @@ async fn answers(platform: &Platform, text: &str) -> bool {
     answer.status == 200 && answer.text() == text
 }
 
+/// How many calls of a function are on the bill that this node shows.
+async fn billed(platform: &Platform, function: &str) -> u64 {
+    let cli = platform.rouse(&["usage", "--json"]).await;
+    let usage: serde_json::Value = serde_json::from_str(&cli.out).unwrap_or_default();
+    let rows = usage["rows"].as_array().into_iter().flatten();
+    let of = rows.filter(|row| row["function"] == function);
+    of.filter_map(|row| row["sums"]["invocations"].as_u64()).sum()
+}
+
 async fn members(platform: &Platform) -> Vec<String> {
     let status = platform.json(&["cluster", "status"]).await;
     let members = status["members"].as_array().expect("members").iter();
@@ -72,6 +81,29 @@ async fn what_is_deployed_on_one_node_answers_on_all_and_goes_on_when_a_node_or_
     let ids: BTreeSet<_> = seen.lines().iter().map(|line| line["id"].to_string()).collect();
     assert_eq!((ids.len(), seen.count()), (accepted, accepted), "each once");
 
+    // One bill, by whichever node: each call once, with those of the node that dies below.
+    let all = u64::try_from(accepted).expect("a few");
+    for node in [&a, other] {
+        wait_for("all are on the bill", LIMIT, async || billed(node, "later").await == all).await;
+    }
+    let month = a.json(&["budget", "show"]).await["month"].as_str().expect("a month").to_owned();
+    let invoice = async |node: &Platform| node.rouse(&["invoice", "--month", &month]).await;
+    let (one, two) = (invoice(&a).await, invoice(other).await);
+    assert!(one.ok && one.out == two.out && one.out.contains("later"), "{one:?}\n{two:?}");
+
+    // One log, by whichever node.
+    let line = "said-by-the-first";
+    let says = format!("print('{line}')\nreturn {{'statusCode': 200}}");
+    a.deploy(App::new("says").python("says", &says, "").path()).await;
+    assert_eq!(a.get("says").await.status, 200);
+    for node in [&a, other] {
+        wait_for("the line is shown", LIMIT, async || {
+            let logs = node.rouse(&["logs", "says"]).await.out;
+            logs.lines().filter(|shown| shown.contains(line)).count() == 1
+        })
+        .await;
+    }
+
     // A node that dies is missed, and the other goes on.
     other.kill_supervisor();
     wait_for("it is missed", LIMIT, async || members(&a).await == ["a"]).await;
@@ -81,6 +113,7 @@ async fn what_is_deployed_on_one_node_answers_on_all_and_goes_on_when_a_node_or_
     assert!(answers(&a, "three").await);
     assert_eq!(asynchronous(&a, "later", 20).await.status, 202);
     wait_for("it has run", LIMIT, async || seen.count() > accepted).await;
+    wait_for("it is on the bill", LIMIT, async || billed(&a, "later").await == all + 1).await;
 
     // Without the engine, calls go on; deploys and events are refused with the reason, and nothing pretends.
     engine.kill(0);
@@ -102,6 +135,9 @@ async fn what_is_deployed_on_one_node_answers_on_all_and_goes_on_when_a_node_or_
     // A node that was away has what it missed.
     let b = Platform::start_with(folder_b.path(), &engine.join("b", "two"));
     wait_for("it answers as the others", LIMIT, async || answers(&b, "five").await).await;
+    wait_for("it shows their bill", LIMIT, async || billed(&b, "later").await > all).await;
+    let (one, two) = (billed(&a, "greet").await, billed(&b, "greet").await);
+    assert!(one > 0 && two >= one, "{one} {two}");
 }
 
 #[tokio::test]

@@ -29,30 +29,13 @@ impl Ledger {
     /// What the database says; what was committed until then stays.
     pub fn seal(&mut self, now: Timestamp, key: &Key) -> Result<usize, Error> {
         let wrap = wrap(&self.path);
-        let open: i64 = self
-            .connection
-            .prepare_cached("SELECT count(*) FROM parts WHERE number IS NULL AND (hour < ?1 OR part > 0)")
-            .and_then(|mut query| query.query_row([stored(now.hour().0)], |row| row.get(0)))
-            .map_err(&wrap)?;
-        if open == 0 {
+        if !has_open(&self.connection, now).map_err(&wrap)? {
             // An idle platform writes nothing.
             return Ok(0);
         }
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&wrap)?;
-        transaction
-            .execute(
-                "UPDATE parts SET seen = ?1 WHERE number IS NULL AND part > 0 AND seen IS NULL",
-                [stored(now.0)],
-            )
-            .map_err(&wrap)?;
-        let grace = stored(u64::try_from(GRACE.as_micros()).unwrap_or(u64::MAX));
-        let hour = stored(u64::try_from(HOUR.as_micros()).unwrap_or(u64::MAX));
-        let mut sealed = 0;
-        for (tenant, hour, part) in due(&transaction, stored(now.0), grace, hour).map_err(&wrap)? {
-            seal_part(&transaction, &tenant, Timestamp(hour), part, key).map_err(&wrap)?;
-            sealed += 1;
-        }
+        let sealed = seal(&transaction, now, key).map_err(&wrap)?;
         transaction.commit().map_err(&wrap)?;
         Ok(sealed)
     }
@@ -72,6 +55,36 @@ impl Ledger {
         transaction.commit().map_err(&wrap)?;
         Ok(forgotten)
     }
+}
+
+/// Whether something might be sealed.
+fn has_open(db: &Connection, now: Timestamp) -> Result<bool, rusqlite::Error> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM parts WHERE number IS NULL AND (hour < ?1 OR part > 0))")?
+        .query_row([stored(now.hour().0)], |row| row.get(0))
+}
+
+/// Whether something is to be sealed, or was seen too late for its hour's first seal.
+pub(super) fn is_due(db: &Connection, now: Timestamp) -> Result<bool, rusqlite::Error> {
+    let late = "SELECT EXISTS (SELECT 1 FROM parts WHERE number IS NULL AND part > 0 AND seen IS NULL)";
+    let late: bool = db.prepare_cached(late)?.query_row([], |row| row.get(0))?;
+    Ok(late || !due(db, stored(now.0), micros(GRACE), micros(HOUR))?.is_empty())
+}
+
+fn micros(time: Duration) -> i64 {
+    stored(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+}
+
+pub(super) fn seal(db: &Connection, now: Timestamp, key: &Key) -> Result<usize, rusqlite::Error> {
+    db.execute(
+        "UPDATE parts SET seen = ?1 WHERE number IS NULL AND part > 0 AND seen IS NULL",
+        [stored(now.0)],
+    )?;
+    let mut sealed = 0;
+    for (tenant, hour, part) in due(db, stored(now.0), micros(GRACE), micros(HOUR))? {
+        seal_part(db, &tenant, Timestamp(hour), part, key)?;
+        sealed += 1;
+    }
+    Ok(sealed)
 }
 
 fn due(db: &Connection, now: i64, grace: i64, hour: i64) -> Result<Vec<(String, u64, u64)>, rusqlite::Error> {
@@ -126,7 +139,7 @@ fn seal_part(
     .map(drop)
 }
 
-fn forget(db: &Connection, oldest: i64, bytes_max: u64) -> Result<u64, rusqlite::Error> {
+pub(super) fn forget(db: &Connection, oldest: i64, bytes_max: u64) -> Result<u64, rusqlite::Error> {
     let size: i64 = db.query_row("SELECT coalesce(sum(size), 0) FROM chains", [], |row| row.get(0))?;
     let mut excess = size.saturating_sub(stored(bytes_max));
     let mut query = db.prepare(

@@ -14,7 +14,7 @@ const VERSION: i64 = 3;
 const REFUSED_KEPT: i64 = 10_000;
 
 // Tables are STRICT: a sum that grew beyond an integer is an error, never a float.
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
 CREATE TABLE rollups (
   tenant TEXT NOT NULL, hour INTEGER NOT NULL, app TEXT NOT NULL, function TEXT NOT NULL,
   version INTEGER NOT NULL, outcome TEXT NOT NULL,
@@ -170,7 +170,13 @@ pub(super) fn add_corruption(db: &Connection, corruption: &Corruption) -> Result
     add_refused(db, &source, 0, corruption.offset, corruption.reason)
 }
 
-fn add_refused(db: &Connection, source: &str, segment: u64, offset: u64, reason: &str) -> Result<()> {
+pub(super) fn add_refused(
+    db: &Connection,
+    source: &str,
+    segment: u64,
+    offset: u64,
+    reason: &str,
+) -> Result<()> {
     let mut add =
         db.prepare_cached("INSERT INTO refused (source, segment, offset, reason) VALUES (?1, ?2, ?3, ?4)")?;
     add.execute(params![source, stored(segment), stored(offset), reason])?;

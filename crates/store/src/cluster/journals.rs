@@ -1,7 +1,7 @@
 //! Journals of a cluster: each node writes its own, as on one machine, and hands it over to a stream.
 //!
 //! ```text
-//!   writers ──▶ segments on this node ──Handover──▶ stream ──Collect──▶ the ledger's tables
+//!   writers ──▶ segments on this node ──Handover──▶ stream ──Collect──▶ whoever keeps them
 //! ```
 //!
 //! Writing stays a copy into memory, so that a call waits for nobody. A batch that is handed over says up to where it
@@ -69,11 +69,11 @@ fn stream_spec(journal: &str) -> Result<Spec, Error> {
 
 fn check(name: &str) -> Result<(), Error> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if (1..=32).contains(&name.len()) && name.bytes().all(plain) {
+    if (1..=63).contains(&name.len()) && name.bytes().all(plain) {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "'{name}' is not the name of a journal or a node: use 1 to 32 of a-z, 0-9 and '-'"
+        "'{name}' is not the name of a journal or a node: use 1 to 63 of a-z, 0-9 and '-'"
     )))
 }
 
@@ -298,6 +298,14 @@ impl Collect {
             node,
             records: lines.into_iter().map(record).collect(),
         }))
+    }
+
+    /// How much the engine holds of the journal, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Away`].
+    pub async fn bytes(&self) -> Result<u64, Error> {
+        Ok(self.stream.state().await?.bytes)
     }
 
     /// Drops what was collected up to a place, but for the last message of each node, by which it knows where to go on.

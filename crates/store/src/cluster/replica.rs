@@ -201,6 +201,10 @@ impl Replica {
         self.shared.db().read(read).await
     }
 
+    pub(crate) fn path(&self) -> PathBuf {
+        self.shared.db().path().to_owned()
+    }
+
     pub(crate) fn commits(&self) -> watch::Receiver<u64> {
         self.shared.commits.subscribe()
     }

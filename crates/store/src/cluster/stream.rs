@@ -62,6 +62,7 @@ pub(super) struct State {
     pub(super) first: u64,
     /// Of the last that there ever was.
     pub(super) last: u64,
+    pub(super) bytes: u64,
 }
 
 /// A message of a stream.
@@ -147,7 +148,7 @@ impl Stream {
                 let number = |of: &str| info["state"][of].as_u64().unwrap_or_default();
                 let last = number("last_seq");
                 let first = if number("messages") == 0 { last + 1 } else { number("first_seq") };
-                Ok(State { first, last })
+                Ok(State { first, last, bytes: number("bytes") })
             }
             Answer::Refused(NO_STREAM, _) => Err(Error::Log(format!("the stream {name} was removed"))),
             Answer::Refused(_, text) => Err(Error::Engine(format!("the stream {name}: {text}"))),

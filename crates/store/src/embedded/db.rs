@@ -96,6 +96,10 @@ impl Db {
         Ok(db)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn thread(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let thread = std::thread::Builder::new().name(name).spawn(run);
         self.threads.push(thread.map_err(Error::io("start a thread for", &self.path))?);

@@ -27,7 +27,7 @@ CREATE TABLE replica (
   one INTEGER PRIMARY KEY CHECK (one = 1), log TEXT NOT NULL, applied INTEGER NOT NULL, bytes INTEGER NOT NULL
 ) STRICT;
 INSERT INTO replica (one, log, applied, bytes) VALUES (1, '', 0, 0);
-CREATE TABLE parts (
+CREATE TABLE replica_parts (
   operation BLOB NOT NULL, part INTEGER NOT NULL, sequence INTEGER NOT NULL, bytes BLOB NOT NULL,
   PRIMARY KEY (operation, part)
 ) STRICT, WITHOUT ROWID;
@@ -200,15 +200,16 @@ fn whole<'a>(
     let operation = head.operation.as_slice();
     if !head.is_last() {
         let kept = sequence - i64::try_from(PARTS_KEPT).unwrap_or(i64::MAX);
-        db.prepare_cached("DELETE FROM parts WHERE sequence < ?1")?.execute([kept])?;
+        db.prepare_cached("DELETE FROM replica_parts WHERE sequence < ?1")?.execute([kept])?;
         db.prepare_cached(
-            "INSERT OR REPLACE INTO parts (operation, part, sequence, bytes) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO replica_parts (operation, part, sequence, bytes) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute(params![operation, head.part, sequence, piece])?;
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    let mut found = db.prepare_cached("SELECT bytes FROM parts WHERE operation = ?1 AND part = ?2")?;
+    let mut found =
+        db.prepare_cached("SELECT bytes FROM replica_parts WHERE operation = ?1 AND part = ?2")?;
     for part in 0..head.part {
         match found.query_row(params![operation, part], |row| row.get::<_, Vec<u8>>(0)).optional()? {
             Some(piece) => bytes.extend(piece),
@@ -216,7 +217,7 @@ fn whole<'a>(
         }
     }
     bytes.extend(piece);
-    db.prepare_cached("DELETE FROM parts WHERE operation = ?1")?.execute([operation])?;
+    db.prepare_cached("DELETE FROM replica_parts WHERE operation = ?1")?.execute([operation])?;
     Ok(Some(Cow::Owned(bytes)))
 }
 
