@@ -66,7 +66,13 @@ pub(crate) enum Role {
     /// Owns the instances that are not components. See `rouse_node`.
     Node { state: PathBuf, memory_budget_bytes: u64 },
     /// Deploys, and answers for what is there. See `rouse_control`.
-    Control { state: PathBuf, public_url: String, domain: String, compile: Vec<OsString> },
+    Control {
+        state: PathBuf,
+        public_url: String,
+        domain: String,
+        compile: Vec<OsString>,
+        acme: Option<rouse_control::Acme>,
+    },
     /// Takes what AWS' clients send. See `rouse_aws`.
     Aws { state: PathBuf, any_key: bool },
     /// Forks and confines. See `rouse_sandbox::container::spawner`.
@@ -100,6 +106,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         .context("put the clients of runtimes in place")?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let gateways = args.gateways.map_or(cores, |n| n as usize).min(rouse_gateway::GATEWAYS_MAX);
+    let acme = tls::acme(&args.tls)?;
     let tls = tls::prepare(&state, &args.tls)?;
     let listeners = supervisor::gateway_listeners(args.listen, gateways, "--listen")?;
     let (tls_listen, certificates) = tls.unzip();
@@ -152,6 +159,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         public_url: public_url.clone(),
         domain: args.domain.clone(),
         compile,
+        acme,
     };
     let spawner = Role::Spawner { state: path.clone(), user: state.unprivileged };
     let unprivileged = |role, listener| vec![Process { role, listener, second: None, privileged: false }];
@@ -279,8 +287,8 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
         Role::Objects { state, place } => objects(state, place),
         Role::ObjectsCheck { state, place } => place::check(state, place),
         Role::Node { state, memory_budget_bytes } => node(state, memory_budget_bytes),
-        Role::Control { state, public_url, domain, compile } => {
-            control::run(state, public_url, domain, compile)
+        Role::Control { state, public_url, domain, compile, acme } => {
+            control::run(state, public_url, domain, compile, acme)
         }
         Role::Aws { state, any_key } => aws(state, any_key),
         Role::Spawner { state, user } => spawner(&state, user),

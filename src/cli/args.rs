@@ -4,6 +4,7 @@ mod cluster;
 mod events;
 mod money;
 mod objects;
+mod runtime;
 mod secrets;
 mod tenants;
 mod tls;
@@ -17,6 +18,7 @@ pub(crate) use cluster::{ClusterCommand, JoinArgs};
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
 pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand, PlaceArgs};
+pub(crate) use runtime::RuntimeCommand;
 pub(crate) use secrets::SecretCommand;
 pub(crate) use tenants::{KeyCommand, KeysCommand, TenantCommand};
 pub(crate) use tls::TlsArgs;
@@ -118,6 +120,8 @@ pub(crate) enum Command {
     /// Look at the cluster that the platform is a node of. For the operator.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// List what HTTPS at the functions' domains is answered with, and why not.
+    Certificates,
     /// Show the instances that are there now.
     Ps,
     /// Show what was used and what it costs.
@@ -485,16 +489,4 @@ pub(crate) struct DeleteArgs {
     /// Do not ask.
     #[arg(long, short)]
     pub(crate) yes: bool,
-}
-
-/// `rouse runtime …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum RuntimeCommand {
-    /// Put a runtime's support in place, such as python3.11 or functions-framework-python3.11.
-    Install {
-        /// The runtime.
-        runtime: String,
-    },
-    /// List the runtimes and whether they can be used.
-    List,
 }

@@ -4,6 +4,7 @@ pub(crate) mod alias;
 pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod build;
+pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod delete;
 pub(crate) mod deploy;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use rouse_api::IsolationInfo;
-use rouse_control::{CODE_GRACE_DEFAULT, Config, Otlp, Retention};
+use rouse_control::{Acme, CODE_GRACE_DEFAULT, Config, Otlp, Retention};
 use rouse_metering::PriceSheet;
 use rouse_sandbox::container::{ContainerDriver, Enforced, Report};
 use rouse_types::{Isolation, Refusal, Runtime, SystemClock};
@@ -29,6 +29,7 @@ pub(super) fn run(
     public_url: String,
     domain: String,
     compile_command: Vec<OsString>,
+    acme: Option<Acme>,
 ) -> anyhow::Result<ExitCode> {
     let listener = boot::listener()?;
     boot::run(|stop| async move {
@@ -58,6 +59,7 @@ pub(super) fn run(
             prices,
             retention: Retention::default(),
             otlp: otlp()?,
+            acme,
             code_grace: CODE_GRACE_DEFAULT,
             insecure_registries: insecure_registries(),
             clock: Arc::new(SystemClock),

@@ -9,6 +9,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
+use rouse_control::Acme;
 use rouse_tls::{FILES, Mark, Sources};
 use rouse_types::{Clock as _, SystemClock};
 use tokio::{
@@ -50,15 +51,34 @@ pub(super) fn prepare(state: &State, args: &TlsArgs) -> anyhow::Result<Option<(S
     }
     let pairs = args.tls_certificate.iter().cloned().zip(args.tls_key.iter().cloned()).collect();
     let sources = Sources { pairs, folders: args.tls_folder.clone() };
-    if sources.is_empty() {
+    if sources.is_empty() && !args.acme {
         bail!(
-            "--tls-listen needs certificates\nhint: name them by --tls-certificate and --tls-key, or by --tls-folder"
+            "--tls-listen needs certificates\nhint: name them by --tls-certificate and --tls-key, or by --tls-folder, \
+             or have them got by --acme"
         );
     }
     let owner = state.unprivileged.map(|user| (user.uid, user.gid));
     let mut files = Files { sources, state: state.path.clone(), owner, marks: Vec::new() };
     files.hand_over()?;
     Ok(Some((listen, files)))
+}
+
+/// The authority that certificates are got from, if one is.
+pub(super) fn acme(args: &TlsArgs) -> anyhow::Result<Option<Acme>> {
+    if !args.acme {
+        return Ok(None);
+    }
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).with_context(|| format!("read {} (--acme-ca)", path.display()))
+    };
+    let acme = Acme {
+        directory: args.acme_directory.clone(),
+        contact: args.acme_contact.clone(),
+        // Read here: control may not be able to.
+        ca: args.acme_ca.as_ref().map(read).transpose()?,
+    };
+    acme.check().map_err(|wrong| anyhow::anyhow!("--acme: {wrong}"))?;
+    Ok(Some(acme))
 }
 
 impl Files {

@@ -122,6 +122,10 @@ pub(crate) fn run() -> Result<Tools> {
     if !sh::works(Command::new("openssl").arg("version")) {
         lacking.push("openssl");
     }
+    // An authority that gives certificates by ACME, and a DNS for it.
+    if !Path::new("/usr/bin/pebble").exists() {
+        lacking.push("pebble");
+    }
     // The repository of the example that tests and deploys what is pushed.
     if !sh::works(Command::new("git").arg("--version")) {
         lacking.push("git");

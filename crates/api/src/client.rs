@@ -22,8 +22,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::lines::Lines;
 use crate::{
-    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, COST_HEADER, DeleteAnswer, DeployEvent,
-    DeployRequest, FunctionSummary, HEARTBEAT, Info, InvoiceQuery, KeyInfo, LogsQuery, NewKey,
+    AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, COST_HEADER, CertificateInfo, DeleteAnswer,
+    DeployEvent, DeployRequest, FunctionSummary, HEARTBEAT, Info, InvoiceQuery, KeyInfo, LogsQuery, NewKey,
     OUTCOME_HEADER, RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
     operation::{Id, path},
     query::{self, InvokeQuery},
@@ -341,6 +341,11 @@ impl Client {
     /// The public key of the ledger's seals.
     pub async fn audit_key(&self) -> Result<AuditKey, Refusal> {
         self.get(path(Id::AuditKey, &[])).await
+    }
+
+    /// What HTTPS at the functions' domains is answered with.
+    pub async fn certificates(&self, tenant: &TenantId) -> Result<Vec<CertificateInfo>, Refusal> {
+        self.get(path(Id::ListCertificates, &[tenant.as_str()])).await
     }
 
     /// The instances that are there now.

@@ -31,7 +31,9 @@ pub use message::{
     RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
 pub use message::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI};
-pub use message::{BucketInfo, ClusterMember, ClusterStatus, ObjectInfo, ObjectPage, ObjectsQuery};
+pub use message::{
+    BucketInfo, CertificateInfo, ClusterMember, ClusterStatus, ObjectInfo, ObjectPage, ObjectsQuery,
+};
 pub use message::{
     DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,
     SendQuery, SentMessage,

@@ -2,6 +2,7 @@
 
 mod app;
 mod budget;
+mod certificate;
 mod cluster;
 mod deploy;
 mod event;
@@ -19,6 +20,7 @@ pub use app::{
     VersionInfo,
 };
 pub use budget::BudgetStatus;
+pub use certificate::CertificateInfo;
 pub use cluster::{ClusterMember, ClusterStatus};
 pub use deploy::{
     DeployEvent, DeployFunction, DeployImage, DeployRequest, DeployedFunction, Deployment, RegistryLogin,

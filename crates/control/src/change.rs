@@ -285,6 +285,7 @@ impl Control {
             self.reconcile.notify_one();
         }
         warnings.extend(self.peers.notify(tenant, app).await);
+        self.domains.notify_one();
         Ok(warnings)
     }
 

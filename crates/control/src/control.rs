@@ -54,6 +54,8 @@ pub(crate) struct Control {
     pub(crate) tasks: TaskTracker,
     /// Wakes whoever puts snapshots right.
     pub(crate) reconcile: Notify,
+    /// Wakes whoever gets certificates: the domains may have changed.
+    pub(crate) domains: Notify,
     slots: Mutex<Slots>,
     pub(crate) quotas: Quotas,
     /// Code that nothing names, since when; see `collect`.
@@ -97,6 +99,7 @@ impl Control {
             quotas,
             tasks: TaskTracker::new(),
             reconcile: Notify::new(),
+            domains: Notify::new(),
             slots: Mutex::new(Slots::without(&taken, slots::FUNCTIONS_MAX)),
             unwanted: Mutex::default(),
             config,

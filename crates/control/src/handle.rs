@@ -266,6 +266,7 @@ async fn act(
             Ok(response)
         }
         Id::AuditKey => body::json(&control.usage.key()),
+        Id::ListCertificates => body::json(&control.certificates(&tenant()?).await?),
         Id::Ps => {
             let tenant = tenant()?;
             let mut instances = control.peers.instances().await;

@@ -8,6 +8,7 @@
 //! Invariant: never on the path of a call. Gateways and nodes go on with the last snapshot while this process
 //! is away, and whatever it was doing when it died is put right at its next start.
 
+mod acme;
 mod api_keys;
 pub mod archive;
 mod audit;
@@ -61,6 +62,7 @@ use rouse_store::journal;
 use rouse_types::{Clock, HttpSettings, Refusal, Runtime};
 use tokio_util::sync::CancellationToken;
 
+pub use acme::{DIRECTORY_DEFAULT, Settings as Acme};
 pub use otlp::Otlp;
 
 /// Whether a runtime can be used here, given the state folder; else why not and what to do.
@@ -104,6 +106,8 @@ pub struct Config {
     pub retention: Retention,
     /// Where traces are sent to; nowhere when there is none.
     pub otlp: Option<Otlp>,
+    /// Which authority certificates are got from; from none when there is none.
+    pub acme: Option<Acme>,
     /// How long code that nothing names is kept.
     pub code_grace: Duration,
     /// Registries that are asked without TLS, as `host:port`, besides those of this machine.
@@ -204,6 +208,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     tasks.spawn(cluster::logs::collect(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::ingest(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::collect(Arc::clone(&control), stop.clone()));
+    if let Some(acme) = control.config.acme.clone() {
+        tasks.spawn(acme::keep(Arc::clone(&control), acme, stop.clone()));
+    }
     if let Some(otlp) = control.config.otlp.clone() {
         tasks.spawn(otlp::follow(Arc::clone(&control), otlp, stop.clone()));
     }

@@ -7,6 +7,7 @@
 //! | `functions` | `<tenant>/<function>` | [`Function`]; stays, for the same reason |
 //! | `versions` | `<tenant>/<function>/<number>` | [`Version`] |
 //! | `domains` | `<domain>` | [`Claim`] |
+//! | `certificates` | `<domain>` | `acme::Failed`: orders that came to nothing |
 //! | `tenants` | `<tenant>` | `tenants::Tenant`; stays when the tenant is deleted, since names are never reused |
 //! | `api-keys` | `<id>` | [`rouse_types::ApiKey`] |
 //! | `keys` | `<tenant>/<id>` | [`rouse_types::AccessKey`] |
@@ -34,6 +35,8 @@ pub(crate) const FUNCTIONS: &str = "functions";
 pub(crate) const VERSIONS: &str = "versions";
 /// See [`APPS`].
 pub(crate) const DOMAINS: &str = "domains";
+/// See [`APPS`].
+pub(crate) const CERTIFICATES: &str = "certificates";
 /// See [`APPS`].
 pub(crate) const TENANTS: &str = "tenants";
 /// See [`APPS`].

@@ -110,12 +110,25 @@ impl Platform {
         Self::start_on(&Host::local(), state, args)
     }
 
+    /// The same, with functions at this address.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_at(gateway: SocketAddr, state: &Path, args: &[String]) -> Self {
+        Self::launch(&Host::local(), gateway, state, args)
+    }
+
     /// The same on a host of a network.
     ///
     /// # Panics
     /// When it does not start.
     #[must_use]
     pub fn start_on(host: &Host, state: &Path, args: &[String]) -> Self {
+        Self::launch(host, host.free_address(), state, args)
+    }
+
+    fn launch(host: &Host, gateway: SocketAddr, state: &Path, args: &[String]) -> Self {
         WATCH_FAILURES.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -123,7 +136,7 @@ impl Platform {
                 before(panic);
             }));
         });
-        let (gateway, control) = (host.free_address(), host.free_address());
+        let control = host.free_address();
         let log = File::create(state.join("serve.log")).expect("a log");
         let child = host
             .command(&binary())

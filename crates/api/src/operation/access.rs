@@ -93,6 +93,7 @@ pub fn access(id: Id) -> Access {
         Id::ListApps
         | Id::GetApp
         | Id::ListFunctions
+        | Id::ListCertificates
         | Id::ListVersions
         | Id::GetAlias
         | Id::ListEvents

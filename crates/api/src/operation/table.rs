@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
-    BudgetStatus, ClusterStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
-    EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey,
-    NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary,
-    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SecretInfo, SecretValue,
-    SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo, UsageQuery, UsageReport,
-    VersionInfo, WhoAmI, query::InvokeQuery,
+    BudgetStatus, CertificateInfo, ClusterStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount,
+    EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo,
+    LogsQuery, NewApiKey, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange,
+    QueueDetail, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest,
+    SecretInfo, SecretValue, SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo,
+    UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
 };
 
 /// Every operation.
@@ -455,6 +455,13 @@ pub static ALL: &[Operation] = &[
     .response(Body::Lines(of::<serde_json::Value>)),
     operation(Id::AuditKey, Method::GET, "/v1/audit/key", "Shows the public key of the ledger's seals.")
         .response(Body::Json(of::<AuditKey>)),
+    operation(
+        Id::ListCertificates,
+        Method::GET,
+        "/v1/tenants/{tenant}/certificates",
+        "Lists what HTTPS is answered with at the functions' domains, and at the platform's own.",
+    )
+    .response(Body::Json(of::<Vec<CertificateInfo>>)),
     operation(Id::Ps, Method::GET, "/v1/tenants/{tenant}/ps", "Lists the instances that are there now.")
         .response(Body::Json(of::<Vec<InstanceInfo>>)),
     operation(Id::Metrics, Method::GET, "/metrics", "Metrics of all processes, in Prometheus' text form.")

@@ -138,6 +138,7 @@ impl Platform {
             prices: rouse_metering::PriceSheet::default(),
             retention: Retention::default(),
             otlp,
+            acme: None,
             code_grace,
             insecure_registries: Vec::new(),
             clock: Arc::new(SystemClock),
