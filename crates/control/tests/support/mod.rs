@@ -196,13 +196,22 @@ impl Platform {
     }
 
     pub(crate) async fn events(&self, app_name: &str, functions: Vec<DeployFunction>) -> Vec<DeployEvent> {
+        self.try_events(app_name, functions).await.expect("it begins")
+    }
+
+    /// Fails for a deployment that does not even begin, as where it cannot be noted in the audit log.
+    async fn try_events(
+        &self,
+        app_name: &str,
+        functions: Vec<DeployFunction>,
+    ) -> Result<Vec<DeployEvent>, Refusal> {
         let request = DeployRequest { functions, message: Some("a test".to_owned()) };
-        let mut lines = self.client.deploy(&tenant(), &app(app_name), &request).await.expect("it begins");
+        let mut lines = self.client.deploy(&tenant(), &app(app_name), &request).await?;
         let mut events = Vec::new();
         while let Some(event) = lines.next().await {
             events.push(event.expect("an event"));
         }
-        events
+        Ok(events)
     }
 
     pub(crate) async fn try_deploy(
@@ -210,7 +219,7 @@ impl Platform {
         app: &str,
         functions: Vec<DeployFunction>,
     ) -> Result<Deployment, Refusal> {
-        match self.events(app, functions).await.pop() {
+        match self.try_events(app, functions).await?.pop() {
             Some(DeployEvent::Live { deployment }) => Ok(deployment),
             Some(DeployEvent::Failed { refusal }) => Err(refusal),
             other => panic!("the last event is {other:?}"),
