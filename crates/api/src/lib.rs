@@ -38,6 +38,7 @@ pub use message::{
     DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,
     SendQuery, SentMessage,
 };
+pub use message::{MemberInfo, MemberRequest, ProviderInfo, SignInOption, SignInRequest, TrustInfo};
 pub use message::{PublishedEvents, TopicSubscription, TopicSummary};
 pub use message::{SecretInfo, SecretValue, SecretsSealed};
 pub use message::{TriggerInfo, TriggerState};

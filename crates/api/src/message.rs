@@ -6,6 +6,7 @@ mod certificate;
 mod cluster;
 mod deploy;
 mod event;
+mod identity;
 mod key;
 mod object;
 mod observe;
@@ -28,6 +29,7 @@ pub use deploy::{
 pub use event::{
     EventCount, EventDetail, EventFilter, EventInfo, EventPage, EventState, EventStates, EventsQuery,
 };
+pub use identity::{MemberInfo, MemberRequest, ProviderInfo, SignInOption, SignInRequest, TrustInfo};
 pub use key::{KeyInfo, NewKey};
 pub use object::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
 pub use observe::{

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 mod access;
 mod build;
+mod identity;
 mod table;
 
 use crate::percent::{decode, encode};
@@ -67,6 +68,18 @@ pub enum Id {
     ListApiKeys,
     RotateApiKey,
     RevokeApiKey,
+    SignInOptions,
+    SignIn,
+    SignOut,
+    ListProviders,
+    PutProvider,
+    DeleteProvider,
+    ListMembers,
+    PutMember,
+    DeleteMember,
+    ListTrust,
+    PutTrust,
+    DeleteTrust,
     HasBlob,
     PutBlob,
     Deploy,
@@ -148,6 +161,18 @@ impl Id {
             Self::ListApiKeys => "listApiKeys",
             Self::RotateApiKey => "rotateApiKey",
             Self::RevokeApiKey => "revokeApiKey",
+            Self::SignInOptions => "signInOptions",
+            Self::SignIn => "signIn",
+            Self::SignOut => "signOut",
+            Self::ListProviders => "listProviders",
+            Self::PutProvider => "putProvider",
+            Self::DeleteProvider => "deleteProvider",
+            Self::ListMembers => "listMembers",
+            Self::PutMember => "putMember",
+            Self::DeleteMember => "deleteMember",
+            Self::ListTrust => "listTrust",
+            Self::PutTrust => "putTrust",
+            Self::DeleteTrust => "deleteTrust",
             Self::HasBlob => "hasBlob",
             Self::PutBlob => "putBlob",
             Self::Deploy => "deploy",

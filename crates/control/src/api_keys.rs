@@ -9,7 +9,7 @@ use rouse_store::{
     records::{Expect, Write},
 };
 use rouse_types::{
-    ApiKey, Code, Digest, Refusal, TenantId, Timestamp,
+    ApiKey, Code, Digest, Grant, Refusal, TenantId, Timestamp,
     api_key::{self, TenantKeys},
 };
 
@@ -20,8 +20,10 @@ use crate::{
 
 /// Keys of one tenant: bounds what gateways hold.
 const KEYS_MAX: usize = 100;
+/// Sessions of one tenant at a time, for the same reason: each of many people, and a busy day's builds.
+const SESSIONS_MAX: usize = 1_000;
 /// Functions that one key is for.
-const FUNCTIONS_MAX: usize = 50;
+pub(crate) const FUNCTIONS_MAX: usize = 50;
 /// A note's length, in bytes.
 const NOTE_BYTES_MAX: usize = 200;
 /// How long an old key still does when nothing is said: a day, in which its users learn of the new one.
@@ -65,6 +67,7 @@ impl Control {
             expires: expires_in_seconds.map(|seconds| after(now, seconds)),
             note,
             rotated_to: None,
+            session: None,
         };
         let _lock = self.locks.hold(format!("api keys {tenant}")).await;
         self.check_room(tenant, now).await?;
@@ -76,19 +79,62 @@ impl Control {
 
     /// Refuses one key more than a tenant may have. Those that have expired make room.
     async fn check_room(&self, tenant: &TenantId, now: Timestamp) -> Result<(), Refusal> {
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            self.keys_of(tenant).await?.into_iter().partition(|at| at.value.has_expired(now));
-        if kept.len() < KEYS_MAX {
+        let keys = self.keys_of(tenant).await?;
+        let kept = keys.iter().filter(|at| at.value.session.is_none() && !at.value.has_expired(now)).count();
+        if kept < KEYS_MAX {
             return Ok(());
         }
-        if gone.is_empty() {
+        Err(Refusal::new(Code::BadRequest, format!("tenant '{tenant}' has {KEYS_MAX} API keys already"))
+            .hint("`rouse key revoke` those that are no longer needed"))
+    }
+
+    /// Commits a session's key with what else belongs to the sign-in: all of it, or nothing if `with` expects what is
+    /// no longer so. The caller holds the lock of the tenant's keys.
+    pub(crate) async fn begin_session(
+        &self,
+        key: ApiKey,
+        mut with: Vec<Write>,
+    ) -> Result<Option<NewApiKey>, Refusal> {
+        let (tenant, now) = (key.tenant.clone(), self.config.clock.now());
+        let keys = self.keys_of(&tenant).await?;
+        let under_way = keys.iter().filter(|at| at.value.session.is_some() && !at.value.has_expired(now));
+        if under_way.count() >= SESSIONS_MAX {
             return Err(Refusal::new(
-                Code::BadRequest,
-                format!("tenant '{tenant}' has {KEYS_MAX} API keys already"),
+                Code::TooManyRequests,
+                format!("tenant '{tenant}' has {SESSIONS_MAX} sessions already"),
             )
-            .hint("`rouse key revoke` those that are no longer needed"));
+            .hint(
+                "`rouse logout` ends one, and so does its time; an owner ends others with `rouse key revoke`",
+            )
+            .retry_after(std::time::Duration::from_secs(60)));
         }
-        Ok(())
+        let (_, new, write) = made(key)?;
+        with.push(write);
+        Ok(self.commit_api_keys_if(&tenant, with).await?.then_some(new))
+    }
+
+    /// Deletes what let someone in, with the sessions that it did let in: both or, if it changed meanwhile, neither.
+    /// `write` deletes or changes it. The caller holds the lock of the tenant's keys.
+    pub(crate) async fn end_sessions(
+        &self,
+        tenant: &TenantId,
+        by: &Grant,
+        write: Write,
+    ) -> Result<bool, Refusal> {
+        let let_in = |at: &At<ApiKey>| at.value.session.as_ref().is_some_and(|session| session.by == *by);
+        let keys = self.keys_of(tenant).await?.into_iter().filter(let_in);
+        let mut writes: Vec<_> = keys.map(|at| state::delete(state::API_KEYS, at.key, Expect::Any)).collect();
+        writes.push(write);
+        self.commit_api_keys_if(tenant, writes).await
+    }
+
+    /// Ends all sessions that an issuer's tokens began.
+    pub(crate) async fn end_sessions_of(&self, tenant: &TenantId, issuer: &str) -> Result<(), Refusal> {
+        let _lock = self.locks.hold(format!("api keys {tenant}")).await;
+        let of = |at: &At<ApiKey>| at.value.session.as_ref().is_some_and(|session| session.issuer == issuer);
+        let keys = self.keys_of(tenant).await?.into_iter().filter(of);
+        let writes: Vec<_> = keys.map(|at| state::delete(state::API_KEYS, at.key, Expect::Any)).collect();
+        if writes.is_empty() { Ok(()) } else { self.commit_api_keys(tenant, writes).await }
     }
 
     async fn keys_of(&self, tenant: &TenantId) -> Result<Vec<At<ApiKey>>, Refusal> {
@@ -136,6 +182,10 @@ impl Control {
             )
             .hint(format!("`rouse key rotate {next}` replaces that one")));
         }
+        if old.value.session.is_some() {
+            return Err(Refusal::new(Code::BadRequest, format!("the key {id} is of a session"))
+                .hint("`rouse login` begins another"));
+        }
         let now = self.config.clock.now();
         self.check_room(tenant, now).await?;
         // As long as the old one's life was.
@@ -169,7 +219,12 @@ impl Control {
     }
 
     /// Commits a change of a tenant's keys, and forgets those that have expired.
-    async fn commit_api_keys(&self, tenant: &TenantId, mut writes: Vec<Write>) -> Result<(), Refusal> {
+    async fn commit_api_keys(&self, tenant: &TenantId, writes: Vec<Write>) -> Result<(), Refusal> {
+        if self.commit_api_keys_if(tenant, writes).await? { Ok(()) } else { Err(state::contended()) }
+    }
+
+    /// The same; false when something is not as a write expects, and nothing was done.
+    async fn commit_api_keys_if(&self, tenant: &TenantId, mut writes: Vec<Write>) -> Result<bool, Refusal> {
         let now = self.config.clock.now();
         for At { key, value, .. } in self.keys_of(tenant).await? {
             if value.has_expired(now) && !writes.iter().any(|write| write.key == key) {
@@ -178,7 +233,7 @@ impl Control {
         }
         match state::commit(&self.records, writes).await? {
             Committed::Done => {}
-            Committed::Conflict => return Err(state::contended()),
+            Committed::Conflict => return Ok(false),
         }
         write(&self.records, &self.config.state, Some(tenant)).await?;
         self.peers.notify_keys(tenant).await.map_err(|why| {
@@ -186,7 +241,8 @@ impl Control {
             let what = format!("the keys have changed, but a gateway still takes those before: {why}");
             Refusal::new(Code::Internal, what)
                 .hint("look into the platform's log; any further change of keys tells it again")
-        })
+        })?;
+        Ok(true)
     }
 }
 
@@ -212,13 +268,13 @@ pub(crate) async fn write(records: &Records, state: &Path, only: Option<&TenantI
     done.map_err(|error| state::io_refusal("write a tenant's keys", &error))
 }
 
-fn after(now: Timestamp, seconds: u64) -> Timestamp {
+pub(crate) fn after(now: Timestamp, seconds: u64) -> Timestamp {
     Timestamp(now.0.saturating_add(seconds.saturating_mul(1_000_000)))
 }
 
 fn shown(id: String, key: ApiKey) -> ApiKeyInfo {
-    let ApiKey { role, functions, created, expires, note, rotated_to, .. } = key;
-    ApiKeyInfo { id, role, functions, created, expires, note, rotated_to }
+    let ApiKey { role, functions, created, expires, note, rotated_to, session, .. } = key;
+    ApiKeyInfo { id, role, functions, created, expires, note, rotated_to, session }
 }
 
 /// Gives a key its text: the id, what is told of it, and the write that keeps its digest.

@@ -239,6 +239,16 @@ impl Control {
                 let ids: Vec<&str> = keys.iter().filter_map(|at| at.key.strip_prefix(&prefix)).collect();
                 Some(json!({ "keys": ids }))
             }
+            Id::PutMember | Id::DeleteMember => {
+                let members = self.members(tenant).await?.into_iter();
+                let members = members.map(|at| (at.value.is.to_string(), at.value.role.to_string()));
+                Some(json!({ "members": members.collect::<BTreeMap<_, _>>() }))
+            }
+            Id::PutTrust | Id::DeleteTrust => {
+                let policies = self.list_trust(tenant).await?;
+                let found = policies.into_iter().find(|policy| policy.name.as_str() == named("trust"));
+                found.map(|policy| json!(policy.trust))
+            }
             Id::PutLimits => Some(json!(self.limits(tenant).await?)),
             Id::PutBudget | Id::DeleteBudget => self.budget(tenant).await.ok().map(|budget| json!(budget)),
             _ => None,

@@ -29,14 +29,22 @@ const READER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads a JSON body.
 pub(crate) async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T, Refusal> {
-    let collected = tokio::time::timeout(JSON_TIMEOUT, Limited::new(body, JSON_BYTES_MAX).collect());
+    read_json_within(body, JSON_BYTES_MAX).await
+}
+
+/// Reads a JSON body of so many bytes at most.
+pub(crate) async fn read_json_within<T: DeserializeOwned>(
+    body: Incoming,
+    bytes_max: usize,
+) -> Result<T, Refusal> {
+    let collected = tokio::time::timeout(JSON_TIMEOUT, Limited::new(body, bytes_max).collect());
     let bytes = match collected.await {
         Err(_) => return Err(too_slow()),
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             return Err(Refusal::new(
                 Code::PayloadTooLarge,
-                format!("the request's body has more than {JSON_BYTES_MAX} bytes"),
+                format!("the request's body has more than {bytes_max} bytes"),
             ));
         }
         Ok(Err(error)) => {

@@ -17,10 +17,12 @@ use crate::{
     cluster::{self, Shared},
     code::{Compiler, Store},
     image::Images,
+    issuers::Issuers,
     locks::Locks,
     metrics::Metrics,
     peers::Peers,
     quota::Quotas,
+    sign_in::Gate,
     slots::{self, Slots},
     state::{self, Deployment, Function},
     tenants,
@@ -58,6 +60,10 @@ pub(crate) struct Control {
     pub(crate) domains: Notify,
     slots: Mutex<Slots>,
     pub(crate) quotas: Quotas,
+    /// The keys of those whose tokens are taken.
+    pub(crate) issuers: Issuers,
+    /// How many may try to sign in.
+    pub(crate) gate: Gate,
     /// Code that nothing names, since when; see `collect`.
     pub(crate) unwanted: Mutex<BTreeMap<Digest, Instant>>,
 }
@@ -97,6 +103,8 @@ impl Control {
             token,
             usage,
             quotas,
+            issuers: Issuers::default(),
+            gate: Gate::default(),
             tasks: TaskTracker::new(),
             reconcile: Notify::new(),
             domains: Notify::new(),

@@ -16,7 +16,7 @@ use crate::{
     audit::{self, UnderWay},
     body::{self, Body},
     control::Control,
-    deploy, invoke, logs, metrics, state, uploads,
+    deploy, invoke, logs, metrics, sign_in, state, uploads,
     who::Who,
 };
 
@@ -45,7 +45,7 @@ async fn answer(
     stop: CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
     if operation.open {
-        return open(control, operation.id).await;
+        return open(control, operation.id, request, from).await;
     }
     let who = control.who(request.headers()).await?;
     control.allow(&who, operation.id, &params, request.uri().query().unwrap_or_default()).await?;
@@ -93,8 +93,19 @@ async fn deploy(
 }
 
 /// What anyone may ask for.
-async fn open(control: &Control, id: Id) -> Result<Response<Body>, Refusal> {
+async fn open(
+    control: &Control,
+    id: Id,
+    request: Request<Incoming>,
+    from: Option<IpAddr>,
+) -> Result<Response<Body>, Refusal> {
     match id {
+        Id::SignInOptions => body::json(&control.sign_in_options().await?),
+        Id::SignIn => {
+            let _place = control.gate.enter()?;
+            let wanted = body::read_json_within(request.into_body(), sign_in::BODY_BYTES_MAX).await?;
+            body::json(&control.sign_in(wanted, from).await?)
+        }
         Id::Ready => control.ready().await.map(|()| body::bytes("text/plain", "ready\n")),
         Id::Openapi => Ok(body::bytes("application/json", openapi::text())),
         _ => Ok(body::bytes("text/plain", "ok\n")),
@@ -136,6 +147,29 @@ async fn act(
             body::json(&control.rotate_api_key(&tenant, params.get("key"), wanted).await?)
         }
         Id::RevokeApiKey => body::json(&control.revoke_api_key(&tenant()?, params.get("key")).await?),
+        Id::SignOut => body::json(&control.sign_out(&who).await?),
+        Id::ListProviders => body::json(&control.list_providers().await?),
+        Id::PutProvider => {
+            let name = params.parse("provider")?;
+            body::json(&control.put_provider(name, body::read_json(request.into_body()).await?).await?)
+        }
+        Id::DeleteProvider => {
+            let name = params.parse("provider")?;
+            detached(control, async move |control| body::json(&control.delete_provider(name).await?)).await
+        }
+        Id::ListMembers => body::json(&control.list_members(&tenant()?).await?),
+        Id::PutMember => {
+            let tenant = tenant()?;
+            let wanted = body::read_json(request.into_body()).await?;
+            body::json(&control.put_member(&who, &tenant, wanted).await?)
+        }
+        Id::DeleteMember => body::json(&control.delete_member(&who, &tenant()?, params.get("member")).await?),
+        Id::ListTrust => body::json(&control.list_trust(&tenant()?).await?),
+        Id::PutTrust => {
+            let (tenant, name) = (tenant()?, params.parse("trust")?);
+            body::json(&control.put_trust(&tenant, name, body::read_json(request.into_body()).await?).await?)
+        }
+        Id::DeleteTrust => body::json(&control.delete_trust(&tenant()?, params.parse("trust")?).await?),
         Id::HasBlob => uploads::has_blob(control, &who, &params).await,
         Id::PutBlob => uploads::put_blob(control, &who, &params, request).await,
         Id::ListApps => body::json(&control.list_apps(&tenant()?).await?),
@@ -278,7 +312,9 @@ async fn act(
             Ok(body::bytes(metrics::CONTENT_TYPE, control.metrics.all(others)))
         }
         // Answered before: an operation of its own kind.
-        Id::Deploy | Id::Health | Id::Ready | Id::Openapi => open(control, id).await,
+        Id::Deploy | Id::Health | Id::Ready | Id::Openapi | Id::SignInOptions | Id::SignIn => {
+            open(control, id, request, None).await
+        }
     }
 }
 

@@ -11,6 +11,10 @@
 //! | `tenants` | `<tenant>` | `tenants::Tenant`; stays when the tenant is deleted, since names are never reused |
 //! | `api-keys` | `<id>` | [`rouse_types::ApiKey`] |
 //! | `keys` | `<tenant>/<id>` | [`rouse_types::AccessKey`] |
+//! | `providers` | `<name>` | [`rouse_types::Provider`] |
+//! | `members` | `<tenant>/<id>` | [`rouse_types::Member`] |
+//! | `trust` | `<tenant>/<name>` | [`rouse_types::Trust`] |
+//! | `sign-ins` | `<hour>/<digest>/<tenant>` | that a token was exchanged, until the hour after its end |
 //! | `uploads` | `<digest>/<tenant>` | when a key of the tenant uploaded the code |
 
 use std::collections::BTreeMap;
@@ -45,6 +49,14 @@ pub(crate) const API_KEYS: &str = "api-keys";
 pub(crate) const SECRETS: &str = "secrets";
 /// Access keys of AWS' clients.
 pub(crate) const KEYS: &str = "keys";
+/// See [`APPS`].
+pub(crate) const PROVIDERS: &str = "providers";
+/// See [`APPS`].
+pub(crate) const MEMBERS: &str = "members";
+/// See [`APPS`].
+pub(crate) const TRUST: &str = "trust";
+/// See [`APPS`].
+pub(crate) const SIGN_INS: &str = "sign-ins";
 /// See [`APPS`].
 pub(crate) const UPLOADS: &str = "uploads";
 

@@ -78,7 +78,7 @@ impl Control {
         self.tenant(name).await
     }
 
-    /// Deletes a tenant that has nothing left, with its keys.
+    /// Deletes a tenant that has nothing left, with its members and keys.
     pub(crate) async fn delete_tenant(self: &Arc<Self>, name: &TenantId) -> Result<TenantInfo, Refusal> {
         let not_empty = |what: &str, names: Vec<String>, hint: &str| {
             let shown: Vec<String> = names.into_iter().take(10).collect();
@@ -110,6 +110,7 @@ impl Control {
             return Err(not_empty("queues", names, "queue delete"));
         }
         // Keys first: a crash in between leaves a tenant that only the operator reaches, and who asks again.
+        self.delete_all_grants(name).await?;
         self.delete_all_keys(name).await?;
         self.revoke_all_api_keys(name).await?;
         self.delete_all_secrets(name).await?;

@@ -43,21 +43,30 @@ impl Who {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Operator => "operator".to_owned(),
-            Self::Key { id, .. } => format!("key {id}"),
+            Self::Key { id, key } => match &key.session {
+                Some(session) => format!("{} of {}, key {id}", session.name, session.issuer),
+                None => format!("key {id}"),
+            },
         }
     }
 
     pub(crate) fn told(&self) -> WhoAmI {
         match self {
-            Self::Operator => {
-                WhoAmI { tenant: None, role: None, key: None, functions: Vec::new(), expires: None }
-            }
+            Self::Operator => WhoAmI {
+                tenant: None,
+                role: None,
+                key: None,
+                functions: Vec::new(),
+                expires: None,
+                session: None,
+            },
             Self::Key { id, key } => WhoAmI {
                 tenant: Some(key.tenant.clone()),
                 role: Some(key.role),
                 key: Some(id.clone()),
                 functions: key.functions.clone(),
                 expires: key.expires,
+                session: key.session.clone(),
             },
         }
     }
@@ -68,7 +77,8 @@ impl Control {
     pub(crate) async fn who(&self, headers: &HeaderMap) -> Result<Who, Refusal> {
         let refuse = |what| {
             Refusal::new(Code::Unauthorized, what).hint(
-                "give an API key (`rouse key create`) or the operator's token with --token or ROUSE_TOKEN",
+                "sign in with `rouse login`, or give an API key (`rouse key create`) or the operator's token with \
+                 --token or ROUSE_TOKEN",
             )
         };
         let given = bearer(headers).ok_or_else(|| refuse("the request has no token"))?;
@@ -81,8 +91,11 @@ impl Control {
         let key = state::get::<ApiKey>(&self.records, state::API_KEYS, id).await?;
         let key = key.map(|at| at.value).filter(|key| key.is(given)).ok_or_else(unknown)?;
         if key.has_expired(self.config.clock.now()) {
-            return Err(Refusal::new(Code::Unauthorized, format!("the key {id} has expired"))
-                .hint("an owner of the tenant makes a new one with `rouse key create`"));
+            let hint = match key.session {
+                Some(_) => "sign in again with `rouse login`",
+                None => "an owner of the tenant makes a new one with `rouse key create`",
+            };
+            return Err(Refusal::new(Code::Unauthorized, format!("the key {id} has expired")).hint(hint));
         }
         Ok(Who::Key { id: id.to_owned(), key: Box::new(key) })
     }
@@ -184,6 +197,7 @@ mod tests {
             expires: None,
             note: None,
             rotated_to: None,
+            session: None,
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, FunctionName, Role, TenantId, Timestamp};
+use crate::{Digest, FunctionName, Role, Session, TenantId, Timestamp};
 
 /// What every key begins with, so that scanners of repositories and logs know one when they see it.
 pub const PREFIX: &str = "rouse_";
@@ -53,6 +53,9 @@ pub struct ApiKey {
     /// The id of the key that took its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_to: Option<String>,
+    /// Who signed in for it; none for a key that an owner made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
 }
 
 impl ApiKey {
@@ -105,6 +108,7 @@ mod tests {
             expires: Some(Timestamp(10)),
             note: None,
             rotated_to: None,
+            session: None,
         };
         assert!(key.is(text) && !key.is("rouse_abcdefghij23_secreT") && !key.is(""));
         assert!(!key.has_expired(Timestamp(9)) && key.has_expired(Timestamp(10)));

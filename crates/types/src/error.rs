@@ -127,6 +127,14 @@ codes! {
     TenantNotEmpty = "tenant-not-empty", 409;
     /// The tenant has no such key.
     KeyNotFound = "key-not-found", 404;
+    /// There is no such provider of identities.
+    ProviderNotFound = "provider-not-found", 404;
+    /// The tenant has no such member.
+    MemberNotFound = "member-not-found", 404;
+    /// The tenant has no such trust policy.
+    TrustNotFound = "trust-not-found", 404;
+    /// Without this member the tenant would have no owner who signs in.
+    LastOwner = "last-owner", 409;
     /// The tenant has no such secret.
     SecretNotFound = "secret-not-found", 404;
     /// Functions that are live use the secret.

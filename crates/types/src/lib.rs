@@ -15,6 +15,7 @@ pub mod event;
 pub mod framed;
 pub mod function;
 pub mod id;
+pub mod identity;
 pub mod image;
 pub mod instance;
 pub mod invocation;
@@ -44,12 +45,13 @@ pub use function::{
     Contract, FunctionVersion, HttpSettings, Isolation, LambdaSettings, Protocol, Runtime, Scaling, Signature,
 };
 pub use id::{Digest, InvocationId};
+pub use identity::{Grant, Member, MemberIs, Pattern, Provider, Session, Trust};
 pub use image::Image;
 pub use instance::{InstanceInfo, InstanceState};
 pub use invocation::{Invocation, LambdaCall, OutcomeHead, Source};
 pub use limits::Limits;
 pub use log::LogLine;
-pub use name::{AliasName, AppName, FunctionName, TenantId};
+pub use name::{AliasName, AppName, FunctionName, ProviderName, TenantId, TrustName};
 pub use object::ObjectEvent;
 pub use policy::InvokePolicy;
 pub use quota::{Budget, FunctionLimits, Quota, Quotas, TenantLimits};

@@ -129,6 +129,16 @@ name!(
     AliasName,
     "alias"
 );
+name!(
+    /// A provider of identities, as the operator calls it.
+    ProviderName,
+    "provider's name"
+);
+name!(
+    /// A trust policy, unique within its tenant.
+    TrustName,
+    "trust policy's name"
+);
 
 #[cfg(test)]
 mod tests {

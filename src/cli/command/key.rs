@@ -28,7 +28,8 @@ pub(crate) async fn run(global: &Global, command: KeyCommand) -> anyhow::Result<
             let mut table = Table::new(&["ID", "ROLE", "FUNCTIONS", "CREATED", "EXPIRES", "NOTE"]);
             for key in keys {
                 let expires = key.expires.map_or_else(|| "never".to_owned(), units::time);
-                let note = match (key.note, key.rotated_to) {
+                let note = key.note.or(key.session.map(|session| format!("signed in as {}", session.name)));
+                let note = match (note, key.rotated_to) {
                     (Some(note), Some(next)) => format!("{note}, rotated to {next}"),
                     (None, Some(next)) => format!("rotated to {next}"),
                     (note, None) => note.unwrap_or_default(),
@@ -67,6 +68,9 @@ pub(crate) async fn whoami(global: &Global) -> anyhow::Result<()> {
         return out::text("the operator, over all tenants\n");
     };
     let mut text = format!("tenant {tenant}, role {role}, key {key}\n");
+    if let Some(session) = who.session {
+        text.push_str(&format!("signed in as {}, by {}\n", session.name, session.issuer));
+    }
     if !who.functions.is_empty() {
         let names: Vec<String> = who.functions.iter().map(ToString::to_string).collect();
         text.push_str(&format!("for the functions {}\n", names.join(", ")));

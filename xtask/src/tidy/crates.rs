@@ -8,6 +8,7 @@ const TIERS: [&[&str]; 5] = [
         "rouse-store",
         "rouse-sandbox",
         "rouse-image",
+        "rouse-identity",
         "rouse-quota",
         "rouse-tls",
         "rouse-scheduler",

@@ -1,6 +1,6 @@
 //! Tenants, and the API keys of people and programs.
 
-use rouse_types::{FunctionName, Role, TenantId, Timestamp};
+use rouse_types::{FunctionName, Role, Session, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct WhoAmI {
     pub functions: Vec<FunctionName>,
     /// From when on the key is refused.
     pub expires: Option<Timestamp>,
+    /// Who signed in for the key; none for one that an owner made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
 }
 
 /// What an API key is to be.
@@ -90,4 +93,7 @@ pub struct ApiKeyInfo {
     pub note: Option<String>,
     /// The id of the key that took its place.
     pub rotated_to: Option<String>,
+    /// Who signed in for it; none for one that an owner made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
 }

@@ -6,6 +6,7 @@ use rouse_types::{Alias, Budget, InstanceInfo, LogLine, TenantLimits};
 use super::{
     Body, Id, Operation,
     build::{of, operation},
+    identity,
 };
 use crate::{
     AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
@@ -68,6 +69,18 @@ pub static ALL: &[Operation] = &[
         "Revokes an API key: it is refused from now on.",
     )
     .response(Body::Json(of::<ApiKeyInfo>)),
+    identity::SIGN_IN_OPTIONS,
+    identity::SIGN_IN,
+    identity::SIGN_OUT,
+    identity::LIST_PROVIDERS,
+    identity::PUT_PROVIDER,
+    identity::DELETE_PROVIDER,
+    identity::LIST_MEMBERS,
+    identity::PUT_MEMBER,
+    identity::DELETE_MEMBER,
+    identity::LIST_TRUST,
+    identity::PUT_TRUST,
+    identity::DELETE_TRUST,
     operation(Id::HasBlob, Method::HEAD, "/v1/blobs/{digest}", "Whether code was uploaded already."),
     operation(
         Id::PutBlob,

@@ -3,6 +3,8 @@
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod issuer;
+
 use std::{
     convert::Infallible,
     io::{Cursor, Write as _},

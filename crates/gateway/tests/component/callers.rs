@@ -16,6 +16,7 @@ fn key(text: &str, change: impl FnOnce(&mut ApiKey)) -> TenantKeys {
         expires: None,
         note: None,
         rotated_to: None,
+        session: None,
     };
     change(&mut key);
     let id = rouse_types::api_key::id(text).expect("an id").to_owned();

@@ -10,7 +10,7 @@ mod triggers;
 mod walk;
 mod world;
 
-use rouse_e2e::{Platform, need};
+use rouse_e2e::{OidcProvider, Platform, need};
 
 use self::world::World;
 
@@ -20,7 +20,8 @@ async fn a_stranger_gets_nothing_of_another_tenant_not_even_whether_it_is_there(
     let test = "a_stranger_gets_nothing_of_another_tenant_not_even_whether_it_is_there";
     let platform = Platform::start();
     need!(platform, test, "python");
-    let world = &Box::pin(World::make(platform)).await;
+    let Some(provider) = OidcProvider::start(test) else { return };
+    let world = &Box::pin(World::make(platform, provider)).await;
     walk::is_whole(world).await;
     walk::without_a_key_or_with_a_wrong_one_everything_is_the_same_401(world).await;
     walk::what_is_no_tenants_tells_nothing_of_any_tenant(world).await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
 use rouse_api::operation::{Id, Operation};
-use rouse_e2e::{Answer, App, Platform, wait_for};
+use rouse_e2e::{Answer, App, OidcProvider, Platform, wait_for};
 use serde_json::Value;
 
 /// The tenant that has something. Everything of it is called so.
@@ -20,6 +20,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// A platform with both.
 pub(crate) struct World {
     pub(crate) platform: Platform,
+    /// Who says who zebra's member is.
+    _provider: OidcProvider,
     /// Zebra's owner's key.
     pub(crate) owner: String,
     /// The stranger's keys: one of each role.
@@ -30,7 +32,7 @@ pub(crate) struct World {
 
 impl World {
     /// Starts a platform and fills it.
-    pub(crate) async fn make(platform: Platform) -> Self {
+    pub(crate) async fn make(platform: Platform, provider: OidcProvider) -> Self {
         let app = App::new("zebra-app").python(
             "zebra-fn",
             "print('zebra-log')\nif '/fail' in event.get('rawPath', ''):\n    raise ValueError('zebra-error')\n\
@@ -61,6 +63,13 @@ impl World {
         zebra(&["alias", "set", "zebra-fn", "zebra-alias", "1"]).await;
         zebra(&["queue", "send", "zebra-queue", "zebra-message"]).await;
         zebra(&["queue", "send", "zebra-queue", "zebra-message"]).await;
+        let trusted =
+            ["--issuer", "https://gitlab.com", "--claim", "project_path=zebra/shop", "--role", "owner"];
+        zebra(&[&["trust", "add", "zebra-trust"][..], &trusted].concat()).await;
+        let known = ["--issuer", &provider.issuer, "--client-id", "rouse"];
+        zebra(&[&["provider", "add", "corp"][..], &known].concat()).await;
+        let member = zebra(&["member", "add", "zebra@acme.example", "--role", "owner", "--json"]).await;
+        let member: Value = serde_json::from_str(&member).expect("json");
         zebra(&["object", "put", "zebra-bucket", "zebra-object", &object.display().to_string()]).await;
         let owner = zebra(&["key", "create", "--role", "owner"]).await.trim().to_owned();
         let mut strangers = Vec::new();
@@ -70,7 +79,7 @@ impl World {
         }
         let access: Value =
             serde_json::from_str(&zebra(&["access-key", "create", "--json"]).await).expect("json");
-        let mut world = Self { platform, owner, strangers, ids: Vec::new() };
+        let mut world = Self { platform, _provider: provider, owner, strangers, ids: Vec::new() };
         world.fail_an_event().await;
         let events = world.owned("/v1/tenants/zebra/events").await;
         let event = events["events"][0]["id"].as_str().expect("an event").to_owned();
@@ -87,6 +96,7 @@ impl World {
             ("digest", digest),
             ("api-key", key),
             ("access-key", access),
+            ("member", member["id"].as_str().expect("an id").to_owned()),
         ] {
             let false_one = turned(&real);
             world.ids.push((name, real, false_one));
@@ -157,6 +167,9 @@ impl World {
             .replace("{queue}", "zebra-queue")
             .replace("{bucket}", "zebra-bucket")
             .replace("{topic}", "zebra-topic")
+            .replace("{provider}", "zebra-provider")
+            .replace("{member}", &id("member"))
+            .replace("{trust}", "zebra-trust")
     }
 
     /// The same text of what never was.
@@ -176,6 +189,12 @@ pub(crate) fn body(id: Id) -> &'static str {
         Id::Deploy => r#"{"functions":[]}"#,
         Id::PutAlias => r#"{"versions":[{"version":1,"weight":1}]}"#,
         Id::CreateApiKey => r#"{"role":"viewer"}"#,
+        Id::PutMember => r#"{"is":{"email":"anna@acme.example"},"role":"viewer"}"#,
+        Id::PutTrust => {
+            r#"{"issuer":"https://gitlab.com","audience":"rouse","role":"viewer","claims":{"project_path":"acme/shop"}}"#
+        }
+        Id::PutProvider => r#"{"issuer":"https://id.acme.example"}"#,
+        Id::SignIn => r#"{"tenant":"zebra","token":"zebra-token"}"#,
         Id::PublishEvents => r#"{"specversion":"1.0","id":"1","type":"t","source":"/s"}"#,
         Id::PutBlob | Id::PutObject | Id::SendMessage | Id::Invoke => "body",
         _ => "",
