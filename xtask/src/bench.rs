@@ -4,6 +4,7 @@ mod crun;
 mod durable;
 mod load;
 mod meter;
+mod noisy;
 mod peers;
 mod process;
 mod report;
@@ -17,14 +18,15 @@ use crate::setup;
 use suite::{Bench, Effort};
 
 /// All benchmarks, in the order in which they run.
-const NAMES: [&str; 7] = ["cold-wasm", "cold-process", "warm-capacity", "density", "burst", "meter", "async"];
+const NAMES: [&str; 8] =
+    ["cold-wasm", "cold-process", "warm-capacity", "density", "burst", "meter", "async", "noisy"];
 /// Fewer rounds than this say too little for the table.
 const ROUNDS_MIN: usize = 11;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// cold-wasm, cold-process, warm-capacity, density, burst or meter; all when left out.
+    /// cold-wasm, cold-process, warm-capacity, density, burst, meter, async or noisy; all when left out.
     name: Option<String>,
     /// Print one JSON object a line, for scripts.
     #[arg(long)]

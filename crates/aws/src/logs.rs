@@ -1,11 +1,21 @@
 //! CloudWatch Logs over the platform's own log: what functions printed, by group (a function) and stream (one of its
-//! versions on a day). And the tail of one call's log.
+//! versions on a day), with the lines that AWS writes around each call. And the tail of one call's log.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+mod calls;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::Range,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use rouse_store::journal::{Cursor, Reader};
-use rouse_types::{FunctionName, InvocationId, LogLine, TenantId, Timestamp, log::Stream};
+use rouse_types::{
+    AppSnapshot, FunctionName, InvocationId, LogLine, TenantId, Timestamp, Usage, log::Stream,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,28 +41,50 @@ const PAGE: u64 = 10_000;
 /// The group of a function whose settings name none.
 const PREFIX: &str = "/aws/lambda/";
 
-/// The lines that fit, in the order of their time. Blocks; the newest are kept when there are too many.
-fn read(face: &Face, times: Range<Timestamp>, fits: impl Fn(&LogLine) -> bool) -> Vec<LogLine> {
-    let journal = face.config.state.join("journal").join("log");
-    let mut reader = Reader::open(&journal, Cursor::default()).between(times);
-    let mut lines = std::collections::VecDeque::new();
+/// What of a journal fits. Blocks; the newest are kept when there are too many.
+fn newest<T>(journal: &Path, times: Range<Timestamp>, fits: impl Fn(&[u8]) -> Option<T>) -> Vec<T> {
+    let mut reader = Reader::open(journal, Cursor::default()).between(times);
+    let mut found = VecDeque::new();
     while let Ok(batch) = reader.read(BATCH) {
-        for record in &batch.records {
-            if let Ok(line) = LogLine::read(&record.payload)
-                && fits(&line)
-            {
-                if lines.len() == LINES_MAX {
-                    lines.pop_front();
-                }
-                lines.push_back(line);
+        for one in batch.records.iter().filter_map(|record| fits(&record.payload)) {
+            if found.len() == LINES_MAX {
+                found.pop_front();
             }
+            found.push_back(one);
         }
         if batch.caught_up {
             break;
         }
     }
-    let mut lines = Vec::from(lines);
+    found.into()
+}
+
+/// The lines that fit, in the order of their time. Blocks.
+fn read(face: &Face, times: Range<Timestamp>, fits: impl Fn(&LogLine) -> bool) -> Vec<LogLine> {
+    let journal = face.config.state.join("journal/log");
+    let mut lines = newest(&journal, times, |bytes| LogLine::read(bytes).ok().filter(&fits));
     lines.sort_by_key(|line| line.time);
+    lines
+}
+
+/// The same of a whole function, with what AWS writes around each call.
+fn read_group(face: &Face, group: &Group, times: Range<Timestamp>, now: Timestamp) -> Vec<LogLine> {
+    let mut lines = read(face, times.clone(), |line| group.has(&line.tenant, &line.function));
+    let mut printed = HashMap::new();
+    for line in &lines {
+        // They are in order: the last one stays.
+        line.invocation.and_then(|id| printed.insert(id, line.time));
+    }
+    let journal = face.config.state.join("journal/usage");
+    let since = calls::since(times.start, now)..times.end;
+    let usage = newest(&journal, since, |bytes| {
+        Usage::read(bytes).ok().filter(|usage| group.has(&usage.tenant, &usage.function))
+    });
+    lines.extend(usage.iter().flat_map(|usage| calls::around(usage, group.version(usage.version), &printed)));
+    lines.retain(|line| times.contains(&line.time));
+    // What begins a call comes before what it printed in the same microsecond, and what ends it after.
+    lines
+        .sort_by_key(|line| (line.time, line.stream == Stream::Platform && !line.text.starts_with("START ")));
     lines
 }
 
@@ -83,19 +115,19 @@ pub(crate) async fn tail(face: &Arc<Face>, around: &Around, reached: &Reached, o
         }
     }
     let (id, version) = (&outcome.id, &reached.version);
-    let mut text = format!("START RequestId: {id} Version: {version}\n");
+    let report = calls::Report {
+        run_us: outcome.run_us,
+        billed_ms: outcome.billed_ms,
+        memory_mib: reached.memory,
+        init_us: None,
+    };
+    let [mut text, end, report] = report.lines(id, version);
     for line in lines.iter().filter(|line| line.stream != Stream::Platform) {
         text.push_str(&line.text);
         text.push('\n');
     }
-    text.push_str(&format!("END RequestId: {id}\n"));
-    text.push_str(&format!(
-        "REPORT RequestId: {id}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t\n",
-        two_digits(&outcome.duration),
-        outcome.billed_ms,
-        reached.memory,
-        reached.memory,
-    ));
+    text += &end;
+    text += &report;
     if text.len() > TAIL_BYTES {
         let mut from = text.len() - TAIL_BYTES;
         while !text.is_char_boundary(from) {
@@ -104,10 +136,6 @@ pub(crate) async fn tail(face: &Arc<Face>, around: &Around, reached: &Reached, o
         text.drain(..from);
     }
     text
-}
-
-fn two_digits(ms: &str) -> String {
-    format!("{:.2}", ms.parse::<f64>().unwrap_or_default())
 }
 
 /// Answers one request to CloudWatch Logs.
@@ -136,19 +164,46 @@ pub(crate) async fn answer(
 }
 
 /// A group: the function that it is of.
+#[derive(Debug, Clone)]
 struct Group {
     name: String,
     function: FunctionName,
     tenant: TenantId,
+    /// Its published versions, by their numbers on the platform.
+    versions: BTreeMap<u64, String>,
 }
 
-/// One stream: the version's number on the platform, and the day.
-fn stream_of(line: &LogLine) -> String {
+impl Group {
+    fn has(&self, tenant: &TenantId, function: &FunctionName) -> bool {
+        self.tenant == *tenant && self.function == *function
+    }
+
+    /// What AWS calls a version of the platform's.
+    fn version(&self, number: u64) -> &str {
+        self.versions.get(&number).map_or("$LATEST", String::as_str)
+    }
+
+    /// Finds out which versions were published.
+    fn find_versions(&mut self, state: &Path) {
+        let file = format!("apps/{}/{}.json", self.tenant, self.function);
+        let snapshot = std::fs::read(state.join(file)).ok();
+        let snapshot = snapshot.and_then(|bytes| serde_json::from_slice::<AppSnapshot>(&bytes).ok());
+        for route in snapshot.into_iter().flat_map(|snapshot| snapshot.functions) {
+            let published = route.aliases.iter().filter_map(|(name, alias)| {
+                Some((alias.pick(0)?, name.as_str().strip_prefix("v-")?.to_owned()))
+            });
+            self.versions.extend(published);
+        }
+    }
+}
+
+/// One stream: the version, and the day.
+fn stream_of(group: &Group, line: &LogLine) -> String {
     let seconds = i64::try_from(line.time.as_millis() / 1_000).unwrap_or_default();
     let day = jiff::Timestamp::from_second(seconds)
         .map_or_else(|_| String::new(), |time| time.strftime("%Y/%m/%d").to_string());
     let id = rouse_types::Digest::of(line.function.as_str().as_bytes()).hex();
-    format!("{day}/[{}]{}", line.version, &id[..32])
+    format!("{day}/[{}]{}", group.version(line.version), &id[..32])
 }
 
 async fn run(face: &Arc<Face>, around: &Around, operation: &str, input: &Value) -> Result<Value, AwsError> {
@@ -186,13 +241,12 @@ async fn run(face: &Arc<Face>, around: &Around, operation: &str, input: &Value) 
             group().map(|_| json!({}))
         }
         "DescribeLogStreams" => {
-            let group = group()?;
-            let lines = lines(face, group, input).await;
+            let (group, lines) = lines(face, group()?, input, around.now).await;
             let prefix = text("logStreamNamePrefix").unwrap_or_default();
             let mut streams: BTreeMap<String, (u64, u64)> = BTreeMap::new();
             for line in &lines {
                 let ms = line.time.as_millis();
-                let times = streams.entry(stream_of(line)).or_insert((ms, ms));
+                let times = streams.entry(stream_of(&group, line)).or_insert((ms, ms));
                 times.1 = ms;
             }
             let shown =
@@ -211,9 +265,9 @@ async fn run(face: &Arc<Face>, around: &Around, operation: &str, input: &Value) 
             Ok(json!({ "logStreams": shown }))
         }
         "GetLogEvents" => {
-            let lines = lines(face, group()?, input).await;
+            let (group, lines) = lines(face, group()?, input, around.now).await;
             let stream = text("logStreamName").unwrap_or_default();
-            let own: Vec<&LogLine> = lines.iter().filter(|line| stream_of(line) == stream).collect();
+            let own: Vec<&LogLine> = lines.iter().filter(|line| stream_of(&group, line) == stream).collect();
             if own.is_empty() {
                 return Err(AwsError::not_found("The specified log stream does not exist."));
             }
@@ -235,12 +289,12 @@ async fn run(face: &Arc<Face>, around: &Around, operation: &str, input: &Value) 
             }))
         }
         "FilterLogEvents" => {
-            let lines = lines(face, group()?, input).await;
+            let (group, lines) = lines(face, group()?, input, around.now).await;
             let pattern = text("filterPattern").unwrap_or_default().trim_matches('"');
             let prefix = text("logStreamNamePrefix").unwrap_or_default();
             let named = input.get("logStreamNames").and_then(Value::as_array);
             let fits = |line: &&LogLine| {
-                let stream = stream_of(line);
+                let stream = stream_of(&group, line);
                 stream.starts_with(prefix)
                     && pattern.split_whitespace().all(|word| line.text.contains(word.trim_matches('"')))
                     && named.is_none_or(|named| named.iter().any(|name| *name == stream.as_str()))
@@ -254,7 +308,7 @@ async fn run(face: &Arc<Face>, around: &Around, operation: &str, input: &Value) 
             let events = page.iter().enumerate().map(|(index, line)| {
                 let ms = line.time.as_millis();
                 json!({
-                    "logStreamName": stream_of(line), "timestamp": ms, "message": line.text, "ingestionTime": ms,
+                    "logStreamName": stream_of(&group, line), "timestamp": ms, "message": line.text, "ingestionTime": ms,
                     "eventId": format!("{:020}{:036}", line.time.0, from + index),
                 })
             });
@@ -278,15 +332,26 @@ async fn groups(face: &Arc<Face>, around: &Around) -> Result<Vec<Group>, AwsErro
     let group = |(name, function): (String, Function)| {
         let said = function.latest.config.get("LoggingConfig").and_then(|logging| logging.get("LogGroup"));
         let group = said.and_then(Value::as_str).map_or_else(|| format!("{PREFIX}{name}"), str::to_owned);
-        Group { name: group, function: names::platform(&name), tenant: tenant.clone() }
+        let versions = BTreeMap::new();
+        Group { name: group, function: names::platform(&name), tenant: tenant.clone(), versions }
     };
     Ok(all.into_iter().map(group).collect())
 }
 
-async fn lines(face: &Arc<Face>, group: &Group, input: &Value) -> Vec<LogLine> {
+/// A group with its versions, and its lines.
+async fn lines(face: &Arc<Face>, group: &Group, input: &Value, now: Timestamp) -> (Group, Vec<LogLine>) {
     let ms = |member: &str| input.get(member).and_then(Value::as_u64);
     let from = Timestamp::from_millis(ms("startTime").unwrap_or_default());
     let to = ms("endTime").map_or(Timestamp(u64::MAX), |end| Timestamp::from_millis(end + 1));
-    let (tenant, function) = (group.tenant.clone(), group.function.clone());
-    read_on(face, from..to, move |line| line.tenant == tenant && line.function == function).await
+    let (face, group, unread) = (Arc::clone(face), group.clone(), group.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut group = group;
+        group.find_versions(&face.config.state);
+        let lines = read_group(&face, &group, from..to, now);
+        (group, lines)
+    });
+    read.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a log could not be read");
+        (unread, Vec::new())
+    })
 }

@@ -28,7 +28,7 @@ use wasmtime_wasi_http::{
     p3::{self},
 };
 
-use crate::{component::Component, cpu::Meter, epoch::Ticking, log::LogSink, state::State};
+use crate::{component::Component, cpu::Meter, epoch::Ticking, log::LogSink, state::State, turns::Turn};
 
 /// How much of an answer is held back while the guest still runs without waiting.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -110,6 +110,7 @@ pub struct Running {
     head: Option<oneshot::Receiver<Result<http::Response<WasiBody>, Failure>>>,
     instantiated: Arc<Mutex<Option<Instant>>>,
     response_bytes_max: u64,
+    turn: Arc<Turn>,
     _ticking: Ticking,
 }
 
@@ -132,6 +133,7 @@ impl Component {
         let instantiated = Arc::new(Mutex::new(None));
         let response_bytes_max = call.version.limits.response_body_bytes;
         let _ticking = self.engine.ticker.begin();
+        let turn = Arc::new(self.engine.turns.join(&call.version.tenant));
         let guest = Box::pin(run(Arc::clone(self), call, head_tx, Arc::clone(&instantiated)));
         Running {
             guest,
@@ -139,6 +141,7 @@ impl Component {
             head: Some(head),
             instantiated,
             response_bytes_max,
+            turn,
             _ticking,
         }
     }
@@ -281,8 +284,9 @@ impl Running {
         let mut buffered = BytesMut::new();
         let mut end = None;
         let ended = poll_fn(|cx| {
-            let mut meter = self.meter;
-            let poll = meter.count(|| self.poll_answer(cx, &mut response, &mut buffered, &mut end));
+            let (mut meter, turn) = (self.meter, Arc::clone(&self.turn));
+            let poll = turn
+                .run(cx, |cx| meter.count(|| self.poll_answer(cx, &mut response, &mut buffered, &mut end)));
             self.meter = meter;
             poll
         })
@@ -400,7 +404,9 @@ impl Future for Running {
     /// Drives a guest whose answer streams to its end.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
         let this = &mut *self;
-        this.meter.count(|| this.guest.as_mut().poll(cx)).map(|end| self.finished(end))
+        let Self { guest, meter, turn, .. } = this;
+        let polled = turn.run(cx, |cx| meter.count(|| guest.as_mut().poll(cx)));
+        polled.map(|end| self.finished(end))
     }
 }
 

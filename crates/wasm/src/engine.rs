@@ -11,7 +11,7 @@ use wasmtime::{
     error::Context as _,
 };
 
-use crate::{epoch::Ticker, state::State, way_out::Outside};
+use crate::{epoch::Ticker, state::State, turns::Turns, way_out::Outside};
 
 /// How much one process may run at once. Everything is reserved as address space at start, not as memory.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +40,7 @@ pub struct Engine {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) linker: Arc<Linker<State>>,
     pub(crate) ticker: Ticker,
+    pub(crate) turns: Turns,
     pub(crate) outside: Arc<Outside>,
 }
 
@@ -63,7 +64,7 @@ impl Engine {
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).context("link wasi:http 0.3")?;
         let ticker = Ticker::start(engine.weak());
         let outside = Arc::new(Outside::new(state).context("set TLS up")?);
-        Ok(Self { engine, linker: Arc::new(linker), ticker, outside })
+        Ok(Self { engine, linker: Arc::new(linker), ticker, turns: Turns::default(), outside })
     }
 }
 

@@ -21,6 +21,7 @@ mod engine;
 mod epoch;
 mod log;
 mod state;
+mod turns;
 mod way_out;
 
 pub use call::{Answer, Body, Call, Failure, Finished, Running};

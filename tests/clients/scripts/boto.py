@@ -352,7 +352,18 @@ def roles_identity_and_logs_are_there():
         assert time.time() < end
         time.sleep(0.2)
     events = logs.get_log_events(logGroupName="/aws/lambda/logged", logStreamName=streams[0]["logStreamName"])["events"]
-    assert "one line" in [event["message"] for event in events], events
+    assert streams[0]["logStreamName"].split("/")[3].startswith("[$LATEST]"), streams
+    messages = [event["message"] for event in events]
+    end = time.time() + 30
+    while not any(message.startswith("REPORT RequestId: ") for message in messages):
+        assert time.time() < end, messages
+        time.sleep(0.2)
+        events = logs.get_log_events(logGroupName="/aws/lambda/logged", logStreamName=streams[0]["logStreamName"])["events"]
+        messages = [event["message"] for event in events]
+    start, line, ended, report = messages
+    request = start.removeprefix("START RequestId: ").removesuffix(" Version: $LATEST\n")
+    assert (line, ended) == ("one line", f"END RequestId: {request}\n"), messages
+    assert report.startswith(f"REPORT RequestId: {request}\tDuration: ") and "\tInit Duration: " in report, report
     fails("ResourceNotFoundException", 400, "log group does not exist", logs.filter_log_events, logGroupName="none")
 
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::{
     durable,
     load::{self, Load, Sample, Script, Subject},
-    meter, peers, process,
+    meter, noisy, peers, process,
     report::{Row, Target},
     stats,
 };
@@ -80,13 +80,24 @@ pub(super) fn deploy(
     files: &[(String, Vec<u8>)],
     functions: &[String],
 ) -> Result<()> {
+    deploy_for(platform, "default", app, files, functions)
+}
+
+/// The same, for a tenant.
+pub(super) fn deploy_for(
+    platform: &Platform,
+    tenant: &str,
+    app: &str,
+    files: &[(String, Vec<u8>)],
+    functions: &[String],
+) -> Result<()> {
     let folder = platform.state.with_extension("app");
     fs::create_dir_all(&folder)?;
     for (name, bytes) in files {
         fs::write(folder.join(name), bytes)?;
     }
     fs::write(folder.join("rouse.toml"), format!("[app]\nname = \"{app}\"\n{}", functions.concat()))?;
-    let done = sh::quiet(&mut platform.rouse(&["deploy", &folder.display().to_string()]));
+    let done = sh::quiet(&mut platform.rouse(&["--tenant", tenant, "deploy", &folder.display().to_string()]));
     fs::remove_dir_all(&folder)?;
     done
 }
@@ -327,6 +338,7 @@ pub(super) fn by_name(name: &str) -> Option<Measure> {
         "density" => Some(density),
         "meter" => Some(meter::meter),
         "async" => Some(durable::durable),
+        "noisy" => Some(noisy::noisy),
         _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! Calls: which version, what is checked before it runs, and how what it came to is told.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -58,7 +60,8 @@ pub(crate) struct Outcome {
     pub(crate) payload: Bytes,
     /// Whether the function failed.
     pub(crate) failed: bool,
-    pub(crate) duration: String,
+    /// From the hand-over to the answer, in microseconds.
+    pub(crate) run_us: u64,
 }
 
 impl Op<'_> {
@@ -224,8 +227,11 @@ pub(crate) async fn whole(reached: &Reached, answer: Response<Answer>) -> Result
     };
     let billed_ms = text(&told, BILLED_HEADER).and_then(|ms| ms.parse().ok()).unwrap_or_default();
     let parts = text(&told, "server-timing").unwrap_or_default().split(", ");
-    let duration = parts.filter_map(|part| part.strip_prefix("run;dur=")).next().unwrap_or("0").to_owned();
-    Ok(Outcome { id, billed_ms, payload, failed, duration })
+    // In milliseconds, as W3C Server Timing has it.
+    let run = parts.filter_map(|part| part.strip_prefix("run;dur=")?.parse::<f64>().ok()).next();
+    let run = Duration::try_from_secs_f64(run.unwrap_or_default() / 1e3).unwrap_or_default();
+    let run_us = u64::try_from(run.as_micros()).unwrap_or(u64::MAX);
+    Ok(Outcome { id, billed_ms, payload, failed, run_us })
 }
 
 /// The refusal that an answer without a result holds, bare or wrapped.

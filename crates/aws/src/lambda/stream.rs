@@ -62,13 +62,8 @@ impl Op<'_> {
                     (std::sync::Arc::clone(self.face), self.around.clone(), reached.clone());
                 let id = id.clone();
                 Box::pin(async move {
-                    let outcome = invoke::Outcome {
-                        id,
-                        billed_ms: 0,
-                        payload: Bytes::new(),
-                        failed: false,
-                        duration: "0".to_owned(),
-                    };
+                    let outcome =
+                        invoke::Outcome { id, billed_ms: 0, payload: Bytes::new(), failed: false, run_us: 0 };
                     logs::tail(&face, &around, &reached, &outcome).await
                 }) as Tail
             });
