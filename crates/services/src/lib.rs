@@ -85,6 +85,7 @@ fn open(config: &Config) -> Result<(Records, objects::Config), Error> {
         objects.credentials = Some(Credentials::read(&folder.join(place::CREDENTIALS_FILE))?);
     }
     objects.place = config.place.clone();
+    objects.limits = Some(config.state.clone());
     Ok((records, objects))
 }
 

@@ -24,6 +24,7 @@ mod outbox;
 pub mod place;
 mod read;
 mod record;
+mod room;
 mod s3;
 mod sweep;
 mod write;
@@ -66,6 +67,8 @@ pub struct Config {
     pub outbox_max: u64,
     /// Multipart uploads that are older than this are aborted.
     pub upload_age_max: Duration,
+    /// The state folder with what tenants may use, if it is limited.
+    pub limits: Option<PathBuf>,
 }
 
 impl Config {
@@ -79,6 +82,7 @@ impl Config {
             reserve_bytes: 1 << 30,
             outbox_max: 1_000_000,
             upload_age_max: Duration::from_secs(7 * 24 * 3_600),
+            limits: None,
         }
     }
 }
@@ -109,6 +113,7 @@ struct Inner {
     uploads: Locks,
     /// Held for reading by whatever puts something into a bucket, for writing by what deletes buckets.
     buckets: tokio::sync::RwLock<()>,
+    room: room::Room,
     /// Commits go on when the caller that asked for them is gone: what becomes of their files depends on how they end.
     tasks: TaskTracker,
 }
@@ -122,6 +127,7 @@ impl Objects {
         let files = place::settle(&config, &records).await?;
         let outbox = Outbox::open(records.clone(), config.outbox_max).await?;
         Ok(Self(Arc::new(Inner {
+            room: room::Room::new(config.limits.clone()),
             config,
             clock,
             records,

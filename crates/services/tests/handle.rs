@@ -14,6 +14,7 @@ use rouse_services::objects::{
     Algorithm, Attributes, ChecksumKind, CompletedPart, Completion, Condition, Config, Copy, Entry, Error,
     EventKind, Expected, ObjectEvent, Objects, Put, Query, Swept, UploadQuery,
 };
+use rouse_types::{Quota, TenantLimits};
 use service::{Service, body, caller, collect, read};
 
 #[tokio::test]
@@ -39,6 +40,55 @@ async fn an_object_comes_back_as_it_was_put_and_its_event_is_in_the_outbox() {
     assert_eq!(told, [(1, EventKind::Put, "ä/b c.jpg", 11), (2, EventKind::Delete, "ä/b c.jpg", 11)]);
     assert_eq!((&*events[0].etag, &*events[0].requester), (&*object.etag, "alice"));
     assert_eq!(service.files(), 0, "a deleted object's bytes are removed");
+}
+
+/// Limits a tenant's objects, as control does.
+fn limit(state: &Path, tenant: &str, object_bytes: Option<u64>) {
+    std::fs::create_dir_all(state.join("control")).unwrap();
+    let limits = TenantLimits { object_bytes, ..TenantLimits::default() };
+    let quota = Quota { row: 0, limits, functions: BTreeMap::new(), capped: false };
+    rouse_quota::replace(state, &[(tenant.parse().unwrap(), quota)].into()).unwrap();
+}
+
+#[tokio::test]
+async fn a_tenants_objects_never_have_more_bytes_than_they_may() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::with(|config| config.limits = Some(state.path().to_owned())).await;
+    let (objects, alice, bob) = (&service.objects, caller("alice"), caller("bob"));
+    for who in [&alice, &bob] {
+        objects.create_bucket(who, "photos").await.unwrap();
+        objects.put(who, "photos", "before", Put::default(), body(&["12345"])).await.unwrap();
+    }
+    // What was there before the limit counts, too.
+    limit(state.path(), "alice", Some(45));
+    let puts = (0..20).map(async |n| {
+        let put =
+            objects.put(&alice, "photos", &format!("k{n}"), Put::default(), body(&["0123456789"])).await;
+        match put {
+            Ok(_) => true,
+            Err(Error::QuotaExceeded { limit: 45, .. }) => false,
+            Err(other) => panic!("{other}"),
+        }
+    });
+    let taken = futures_util::future::join_all(puts).await.into_iter().filter(|taken| *taken).count();
+    assert_eq!(taken, 4, "all that fit, and no more");
+    let refused = objects.put(&alice, "photos", "before", Put::default(), body(&["123456"])).await;
+    assert!(matches!(refused, Err(Error::QuotaExceeded { used: 45, limit: 45 })));
+    assert_eq!(read(objects, &alice, "photos", "before").await, b"12345", "it is what it was");
+    // What is deleted or becomes smaller makes room, of as much.
+    objects.put(&alice, "photos", "before", Put::default(), body(&["1"])).await.unwrap();
+    objects.put(&alice, "photos", "small", Put::default(), body(&["1234"])).await.unwrap();
+    assert!(objects.put(&alice, "photos", "more", Put::default(), body(&["1"])).await.is_err());
+    objects.delete(&alice, "photos", "small", Condition::default()).await.unwrap();
+    objects.put(&alice, "photos", "more", Put::default(), body(&["1234"])).await.unwrap();
+    // Others are not limited, and without a limit nobody is.
+    objects.put(&bob, "photos", "k", Put::default(), body(&[&"x".repeat(100)])).await.unwrap();
+    limit(state.path(), "alice", None);
+    objects.put(&alice, "photos", "k", Put::default(), body(&["0123456789"])).await.unwrap();
+    // Set again, all is counted that came meanwhile.
+    limit(state.path(), "alice", Some(55));
+    assert!(objects.put(&alice, "photos", "one", Put::default(), body(&["1"])).await.is_err());
+    assert_eq!(service.files(), 9, "of what was refused nothing is left");
 }
 
 #[tokio::test]

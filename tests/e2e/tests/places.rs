@@ -25,7 +25,6 @@ async fn credentials(of: &Platform, file: &Path) {
 async fn objects_whose_bytes_lie_in_another_s3_are_put_told_of_and_got_also_after_a_kill() {
     let there = Platform::start();
     let test = "objects_whose_bytes_lie_in_another_s3_are_put_told_of_and_got_also_after_a_kill";
-    need!(there, test, "python");
     assert!(there.rouse(&["bucket", "create", "bytes"]).await.ok);
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -34,6 +33,7 @@ async fn objects_whose_bytes_lie_in_another_s3_are_put_told_of_and_got_also_afte
     let args = [&args[..], &["--objects-credentials".to_owned(), path("credentials")]].concat();
     let state = state_folder();
     let here = Platform::start_with(state.path(), &args);
+    need!(here, test, "python");
 
     let seen = Seen::listen().await;
     let lines = format!("{}{TRIGGER}", tell::lines(seen.port()));

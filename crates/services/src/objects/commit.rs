@@ -59,6 +59,7 @@ impl Inner {
         key: &str,
         decide: impl FnOnce(Option<&Object>) -> Result<Option<Change>, Error>,
     ) -> Result<(Option<Object>, Vec<FileId>), Error> {
+        self.count(&caller.tenant).await?;
         let _buckets = self.buckets.read().await;
         let name = record::object_key(&caller.tenant, bucket, key);
         let _key = self.keys.lock(&name).await;
@@ -96,7 +97,10 @@ impl Inner {
             Some(Object { content: Content::File(file), .. }) => vec![*file],
             None => Vec::new(),
         };
+        let size = |object: Option<&Object>| object.map_or(0, |object| object.size);
+        let taken = self.room.take(&caller.tenant, size(current.as_ref()), size(object.as_ref()))?;
         self.records.commit(writes).await?;
+        taken.keep();
         drop(ticket);
         let content = current.as_ref().map(|current| current.content);
         if let Some(Content::Parts { manifest: pinned, .. } | Content::File(pinned)) = content

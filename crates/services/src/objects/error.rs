@@ -106,6 +106,14 @@ pub enum Error {
     /// Too many events wait.
     #[error("{0} events wait to be delivered, which is as many as may: try again when some are")]
     OutboxFull(u64),
+    /// The tenant's objects would have more bytes than they may.
+    #[error("the tenant's objects have {used} bytes, and may have {limit}: this one does not fit")]
+    QuotaExceeded {
+        /// What there is.
+        used: u64,
+        /// What is allowed.
+        limit: u64,
+    },
     /// No space is left, or less than the reserve.
     #[error("no space is left for {0}")]
     Full(String),

@@ -141,6 +141,9 @@ fn refusal(error: &Error, tenant: &TenantId) -> Refusal {
         Error::TooLarge { .. } => with(Code::PayloadTooLarge),
         Error::IncompleteBody(_) | Error::BodyTimeout(_) => with(Code::RequestTimeout),
         Error::OutboxFull(_) | Error::Busy => with(Code::TooManyRequests).retry_after(RETRY_AFTER),
+        Error::QuotaExceeded { .. } => {
+            with(Code::QuotaExceeded).hint("delete objects, or ask the operator for more `object_bytes`")
+        }
         Error::Full(_) => Refusal::new(Code::StorageFull, "the disk is full: no object is taken")
             .hint("delete objects, or make room on the disk of the state folder"),
         Error::Stopping => with(Code::ObjectsUnavailable).retry_after(RETRY_AFTER),

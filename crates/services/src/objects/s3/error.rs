@@ -35,6 +35,8 @@ impl From<Error> for S3Error {
             Error::InvalidPart(_) => (S3ErrorCode::InvalidPart, None),
             Error::InvalidPartOrder => (S3ErrorCode::InvalidPartOrder, None),
             Error::OutboxFull(_) | Error::Busy => (S3ErrorCode::SlowDown, None),
+            // S3 has no word for it, nor a limit.
+            Error::QuotaExceeded { .. } => (custom("QuotaExceeded"), Some(StatusCode::FORBIDDEN)),
             Error::Stopping => (S3ErrorCode::ServiceUnavailable, None),
             Error::Away { .. } => {
                 let error: &dyn std::error::Error = &error;
