@@ -58,7 +58,8 @@ pub(crate) async fn within_its_own_tenant_a_stranger_finds_none_of_the_names_of_
         assert_eq!(real.0, never.0, "{what}: {} {}", real.1, never.1);
         assert!(!real.1.contains("-message") && !real.1.contains("-content"), "{what}: {}", real.1);
         if !MAKES.contains(&operation.id) {
-            assert_eq!(real.1, never.1, "{what}: an answer tells what is there");
+            // The audit log has what this walk itself did before, under both names.
+            assert_eq!(real.1, world.nowhere(&never.1), "{what}: an answer tells what is there");
         }
     }
     is_whole(world).await;
