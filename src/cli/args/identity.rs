@@ -76,7 +76,7 @@ pub(crate) struct ProviderArgs {
 pub(crate) enum MemberCommand {
     /// Make someone a member, or give a member another role, which ends their sessions.
     Add {
-        /// An e-mail address, subject=<the provider's name for a person>, or group=<a group>.
+        /// An e-mail address, `subject=…` with the provider's name for a person, or `group=…`.
         who: MemberIs,
         /// What they may do: owner, deployer, invoker, viewer or billing.
         #[arg(long)]
