@@ -25,7 +25,8 @@ async fn credentials(of: &Platform, file: &Path) {
 async fn objects_whose_bytes_lie_in_another_s3_are_put_told_of_and_got_also_after_a_kill() {
     let there = Platform::start();
     let test = "objects_whose_bytes_lie_in_another_s3_are_put_told_of_and_got_also_after_a_kill";
-    assert!(there.rouse(&["bucket", "create", "bytes"]).await.ok);
+    wait_for("its objects are there", LIMIT, async || there.rouse(&["bucket", "create", "bytes"]).await.ok)
+        .await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
     credentials(&there, &folder.path().join("credentials")).await;
