@@ -119,7 +119,7 @@ fn round(value: f64) -> String {
 }
 
 /// How the figures of one benchmark were made.
-const ABOUT: [(&str, &str); 7] = [
+const ABOUT: [(&str, &str); 8] = [
     (
         "cold-wasm",
         "A new instance for each call, of a Rust component that answers 14 bytes. CPU is that of all of the \
@@ -143,6 +143,11 @@ const ABOUT: [(&str, &str); 7] = [
         "Calls that are answered once they are on the disk, while the same machine handles them. The callers are threads \
          of one process, beside the servers on the same cores; each sends its next event when the last one was \
          acknowledged.",
+    ),
+    (
+        "noisy",
+        "A tenant that calls a component 40 times a second, each call some milliseconds of work, alone and \
+         beside one that has 64 calls of tens of milliseconds under way all the time.",
     ),
 ];
 
