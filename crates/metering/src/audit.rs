@@ -11,6 +11,7 @@
 //! hour's next part. An export is one JSON value a line: [`Line`].
 
 pub mod key;
+pub(crate) mod lines;
 pub mod log;
 pub mod verify;
 

@@ -15,7 +15,9 @@ use rouse_metering::{
     ledger::{self, GRACE, Range},
 };
 use rouse_store::journal::{Options, Policy, Writer};
-use rouse_types::{InvocationId, Outcome, Timestamp, Timing, TraceContext, Usage};
+use rouse_types::{InvocationId, Timestamp, Timing, TraceContext, Usage};
+
+mod support;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -27,19 +29,11 @@ fn usage(tenant: &str, hour: u64, number: u64) -> Usage {
     Usage {
         id: InvocationId::from_bytes([u8::try_from(number % 256).unwrap(); 16]),
         tenant: tenant.parse().unwrap(),
-        app: "shop".parse().unwrap(),
-        function: "f".parse().unwrap(),
-        version: 1,
         started: Timestamp(hour * 3_600_000_000 + number),
         timing: Timing::default(),
         billed_ms: number + 1,
-        memory_mib: 128,
-        cpu_us: 42,
-        cold: false,
-        bytes_in: 10,
-        bytes_out: 20,
-        outcome: Outcome::Ok,
         caller: Some(TraceContext { trace_id: u128::MAX, span_id: 1, flags: 1 }),
+        ..support::usage("f", hour, 0)
     }
 }
 

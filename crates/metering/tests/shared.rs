@@ -17,10 +17,11 @@ use rouse_store::{
     error::Error,
     journal::{Options, Writer},
 };
-use rouse_types::{InvocationId, Outcome, Timestamp, Timing, Usage};
+use rouse_types::{Timestamp, Usage};
 use rusqlite::Connection;
 
-const HOUR_US: u64 = 3_600_000_000;
+mod support;
+use support::{HOUR_US, usage};
 
 /// The tables of two nodes.
 struct Nodes {
@@ -97,23 +98,7 @@ impl Nodes {
 }
 
 fn append(writer: &mut Writer, hour: u64) {
-    let usage = Usage {
-        id: InvocationId::from_bytes([7; 16]),
-        tenant: "acme".parse().unwrap(),
-        app: "shop".parse().unwrap(),
-        function: "f".parse().unwrap(),
-        version: 1,
-        started: Timestamp(hour * HOUR_US + 5),
-        timing: Timing { queue_us: 1, start_us: 2, init_us: 3, run_us: 4_000 },
-        billed_ms: 4,
-        memory_mib: 128,
-        cpu_us: 42,
-        cold: false,
-        bytes_in: 10,
-        bytes_out: 20,
-        outcome: Outcome::Ok,
-        caller: None,
-    };
+    let usage = usage("f", hour, 4);
     writer.append(usage.started, usage.write(&mut [0; Usage::BYTES_MAX]).unwrap()).unwrap();
 }
 

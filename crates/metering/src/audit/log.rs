@@ -6,25 +6,23 @@
 //!
 //! An export is one JSON value a line, as the ledger's is, and ends in a signature by the same key.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, Read as _},
-};
+use std::{collections::BTreeMap, io::BufRead};
 
 use ring::digest::{Context, SHA256};
 use rouse_types::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    End, Hex, Link,
+    End, Link,
     key::{Key, Public},
+    lines::{Kind, Reader, Whole},
     verify::Error,
 };
 
 /// The format of exports, as their first line says it.
 pub const FORMAT: u32 = 1;
-/// The longest line that is read: what an action changed is small.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+/// What an action changed is small.
+const KIND: Kind = Kind { name: "an audit log", writer: "the platform", line_bytes_max: 1 << 20 };
 
 /// What someone did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,18 +126,7 @@ pub struct Entry {
 
 /// Writes an export, line by line.
 #[derive(Debug)]
-pub struct Writer {
-    whole: Hash,
-    lines: u64,
-}
-
-struct Hash(Context);
-
-impl std::fmt::Debug for Hash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hash")
-    }
-}
+pub struct Writer(Whole);
 
 impl Writer {
     /// Begins one; gives its first line.
@@ -148,7 +135,7 @@ impl Writer {
     /// Never: these are plain fields.
     pub fn begin(tenant: Option<&TenantId>, key: &Key) -> Result<(Self, String), serde_json::Error> {
         let log = Log { format: FORMAT, tenant: tenant.cloned(), key: key.public() };
-        let mut writer = Self { whole: Hash(Context::new(&SHA256)), lines: 0 };
+        let mut writer = Self(Whole::new());
         let line = writer.line(&Line::Log(log))?;
         Ok((writer, line))
     }
@@ -163,9 +150,7 @@ impl Writer {
 
     fn line(&mut self, line: &Line) -> Result<String, serde_json::Error> {
         let text = serde_json::to_string(line)?;
-        self.whole.0.update(text.as_bytes());
-        self.whole.0.update(b"\n");
-        self.lines += 1;
+        self.0.add(text.as_bytes());
         Ok(text)
     }
 
@@ -174,9 +159,7 @@ impl Writer {
     /// # Errors
     /// Never: these are plain fields.
     pub fn end(self, key: &Key) -> Result<String, serde_json::Error> {
-        let digest = Link::from(self.whole.0);
-        let signature = Hex(key.sign(&End::message(self.lines, &digest)));
-        serde_json::to_string(&Line::End(End { lines: self.lines, digest, signature }))
+        serde_json::to_string(&Line::End(self.0.end(key)))
     }
 }
 
@@ -194,69 +177,39 @@ pub struct Verified {
 ///
 /// # Errors
 /// The first line that is wrong.
-pub fn verify(mut export: impl BufRead, key: Option<&Public>) -> Result<Verified, Error> {
+pub fn verify(export: impl BufRead, key: Option<&Public>) -> Result<Verified, Error> {
+    let mut lines = Reader::new(export, KIND);
     let mut found: Option<(Verified, Link)> = None;
-    let mut whole = Context::new(&SHA256);
-    let (mut line, mut text) = (0, Vec::new());
     loop {
-        line += 1;
-        let wrong = |reason: String| Error::Wrong { line, reason };
-        text.clear();
-        (&mut export).take(LINE_BYTES_MAX).read_until(b'\n', &mut text)?;
-        let Some((b'\n', json)) = text.split_last() else {
-            return Err(wrong("the export is cut off: it has no end line".to_owned()));
-        };
-        let parsed: Line = serde_json::from_slice(json)
-            .map_err(|error| wrong(format!("it is no line of an audit log: {error}")))?;
-        // Only one way of writing is taken: what was changed and means the same was changed all the same.
-        if serde_json::to_vec(&parsed).ok().as_deref() != Some(json) {
-            return Err(wrong("it is not written as the platform writes it".to_owned()));
-        }
-        match (&mut found, parsed) {
+        match (&mut found, lines.next()?) {
             (None, Line::Log(log)) => {
                 if log.format != FORMAT {
                     let what =
                         format!("the log is of format {}, and this release reads {FORMAT}", log.format);
-                    return Err(wrong(what));
+                    return Err(lines.wrong(what));
                 }
                 if let Some(key) = key.filter(|key| **key != log.key) {
-                    return Err(wrong(format!("the key {} signed, and not {key}", log.key)));
+                    return Err(lines.wrong(format!("the key {} signed, and not {key}", log.key)));
                 }
                 let link = first(log.tenant.as_ref());
                 found = Some((Verified { log, actions: 0 }, link));
             }
             (Some((verified, link)), Line::Action(entry)) => {
                 if entry.action.number != verified.actions {
-                    return Err(wrong(format!("action {} is missing", verified.actions)));
+                    return Err(lines.wrong(format!("action {} is missing", verified.actions)));
                 }
-                let json = entry.action.to_json().map_err(|error| wrong(error.to_string()))?;
+                let json = entry.action.to_json().map_err(|error| lines.wrong(error.to_string()))?;
                 *link = next(link, &json);
                 if *link != entry.link {
-                    return Err(wrong(
-                        "the link is not that of this action after the one before it".to_owned(),
-                    ));
+                    return Err(lines.wrong("the link is not that of this action after the one before it"));
                 }
                 verified.actions += 1;
             }
             (Some((verified, _)), Line::End(end)) => {
-                let digest = Link::from(whole);
-                let message = End::message(line - 1, &digest);
-                if end.lines != line - 1 || end.digest != digest {
-                    return Err(wrong("the lines are not all those that were exported".to_owned()));
-                }
-                if !verified.log.key.verifies(&message, &end.signature.0) {
-                    return Err(wrong("the end's signature is not of the export's key".to_owned()));
-                }
-                if export.read(&mut [0])? != 0 {
-                    return Err(Error::Wrong {
-                        line: line + 1,
-                        reason: "it stands after the end".to_owned(),
-                    });
-                }
+                lines.finish(&end, &verified.log.key)?;
                 return Ok(verified.clone());
             }
-            _ => return Err(wrong("the export has one first line, and it begins with it".to_owned())),
+            _ => return Err(lines.wrong("the export has one first line, and it begins with it")),
         }
-        whole.update(&text);
     }
 }

@@ -2,16 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufRead, Read as _},
+    io::{self, BufRead},
 };
 
-use ring::digest::{Context, SHA256};
 use rouse_types::{TenantId, Timestamp, Usage};
 
-use super::{Begin, Chain, End, Entry, FORMAT, Line, Link, Seal, Sealed, key::Public};
+use super::{
+    Begin, Chain, Entry, FORMAT, Line, Link, Seal, Sealed,
+    key::Public,
+    lines::{Kind, Reader},
+};
 
-/// The longest line that is read: a seal of ten thousand writers.
-const LINE_BYTES_MAX: u64 = 2 << 20;
+/// The longest line is a seal of ten thousand writers.
+const KIND: Kind = Kind { name: "an export", writer: "the ledger", line_bytes_max: 2 << 20 };
 
 /// What a whole export came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,47 +52,24 @@ pub enum Error {
 ///
 /// # Errors
 /// The first line that is wrong.
-pub fn verify(mut export: impl BufRead, key: Option<&Public>) -> Result<Verified, Error> {
+pub fn verify(export: impl BufRead, key: Option<&Public>) -> Result<Verified, Error> {
+    let mut lines = Reader::new(export, KIND);
     let mut check: Option<Check> = None;
-    let mut whole = Context::new(&SHA256);
-    let mut line = 0;
-    let mut text = Vec::new();
     loop {
-        line += 1;
-        let wrong = |reason: &str| Error::Wrong { line, reason: reason.to_owned() };
-        text.clear();
-        (&mut export).take(LINE_BYTES_MAX).read_until(b'\n', &mut text)?;
-        let Some((b'\n', json)) = text.split_last() else {
-            return Err(wrong("the export is cut off: it has no end line"));
-        };
-        let parsed: Line = serde_json::from_slice(json)
-            .map_err(|error| wrong(&format!("it is no line of an export: {error}")))?;
-        // Only one way of writing is taken: what was changed and means the same was changed all the same.
-        if serde_json::to_vec(&parsed).ok().as_deref() != Some(json) {
-            return Err(wrong("it is not written as the ledger writes it"));
-        }
+        let parsed: Line = lines.next()?;
+        let wrong = |reason: String| lines.wrong(reason);
         match (&mut check, parsed) {
-            (None, Line::Begin(begin)) => {
-                check = Some(Check::new(begin, key).map_err(|reason| wrong(&reason))?)
-            }
-            (None, _) => return Err(wrong("an export begins with its begin line")),
-            (Some(check), Line::Record(entry)) => check.record(*entry).map_err(|reason| wrong(&reason))?,
-            (Some(check), Line::Seal(sealed)) => check.seal(&sealed).map_err(|reason| wrong(&reason))?,
-            (Some(_), Line::Begin(_)) => return Err(wrong("an export has one begin line")),
+            (None, Line::Begin(begin)) => check = Some(Check::new(begin, key).map_err(wrong)?),
+            (None, _) => return Err(lines.wrong("an export begins with its begin line")),
+            (Some(check), Line::Record(entry)) => check.record(*entry).map_err(wrong)?,
+            (Some(check), Line::Seal(sealed)) => check.seal(&sealed).map_err(wrong)?,
+            (Some(_), Line::Begin(_)) => return Err(lines.wrong("an export has one begin line")),
             (Some(check), Line::End(end)) => {
-                let digest = Link::from(whole);
-                check.end(&end, line - 1, &digest).map_err(|reason| wrong(&reason))?;
-                let mut after = [0];
-                if export.read(&mut after)? != 0 {
-                    return Err(Error::Wrong {
-                        line: line + 1,
-                        reason: "it stands after the end".to_owned(),
-                    });
-                }
+                check.verified.unsealed += check.records;
+                lines.finish(&end, &check.verified.begin.key)?;
                 return Ok(check.verified.clone());
             }
         }
-        whole.update(&text);
     }
 }
 
@@ -209,16 +189,5 @@ impl Check {
         self.writer.clear();
         (self.records, self.cost_nanos) = (0, 0);
         Ok(())
-    }
-
-    fn end(&mut self, end: &End, lines: u64, digest: &Link) -> Result<(), String> {
-        self.verified.unsealed += self.records;
-        if end.lines != lines || end.digest != *digest {
-            return Err("the lines are not all those that were exported".to_owned());
-        }
-        match self.verified.begin.key.verifies(&End::message(lines, digest), &end.signature.0) {
-            true => Ok(()),
-            false => Err("the end's signature is not of the export's key".to_owned()),
-        }
     }
 }

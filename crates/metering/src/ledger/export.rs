@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ring::digest::{Context, SHA256};
 use rouse_types::{TenantId, Timestamp, Usage};
 use rusqlite::{Connection, OpenFlags, params};
 
@@ -13,7 +12,7 @@ use super::{
 };
 use crate::{
     PriceSheet,
-    audit::{Begin, End, Entry, FORMAT, Hex, Line, Link, Seal, Sealed, key::Key},
+    audit::{Begin, Entry, FORMAT, Hex, Line, Link, Seal, Sealed, key::Key, lines::Whole},
 };
 
 /// Which hours of whom.
@@ -43,7 +42,7 @@ pub fn export(path: &Path, key: &Key, range: &Range, to: impl FnMut(String) -> b
         None => String::new(),
     };
     let (since, until) = (range.since.hour(), range.until.hour());
-    let mut out = Out { path, to, whole: Context::new(&SHA256), lines: 0, stopped: false };
+    let mut out = Out { path, to, whole: Whole::new(), stopped: false };
     let tenant = range.tenant.clone();
     out.line(&Line::Begin(Begin { format: FORMAT, tenant, since, until, currency, key: key.public() }))?;
     let tenant = range.tenant.as_str();
@@ -84,16 +83,14 @@ pub fn export(path: &Path, key: &Key, range: &Range, to: impl FnMut(String) -> b
         let (hour, part) = (figure(row, 0).map_err(&wrap)?, figure(row, 1).map_err(&wrap)?);
         out.records(&snapshot, tenant, Timestamp(hour), part)?;
     }
-    let (lines, digest) = (out.lines, Link::from(out.whole.clone()));
-    let signature = Hex(key.sign(&End::message(lines, &digest)));
-    out.line(&Line::End(End { lines, digest, signature }))
+    let end = out.whole.clone().end(key);
+    out.line(&Line::End(end))
 }
 
 struct Out<'p, F> {
     path: &'p Path,
     to: F,
-    whole: Context,
-    lines: u64,
+    whole: Whole,
     stopped: bool,
 }
 
@@ -103,9 +100,7 @@ impl<F: FnMut(String) -> bool> Out<'_, F> {
             return Ok(());
         }
         let text = serde_json::to_string(line).map_err(|error| foreign(self.path, error.to_string()))?;
-        self.whole.update(text.as_bytes());
-        self.whole.update(b"\n");
-        self.lines += 1;
+        self.whole.add(text.as_bytes());
         self.stopped = !(self.to)(text);
         Ok(())
     }
