@@ -17,6 +17,8 @@ pub(crate) struct AwsError {
     pub(crate) message: String,
     /// Members besides the message.
     pub(crate) more: Vec<(&'static str, &'static str)>,
+    /// Whether it has no `Type`, though its shape has one: some operations of AWS leave it out.
+    pub(crate) untyped: bool,
     /// Seconds after which to try again.
     pub(crate) retry_after: Option<u64>,
 }
@@ -36,7 +38,12 @@ const COMMON: [(&str, u16, &str); 9] = [
 
 impl AwsError {
     pub(crate) fn new(name: &'static str, message: impl Into<String>) -> Self {
-        Self { name, message: message.into(), more: Vec::new(), retry_after: None }
+        Self { name, message: message.into(), more: Vec::new(), untyped: false, retry_after: None }
+    }
+
+    /// The same without a `Type`.
+    pub(crate) fn untyped(self) -> Self {
+        Self { untyped: true, ..self }
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
@@ -75,7 +82,7 @@ impl AwsError {
     pub(crate) fn body(&self) -> Map<String, Value> {
         let mut body = Map::new();
         let shape = model::ERRORS.iter().find(|error| error.name == self.name);
-        if let Some(shape) = shape.filter(|shape| shape.typed) {
+        if let Some(shape) = shape.filter(|shape| shape.typed && !self.untyped) {
             body.insert("Type".to_owned(), Value::from(if shape.fault { "Service" } else { "User" }));
         }
         let common = || COMMON.iter().find(|(name, ..)| *name == self.name).map(|(.., key)| *key);
@@ -119,6 +126,7 @@ mod tests {
         assert_eq!(missing.status(), 404);
         let wrong = AwsError::invalid("no");
         assert_eq!(body(&wrong), json!({ "Type": "User", "message": "no" }));
+        assert_eq!(body(&wrong.untyped()), json!({ "message": "no" }));
         assert_eq!(AwsError::conflict("x").status(), 409);
         let fault = AwsError::service("x");
         assert_eq!((&body(&fault)["Type"], fault.status()), (&json!("Service"), 500));

@@ -40,6 +40,8 @@ use op::Op;
 
 /// The largest payload of a call that waits for its answer.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = 6_291_456;
+/// The largest request with an archive: 50 MiB in base64, and the settings.
+const ARCHIVE_REQUEST_BYTES_MAX: usize = 70_167_211;
 /// The largest payload of one that does not.
 const EVENT_BYTES_MAX: usize = 1 << 20;
 
@@ -47,14 +49,26 @@ fn is_invoke(path: &str) -> bool {
     path.ends_with("/invocations") || path.ends_with("/response-streaming-invocations")
 }
 
-/// What a request to this path may hold.
-pub(crate) fn body_bytes_max(path: &str, most: usize) -> usize {
-    if is_invoke(path) { PAYLOAD_BYTES_MAX } else { most }
+/// What AWS calls the operation of a path that brings an archive.
+fn archive_of(path: &str) -> Option<&'static str> {
+    let rest = path.strip_prefix("/2015-03-31/functions")?.trim_end_matches('/');
+    match rest {
+        "" => Some("CreateFunction"),
+        _ if rest.ends_with("/code") => Some("UpdateFunctionCode"),
+        _ => None,
+    }
 }
 
-/// What is said of a call's payload that is too large.
-pub(crate) fn too_large(path: &str) -> Option<AwsError> {
-    is_invoke(path).then(|| invoke::too_large(PAYLOAD_BYTES_MAX))
+/// What a request to this path may hold, and what is said of one that holds more, if there is something of its own.
+pub(crate) fn body_bytes_max(path: &str, most: usize) -> (usize, Option<AwsError>) {
+    if is_invoke(path) {
+        return (PAYLOAD_BYTES_MAX, Some(invoke::too_large(PAYLOAD_BYTES_MAX)));
+    }
+    let Some(operation) = archive_of(path) else { return (most, None) };
+    let text = format!(
+        "Request must be smaller than {ARCHIVE_REQUEST_BYTES_MAX} bytes for the {operation} operation"
+    );
+    (ARCHIVE_REQUEST_BYTES_MAX, Some(AwsError::new("RequestEntityTooLargeException", text)))
 }
 
 /// Answers one request.

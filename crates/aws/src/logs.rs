@@ -119,7 +119,7 @@ pub(crate) async fn tail(face: &Arc<Face>, around: &Around, reached: &Reached, o
         run_us: outcome.run_us,
         billed_ms: outcome.billed_ms,
         memory_mib: reached.memory,
-        init_us: None,
+        init_us: outcome.init_us,
     };
     let [mut text, end, report] = report.lines(id, version);
     for line in lines.iter().filter(|line| line.stream != Stream::Platform) {

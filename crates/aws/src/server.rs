@@ -169,8 +169,8 @@ impl Server {
         }
         let claimed = self.auth.claimed(&signed, peer)?;
         let path = parts.uri.path();
-        let most = lambda::body_bytes_max(path, BODY_BYTES_MAX);
-        let payload = self.body(body, most, lambda::too_large(path)).await?;
+        let (most, told) = lambda::body_bytes_max(path, BODY_BYTES_MAX);
+        let payload = self.body(body, most, told).await?;
         let now = self.face.config.clock.now();
         let seconds = i64::try_from(now.as_millis() / 1_000).unwrap_or(i64::MAX);
         self.auth.prove(&claimed, &signed, &payload, seconds)?;
@@ -210,6 +210,9 @@ impl Server {
         let Some(found) = url::find(&self.face, id).await? else { return Ok(url::forbidden()) };
         if let Some(response) = found.preflight(asked) {
             return Ok(response);
+        }
+        if !found.is_signed() && !found.is_open() {
+            return Ok(url::forbidden());
         }
         let parts = asked.parts;
         let signed = Signed {

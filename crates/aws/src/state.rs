@@ -132,6 +132,14 @@ impl Function {
         Capacity { reserved: self.reserved, provisioned: asked.sum() }
     }
 
+    /// Whether nothing of what the function has reserved is for this version: all of it is provisioned for others.
+    pub(crate) fn is_shut(&self, version: &str) -> bool {
+        let asked = |config: &Value| config["RequestedProvisionedConcurrentExecutions"].as_u64();
+        let provisioned: u64 = self.provisioned.values().filter_map(asked).sum();
+        self.reserved.is_some_and(|reserved| reserved <= provisioned)
+            && self.capacity(version).provisioned == 0
+    }
+
     /// Whether a published version runs with another capacity than it is to have.
     pub(crate) fn differs(&self, number: &str, version: &Version) -> bool {
         version.text("State") == "Active" && version.deployed != Some(self.capacity(number))

@@ -80,6 +80,8 @@ pub(crate) struct Found {
     id: String,
     place: Place,
     config: Value,
+    /// Whether the policy of what it calls lets everyone in.
+    is_open: bool,
 }
 
 /// A request to a URL, whose body is yet to be read.
@@ -101,10 +103,30 @@ pub(crate) fn forbidden() -> Response<Body> {
 pub(crate) async fn find(face: &Arc<Face>, id: &str) -> Result<Option<Found>, AwsError> {
     let Some(place) = face.store.named::<Place>(state::URLS, id).await? else { return Ok(None) };
     let function = face.store.get::<Function>(state::FUNCTIONS, &place.tenant, &place.function).await?;
-    let config = function.and_then(|function| function.value.urls.get(&place.qualifier).cloned());
+    let Some(function) = function.map(|at| at.value) else { return Ok(None) };
     // One that was deleted, and perhaps made again with another id.
-    let config = config.filter(|config| config["Id"] == id);
-    Ok(config.map(|config| Found { id: id.to_owned(), place, config }))
+    let config = function.urls.get(&place.qualifier).filter(|config| config["Id"] == id).cloned();
+    let own = Some(place.qualifier.as_str()).filter(|qualifier| *qualifier != LATEST).unwrap_or_default();
+    let is_open =
+        function.policies.get(own).is_some_and(|policy| policy.statements.iter().any(lets_everyone));
+    Ok(config.map(|config| Found { id: id.to_owned(), place, config, is_open }))
+}
+
+/// Whether a statement of a policy lets anyone call a URL whose `AuthType` is `NONE`.
+fn lets_everyone(statement: &Value) -> bool {
+    let anyone = &statement["Principal"];
+    let action = statement["Action"].as_str().unwrap_or_default();
+    // What it says of accounts and sources is true of nobody who did not sign.
+    let holds = |(key, wanted): (&String, &Value)| match key.as_str() {
+        "lambda:FunctionUrlAuthType" => wanted == "NONE",
+        "lambda:InvokedViaFunctionUrl" => wanted == "true",
+        _ => false,
+    };
+    let conditions = statement["Condition"].as_object().into_iter().flatten();
+    statement["Effect"] == "Allow"
+        && (anyone == "*" || anyone["AWS"] == "*")
+        && ["lambda:InvokeFunctionUrl", "lambda:*", "*"].contains(&action)
+        && conditions.filter_map(|(_, keys)| keys.as_object()).flatten().all(holds)
 }
 
 impl Found {
@@ -117,6 +139,11 @@ impl Found {
         let mut response = Response::new(body_of(""));
         response.headers_mut().extend(cors::headers(&self.config["Cors"], headers, true));
         Some(response)
+    }
+
+    /// Whether those who do not sign may call it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Whether callers must sign.

@@ -54,7 +54,13 @@ fn check(shape: &Shape, value: &Value, path: &str, errors: &mut Vec<String>) {
             let shape = model::shape(*member);
             if matches!(shape.kind, Kind::Text { .. }) {
                 if items.iter().any(|item| !constraints(shape, item).is_empty()) {
-                    broken(format!("Member must satisfy constraint: [{}]", all(shape)));
+                    // Layers are checked elsewhere at AWS, in other words.
+                    let values = all(shape).replace(", Member must not be null", "");
+                    broken(match path {
+                        "compatibleRuntimes" => values,
+                        "compatibleArchitectures" => format!("Member must satisfy constraint: [{values}]"),
+                        _ => format!("Member must satisfy constraint: [{}]", all(shape)),
+                    });
                 }
                 return;
             }
@@ -92,18 +98,12 @@ fn constraints(shape: &Shape, value: &Value) -> Vec<String> {
         (Kind::Integer { min, max } | Kind::Double { min, max }, Value::Number(number)) => {
             let number = number.as_f64().unwrap_or_default();
             #[expect(clippy::cast_precision_loss, reason = "no bound of the model is near 2^53")]
-            let bound = |bound: &Option<i64>| bound.map(|bound| bound as f64);
-            if bound(max).is_some_and(|max| number > max) {
-                broken.push(format!(
-                    "Member must have value less than or equal to {}",
-                    max.unwrap_or_default()
-                ));
+            let bound = |bound: Option<i64>| bound.map(|bound| bound as f64);
+            if bound(*max).is_some_and(|max| number > max) {
+                broken.extend(max.map(|max| at_most(shape, max)));
             }
-            if bound(min).is_some_and(|min| number < min) {
-                broken.push(format!(
-                    "Member must have value greater than or equal to {}",
-                    min.unwrap_or_default()
-                ));
+            if bound(*min).is_some_and(|min| number < min) {
+                broken.extend(min.map(|min| at_least(shape, min)));
             }
         }
         // In base64: what it holds is looked at by whoever wants it.
@@ -128,8 +128,20 @@ fn all(shape: &Shape) -> String {
             all.push(format!("Member must satisfy enum value set: [{}]", values.join(", ")));
         }
     }
+    if let Kind::Integer { min, max } | Kind::Double { min, max } = &shape.kind {
+        all.extend(max.map(|max| at_most(shape, max)));
+        all.extend(min.map(|min| at_least(shape, min)));
+    }
     all.push("Member must not be null".to_owned());
     all.join(", ")
+}
+
+fn at_most(shape: &Shape, max: i64) -> String {
+    format!("Member must have value less than or equal to {}", as_of(shape, &Value::from(max)))
+}
+
+fn at_least(shape: &Shape, min: i64) -> String {
+    format!("Member must have value greater than or equal to {}", as_of(shape, &Value::from(min)))
 }
 
 fn length(length: usize, min: Option<i64>, max: Option<i64>) -> Vec<String> {
@@ -148,7 +160,20 @@ fn told(shape: &Shape, value: &Value, path: &str, constraint: &str) -> String {
     if shape.sensitive {
         return format!("Value at '{path}' failed to satisfy constraint: {constraint}");
     }
-    format!("Value '{}' at '{path}' failed to satisfy constraint: {constraint}", shown(value))
+    format!("Value '{}' at '{path}' failed to satisfy constraint: {constraint}", as_of(shape, value))
+}
+
+/// A value of a shape as Java prints it: a number that may have a fraction is shown with one.
+fn as_of(shape: &Shape, value: &Value) -> String {
+    match (&shape.kind, value) {
+        (Kind::Double { .. }, Value::Number(number)) => format!("{:?}", number.as_f64().unwrap_or_default()),
+        (Kind::Map { value: of, .. }, Value::Object(entries)) => {
+            let of = model::shape(*of);
+            let entries = entries.iter().map(|(name, value)| format!("{name}={}", as_of(of, value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
+        }
+        _ => shown(value),
+    }
 }
 
 /// A value as Java prints it.
@@ -229,6 +254,19 @@ mod tests {
                 "Value '[X86_64]' at 'architectures' failed to satisfy constraint: Member must satisfy constraint: \
                  [Member must satisfy enum value set: [x86_64, arm64], Member must not be null]"
             )
+        );
+        let weights = json!({ "AdditionalVersionWeights": { "2": 2 } });
+        let alias = json!({ name: "f", "Name": "a", "FunctionVersion": "1", "RoutingConfig": weights });
+        assert_eq!(
+            message("CreateAlias", &alias),
+            "1 validation error detected: Value '{2=2.0}' at 'routingConfig.additionalVersionWeights' failed to satisfy \
+             constraint: Map value must satisfy constraint: [Member must have value less than or equal to 1.0, Member \
+             must have value greater than or equal to 0.0, Member must not be null]"
+        );
+        let layer = json!({ "LayerName": "l", "Content": {}, "CompatibleArchitectures": ["ppc"] });
+        assert!(
+            message("PublishLayerVersion", &layer)
+                .ends_with("[Member must satisfy enum value set: [x86_64, arm64]]")
         );
         let environment = json!({ name: "f", "Environment": { "Variables": { "1A": "secret" } } });
         let told = message("UpdateFunctionConfiguration", &environment);

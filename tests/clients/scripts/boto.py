@@ -11,7 +11,7 @@ import zipfile
 
 import boto3
 
-from common import ECHO, ROLE, RUNTIME, archive, call, client, create, fails, raw, updated
+from common import ECHO, ROLE, RUNTIME, archive, call, client, create, everyone, fails, raw, updated
 
 
 def a_function_is_created_awaited_called_and_deleted():
@@ -275,6 +275,7 @@ def settings_are_kept_and_given_back():
           FunctionName="settings", ReservedConcurrentExecutions=901)
     url = client.create_function_url_config(FunctionName="settings", AuthType="NONE", Cors={"AllowOrigins": ["*"]})
     assert url["FunctionArn"] == arn and url["Cors"] == {"AllowOrigins": ["*"]} and url["AuthType"] == "NONE"
+    everyone("settings")
     import urllib.request
     assert json.load(urllib.request.urlopen(url["FunctionUrl"]))["version"] == "2.0"
     assert client.get_function_url_config(FunctionName="settings")["InvokeMode"] == "BUFFERED"

@@ -53,6 +53,12 @@ def updated(name):
     client.get_waiter("function_updated_v2").wait(FunctionName=name)
 
 
+def everyone(name, **more):
+    """Lets everyone call a function's URL, which AWS wants said besides AuthType NONE."""
+    client.add_permission(FunctionName=name, StatementId="url", Action="lambda:InvokeFunctionUrl", Principal="*",
+                          FunctionUrlAuthType="NONE", **more)
+
+
 def call(name, payload=None, **more):
     answer = client.invoke(FunctionName=name, Payload=json.dumps(payload or {}), **more)
     return answer, json.loads(answer["Payload"].read() or "null")

@@ -80,7 +80,7 @@ def provisioned_instances_are_there_before_the_first_call():
     assert [(each["FunctionArn"].split(":")[-1], each["Status"]) for each in listed] == [("live", "READY")], listed
     fails("ResourceConflictException", 409, "^Version is pointed by a Provisioned Concurrency alias$",
           client.put_provisioned_concurrency_config, FunctionName="warm", Qualifier=version, ProvisionedConcurrentExecutions=1)
-    fails("InvalidParameterValueException", 400, r"^ReservedConcurrentExecutions  1 should not be lower than function's total "
+    fails("InvalidParameterValueException", 400, r"^ ReservedConcurrentExecutions  1 should not be lower than function's total "
           r"provisioned concurrency \[2\].$", client.put_function_concurrency, FunctionName="warm",
           ReservedConcurrentExecutions=1)
     client.delete_provisioned_concurrency_config(FunctionName="warm", Qualifier="live")

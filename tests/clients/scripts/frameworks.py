@@ -9,7 +9,7 @@ import sys
 
 import boto3
 
-from common import ARCHIVE_MAX, archived, client, create, http, until
+from common import ARCHIVE_MAX, archived, client, create, everyone, http, until
 
 PACKAGES = pathlib.Path(os.environ["PACKAGES"])
 
@@ -28,6 +28,7 @@ def with_packages(code, name, below=""):
 
 
 def url(name):
+    everyone(name)
     return client.create_function_url_config(FunctionName=name, AuthType="NONE")["FunctionUrl"]
 
 

@@ -140,7 +140,7 @@ def what_is_wrong_with_layers_is_told_as_aws_tells_it():
               Role=ROLE, Handler="a.b", Code=code, Layers=layers)
     fails("ValidationException", 400, "at 'layers' failed to satisfy constraint", client.create_function, FunctionName="no",
           Runtime=RUNTIME, Role=ROLE, Handler="a.b", Code=code, Layers=[ARN + "same"])
-    fails("InvalidParameterValueException", 400, "^Layer Version Cannot be less than 1.$", client.get_layer_version,
+    fails("InvalidParameterValueException", 400, "^Layer Version Cannot be less than 1$", client.get_layer_version,
           LayerName="same", VersionNumber=0)
     large = publish("large", {"zeros": bytes(150 << 20)})
     larger = publish("larger", {"zeros": bytes(101 << 20)})

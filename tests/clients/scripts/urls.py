@@ -12,14 +12,16 @@ import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from common import archive, client, create, fails, http as fetch
+from common import archive, client, create, everyone, fails, http as fetch
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 TELL = "def handler(event, context):\n    return event\n"
 
 
 def url(name, **more):
-    return client.create_function_url_config(**{"FunctionName": name, "AuthType": "NONE", **more})["FunctionUrl"]
+    made = client.create_function_url_config(**{"FunctionName": name, "AuthType": "NONE", **more})["FunctionUrl"]
+    everyone(name)
+    return made
 
 
 def signed(address, method="GET", body=None, secret=None):
@@ -153,8 +155,15 @@ def urls_are_made_shown_changed_and_deleted():
                                              Cors={"AllowOrigins": ["*"]})
     assert made["ResponseMetadata"]["HTTPStatusCode"] == 201 and "LastModifiedTime" not in made
     assert made["FunctionArn"] == ARN + "urls:live" and made["Cors"] == {"AllowOrigins": ["*"]}
-    assert made["InvokeMode"] == "BUFFERED" and fetch(made["FunctionUrl"])[2] == b"1"
-    other = client.create_function_url_config(FunctionName="urls", AuthType="NONE")
+    assert "InvokeMode" not in made
+    status, headers, body = fetch(made["FunctionUrl"])
+    assert (status, json.loads(body)) == (403, {"Message": "Forbidden"}), (status, body)
+    assert headers["x-amzn-ErrorType"] == "AccessDeniedException", headers
+    everyone("urls", Qualifier="live")
+    assert fetch(made["FunctionUrl"])[2] == b"1"
+    other = client.create_function_url_config(FunctionName="urls", AuthType="NONE", InvokeMode="BUFFERED")
+    assert other["InvokeMode"] == "BUFFERED" and fetch(other["FunctionUrl"])[0] == 403
+    everyone("urls")
     assert fetch(other["FunctionUrl"])[2] == b"$LATEST" and other["FunctionUrl"] != made["FunctionUrl"]
     got = client.get_function_url_config(FunctionName="urls", Qualifier="live")
     assert got["FunctionUrl"] == made["FunctionUrl"] and got["LastModifiedTime"] == got["CreationTime"]

@@ -40,6 +40,16 @@ boto3! { "boto.py":
     a_wrong_key_or_secret_is_refused
 }
 
+boto3! { "shapes.py":
+    a_version_is_active_when_its_publication_is_answered
+    tags_and_policies_change_the_revision_of_what_they_are_for
+    aliases_and_concurrency_are_refused_in_the_words_of_aws
+    destinations_mappings_and_signing_are_refused_in_the_words_of_aws
+    layers_and_archives_are_refused_in_the_words_of_aws
+    what_ends_early_or_is_no_json_is_told_as_aws_tells_it
+    a_url_that_lets_everyone_in_says_so_in_a_policy
+}
+
 boto3! { "layers.py":
     a_python_function_imports_a_module_of_a_layer
     a_node_function_requires_a_package_of_a_layer

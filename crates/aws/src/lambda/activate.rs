@@ -15,11 +15,12 @@ use rouse_types::{
     LambdaSettings, Limits, Refusal, Runtime, Scaling,
 };
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     concurrency::ACCOUNT_CONCURRENCY,
-    config::{environment, platform_alias, set_state},
+    config::{environment, essence, platform_alias, revise, set_state},
 };
 use crate::{
     face::Face,
@@ -38,10 +39,10 @@ pub(crate) fn app(name: &str) -> AppName {
     AppName::new(names::platform(name).as_str()).expect("a name")
 }
 
-/// Puts a function on the platform, when the request has been answered.
-pub(crate) fn later(face: &Arc<Face>, scope: &Scope, name: &str) {
+/// Puts a function on the platform, whether or not anyone waits for the task that is given.
+pub(crate) fn later(face: &Arc<Face>, scope: &Scope, name: &str) -> JoinHandle<()> {
     let (own, scope, name) = (Arc::clone(face), scope.clone(), name.to_owned());
-    face.tasks.spawn(async move { run(&own, &scope, &name).await });
+    face.tasks.spawn(async move { run(&own, &scope, &name).await })
 }
 
 /// Goes on with what was under way when this process ended.
@@ -74,8 +75,8 @@ fn unsettled(function: &Function) -> bool {
     function.all().any(waits) || function.latest.text("LastUpdateStatus") == "InProgress"
 }
 
-/// A version's name, the revision that was deployed, and with what.
-type Settled = Vec<(String, String, Capacity)>;
+/// A version's name, what of it was deployed, and with what.
+type Settled = Vec<(String, Digest, Capacity)>;
 
 async fn run(face: &Arc<Face>, scope: &Scope, name: &str) {
     let _alone = face.activating(format!("{}/{name}", scope.tenant)).await;
@@ -103,9 +104,8 @@ async fn run(face: &Arc<Face>, scope: &Scope, name: &str) {
     let all = std::iter::once((LATEST.to_owned(), &mut function.latest)).chain(published);
     for (version, of) in all {
         // What came in the meantime has a task of its own.
-        let same = |(name, revision, _): &&(String, String, Capacity)| {
-            *name == version && of.text("RevisionId") == revision
-        };
+        let now = essence(of);
+        let same = |(name, then, _): &&(String, Digest, Capacity)| *name == version && now == *then;
         let Some((_, _, capacity)) = settled.iter().find(same) else { continue };
         of.deployed = Some(*capacity).filter(|_| why.is_none()).or(of.deployed);
         let config = &mut of.config;
@@ -116,6 +116,7 @@ async fn run(face: &Arc<Face>, scope: &Scope, name: &str) {
         let updating = config.get("LastUpdateStatus").and_then(Value::as_str) == Some("InProgress");
         if pending || updating {
             set_state(config, "Update", if why.is_some() { "Failed" } else { "Successful" }, why);
+            revise(config);
         }
     }
     if let Err(error) = face.store.put(state::FUNCTIONS, &scope.tenant, name, &at).await {
@@ -133,9 +134,7 @@ async fn settle(face: &Arc<Face>, scope: &Scope, name: &str, settled: &mut Settl
         .filter(|(name, version)| version.text("State") == "Pending" || function.differs(name, version));
     // `$LATEST` last: what callers without a version reach is the newest deployment.
     let all: Vec<_> = pending.chain([(LATEST.to_owned(), &function.latest)]).collect();
-    let deployed = |(name, of): &(String, &Version)| {
-        (name.clone(), of.text("RevisionId").to_owned(), function.capacity(name))
-    };
+    let deployed = |(name, of): &(String, &Version)| (name.clone(), essence(of), function.capacity(name));
     settled.extend(all.iter().map(deployed));
     for (version, of) in all {
         deploy(face, scope, name, &version, of, &function).await?;

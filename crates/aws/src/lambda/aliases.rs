@@ -53,7 +53,8 @@ impl Op<'_> {
             if version == LATEST {
                 return Err(AwsError::invalid(
                     "$LATEST is not supported for an alias pointing to more than 1 version",
-                ));
+                )
+                .untyped());
             }
             if other == version {
                 return Err(AwsError::invalid(format!(
@@ -70,9 +71,11 @@ impl Op<'_> {
 
     pub(crate) async fn create_alias(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let Named { name, mut at, .. } = self.function().await?;
+        let (name, _) = self.name()?;
         let alias_name = self.text("Name").unwrap_or_default().to_owned();
         let version = self.text("FunctionVersion").unwrap_or_default().to_owned();
+        let at = self.find(&name).await?;
+        let mut at = at.ok_or_else(|| self.not_found(&name, Some(&version)))?;
         if at.value.version(&version).is_none() {
             return Err(self.not_found(&name, Some(&version)));
         }
@@ -96,10 +99,7 @@ impl Op<'_> {
         let alias_name = self.text("Name").unwrap_or_default();
         match at.value.aliases.get(alias_name) {
             Some(alias) => Ok(self.alias(&name, alias_name, alias)),
-            None => Err(AwsError::not_found(format!(
-                "Cannot find alias arn: {}",
-                self.arn(&name, Some(alias_name))
-            ))),
+            None => Err(self.no_alias(&name, alias_name)),
         }
     }
 
@@ -113,7 +113,7 @@ impl Op<'_> {
                 self.arn(&name, Some(&alias_name))
             )));
         };
-        self.expect_revision(&known.revision, "GetFunction/GetAlias")?;
+        self.expect(&known.revision)?;
         let version = self.text("FunctionVersion").map_or(known.version, str::to_owned);
         if at.value.version(&version).is_none() {
             return Err(self.not_found(&name, Some(&version)));

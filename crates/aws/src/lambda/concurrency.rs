@@ -54,14 +54,23 @@ impl Op<'_> {
 
     pub(crate) async fn put_concurrency(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let Named { name, at: mut function, .. } = self.function().await?;
+        let (name, qualifier) = self.name()?;
+        if qualifier.is_some() {
+            return Err(AwsError::invalid(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. \
+                 Please specify either a function name or an unqualified function ARN.",
+            ));
+        }
+        let function = self.find(&name).await?;
+        let mut function = function.ok_or_else(|| self.not_found(&name, Some(LATEST)))?;
         let wanted = self.number("ReservedConcurrentExecutions").unwrap_or_default();
         let provisioned: u64 = function.value.provisioned.values().map(asked).sum();
         if wanted < provisioned {
             return Err(AwsError::invalid(format!(
-                "ReservedConcurrentExecutions  {wanted} should not be lower than function's total provisioned concurrency \
+                " ReservedConcurrentExecutions  {wanted} should not be lower than function's total provisioned concurrency \
                  [{provisioned}]."
-            )));
+            ))
+            .untyped());
         }
         let others = self.reserved_by_others(Some(&name)).await?;
         if wanted > 0 && others + wanted > ACCOUNT_CONCURRENCY - UNRESERVED_MIN {
@@ -95,23 +104,8 @@ impl Op<'_> {
         if self.text("Qualifier") == Some(LATEST) {
             return Err(AwsError::invalid(unpublished));
         }
-        let named = self.function().await?;
+        let named = self.named().await?;
         let qualifier = named.qualifier.clone().unwrap_or_default();
-        let function = &named.at.value;
-        if function.aliases.contains_key(&qualifier) {
-            return Ok((named, qualifier));
-        }
-        if function.version(&qualifier).is_none() {
-            let what = if qualifier.bytes().all(|b| b.is_ascii_digit()) {
-                self.not_found(&named.name, Some(&qualifier))
-            } else {
-                AwsError::not_found(format!(
-                    "Cannot find alias arn: {}",
-                    self.arn(&named.name, Some(&qualifier))
-                ))
-            };
-            return Err(what);
-        }
         Ok((named, qualifier))
     }
 

@@ -56,17 +56,13 @@ impl Op<'_> {
             }
         }
         if let Some(runtime) = self.text("Runtime") {
-            runtimes::ours(runtime)?;
+            runtimes::current(runtime)?;
             config.insert("RuntimeVersionConfig".to_owned(), self.runtime_version(runtime));
         }
         if let Some(environment) = self.input.get("Environment") {
             let variables = environment.get("Variables").cloned().unwrap_or(json!({}));
             check_environment(&variables)?;
-            if variables.as_object().is_some_and(Map::is_empty) {
-                config.remove("Environment");
-            } else {
-                config.insert("Environment".to_owned(), json!({ "Variables": variables }));
-            }
+            config.insert("Environment".to_owned(), json!({ "Variables": variables }));
         }
         if let Some(key) = self.text("KMSKeyArn") {
             match key {
@@ -184,8 +180,13 @@ impl Op<'_> {
     /// A configuration changes: it has a new revision, and the time is now.
     pub(crate) fn touch(&self, config: &mut Map<String, Value>) {
         config.insert("LastModified".to_owned(), face::time(self.around.now).into());
-        config.insert("RevisionId".to_owned(), face::uuid().into());
+        revise(config);
     }
+}
+
+/// What is shown of a configuration is another now, though what it says of the code may not be.
+pub(crate) fn revise(config: &mut Map<String, Value>) {
+    config.insert("RevisionId".to_owned(), face::uuid().into());
 }
 
 /// The state that a version is in.

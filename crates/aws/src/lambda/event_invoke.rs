@@ -23,6 +23,33 @@ impl Op<'_> {
         sides.into_iter().flatten().filter_map(|(_, side)| side.get("Destination")?.as_str())
     }
 
+    /// Refuses destinations that nothing can be sent to.
+    async fn check_destinations(&self) -> Result<(), AwsError> {
+        let scope = &self.around.scope;
+        for arn in self.destinations().filter(|arn| !arn.is_empty()) {
+            let service = arn.split(':').nth(2).unwrap_or_default();
+            if !["lambda", "sqs", "sns", "events", "s3"].contains(&service) {
+                let told = |side: &str, class: &str| {
+                    let arn = self.input["DestinationConfig"][side]["Destination"].as_str();
+                    arn.map_or("null".to_owned(), |arn| format!("{class}(destination={arn})"))
+                };
+                return Err(AwsError::invalid(format!(
+                    "The provided destination config DestinationConfig(onSuccess={}, onFailure={}) is invalid.",
+                    told("OnSuccess", "OnSuccess"),
+                    told("OnFailure", "OnFailure")
+                )));
+            }
+            later::check(scope, arn)?;
+            if service == "lambda" {
+                let (name, _) = scope.read(arn, None)?;
+                if self.find(&name).await?.is_none() {
+                    return Err(AwsError::invalid(format!("The destination ARN {arn} is invalid.")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn no_event_config(&self, name: &str, qualifier: &str) -> AwsError {
         AwsError::not_found(format!(
             "The function {} doesn't have an EventInvokeConfig",
@@ -50,12 +77,10 @@ impl Op<'_> {
                 "You must specify at least one of error handling or destination setting.",
             ));
         }
-        for arn in self.destinations() {
-            later::check(&self.around.scope, arn)?;
-        }
         let _lock = self.face.store.lock().await;
         let (name, qualifier, at) = self.event_of().await?;
         let mut at = at.ok_or_else(|| AwsError::not_found("The function doesn't exist."))?;
+        self.check_destinations().await?;
         let own = self.arn(&name, None);
         if self
             .destinations()

@@ -82,7 +82,8 @@ impl Op<'_> {
         if self.flag("Publish") {
             let mut version = function.latest.clone();
             version.essence = Some(essence(&function.latest));
-            shown = self.shown(&name, "1", &version, Some("1"));
+            // The name of the function alone, whatever the version.
+            shown = self.shown(&name, "1", &version, None);
             function.versions.insert(1, version);
             function.next = 2;
         }

@@ -1,5 +1,7 @@
 //! Calls: which version, what is checked before it runs, and how what it came to is told.
 
+mod unreadable;
+
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -62,6 +64,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: bool,
     /// From the hand-over to the answer, in microseconds.
     pub(crate) run_us: u64,
+    /// The code's start, in microseconds, if it was started for this call.
+    pub(crate) init_us: Option<u64>,
 }
 
 impl Op<'_> {
@@ -99,7 +103,7 @@ impl Op<'_> {
                  Failed. {}",
                 version.text("StateReason")
             ))),
-            _ if function.reserved == Some(0) => Err(throttled(true)),
+            _ if function.is_shut(&picked) => Err(throttled(true)),
             _ => Ok(Some(Reached {
                 arn: self.arn(&named.name, qualifier),
                 memory: version.number("MemorySize"),
@@ -119,7 +123,6 @@ impl Op<'_> {
             "DryRun" => {
                 let mut response = Response::new(body_of(""));
                 *response.status_mut() = StatusCode::NO_CONTENT;
-                put(response.headers_mut(), "x-amz-executed-version", &reached.version);
                 Ok(response)
             }
             "Event" => {
@@ -174,10 +177,13 @@ pub(crate) fn checked(payload: Bytes) -> Result<Bytes, AwsError> {
     }
     match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
         Ok(_) => Ok(payload),
-        Err(error) => Err(AwsError::new(
-            "InvalidRequestContentException",
-            format!("Could not parse request body into json: Could not parse payload into json: {error}"),
-        )),
+        Err(error) => {
+            let why = unreadable::told(&payload).unwrap_or_else(|| error.to_string());
+            Err(AwsError::new(
+                "InvalidRequestContentException",
+                format!("Could not parse request body into json: Could not parse payload into json: {why}"),
+            ))
+        }
     }
 }
 
@@ -226,12 +232,17 @@ pub(crate) async fn whole(reached: &Reached, answer: Response<Answer>) -> Result
         }
     };
     let billed_ms = text(&told, BILLED_HEADER).and_then(|ms| ms.parse().ok()).unwrap_or_default();
-    let parts = text(&told, "server-timing").unwrap_or_default().split(", ");
-    // In milliseconds, as W3C Server Timing has it.
-    let run = parts.filter_map(|part| part.strip_prefix("run;dur=")?.parse::<f64>().ok()).next();
-    let run = Duration::try_from_secs_f64(run.unwrap_or_default() / 1e3).unwrap_or_default();
-    let run_us = u64::try_from(run.as_micros()).unwrap_or(u64::MAX);
-    Ok(Outcome { id, billed_ms, payload, failed, run_us })
+    let timing = text(&told, "server-timing").unwrap_or_default();
+    let run_us = part_us(timing, "run;dur=").unwrap_or_default();
+    let init_us = part_us(timing, "init;dur=").filter(|us| *us > 0);
+    Ok(Outcome { id, billed_ms, payload, failed, run_us, init_us })
+}
+
+/// A part of what an answer says of its time, in microseconds. It is in milliseconds there, as W3C Server Timing has it.
+fn part_us(timing: &str, name: &str) -> Option<u64> {
+    let ms: f64 = timing.split(", ").find_map(|part| part.strip_prefix(name)?.parse().ok())?;
+    let part = Duration::try_from_secs_f64(ms / 1e3).ok()?;
+    u64::try_from(part.as_micros()).ok()
 }
 
 /// The refusal that an answer without a result holds, bare or wrapped.
@@ -258,30 +269,28 @@ pub(crate) fn told_of(reached: &Reached, id: &str, refusal: &Refusal) -> Option<
                 "Response payload size exceeded maximum allowed payload size ({ANSWER_BYTES_MAX} bytes)."
             ),
         ),
-        Code::FunctionError | Code::InvalidResponse => {
-            let text = match refusal
-                .message
-                .split_once("exit status ")
-                .or_else(|| refusal.message.split_once("status "))
-            {
-                Some((_, status)) => {
-                    let status: String = status.chars().take_while(char::is_ascii_digit).collect();
-                    format!("Runtime exited with error: exit status {status}")
-                }
-                None => "Runtime exited without providing a reason".to_owned(),
-            };
-            errors("Runtime.ExitError", &format!("RequestId: {id} Error: {text}"))
-        }
+        Code::FunctionError | Code::InvalidResponse => exited(id, &refusal.message),
         Code::StartFailed => {
             let told = refusal.message.split_once("did not start: ").map_or("", |(_, told)| told);
             let line = told.lines().next().unwrap_or_default();
             match line.split_once(": ").filter(|(kind, _)| !kind.contains(' ')) {
                 Some((kind, message)) => errors(kind, message),
-                None => errors("Runtime.ExitError", &format!("RequestId: {id} Error: {line}")),
+                None => exited(id, line),
             }
         }
         _ => return None,
     })
+}
+
+/// What is said of a runtime that ended of itself: one that says that it went well gives no reason.
+fn exited(id: &str, message: &str) -> Bytes {
+    let status = message.split_once("exit status ").or_else(|| message.split_once("status "));
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let why = match status.map(|(_, text)| digits(text)).filter(|status| status != "0") {
+        Some(status) => format!("Runtime exited with error: exit status {status}"),
+        None => "Runtime exited without providing a reason".to_owned(),
+    };
+    errors("Runtime.ExitError", &format!("RequestId: {id} Error: {why}"))
 }
 
 fn errors(kind: &str, message: &str) -> Bytes {
@@ -377,6 +386,12 @@ mod tests {
             told(Code::StartFailed, "default/f@1 did not start: Runtime.ImportModuleError: no module\nmore");
         let init: Value = serde_json::from_str(&init.expect("told")).expect("json");
         assert_eq!(init, json!({ "errorType": "Runtime.ImportModuleError", "errorMessage": "no module" }));
+        let ended = |message: &str| told(Code::StartFailed, message).expect("told");
+        let early = "default/f@1 did not start: it exited with status";
+        assert!(
+            ended(&format!("{early} 127 before it asked for work")).contains("with error: exit status 127\"")
+        );
+        assert!(ended(&format!("{early} 0 before it asked for work")).contains("without providing a reason"));
         assert_eq!(told(Code::NodeUnavailable, ""), None);
         assert_eq!(
             checked(Bytes::from_static(b"{")).expect_err("no JSON").name,

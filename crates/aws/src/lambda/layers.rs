@@ -30,6 +30,8 @@ struct LayerVersion {
 }
 
 const MISSING: &str = "The resource you requested does not exist.";
+/// What AWS says is to be called for a policy's revision.
+const POLICY: &str = "GetLayerPolicy";
 
 impl Op<'_> {
     fn layer_name(&self) -> String {
@@ -53,6 +55,13 @@ impl Op<'_> {
             layer.versions.values().filter_map(|version| version.code).collect()
         };
         Ok(all.iter().flat_map(codes).collect())
+    }
+
+    /// The bytes of the archives of all layers of the tenant.
+    pub(crate) async fn layer_bytes(&self) -> Result<u64, AwsError> {
+        let all: Vec<(String, Layer)> =
+            self.face.store.list(state::LAYERS, &self.around.scope.tenant, "").await?;
+        Ok(all.iter().flat_map(|(_, layer)| layer.versions.values()).map(|version| version.size as u64).sum())
     }
 
     fn layer_listed(&self, name: &str, number: u64, version: &LayerVersion) -> Value {
@@ -121,7 +130,7 @@ impl Op<'_> {
     fn layer_number(&self) -> Result<u64, AwsError> {
         match self.input.get("VersionNumber").and_then(Value::as_i64) {
             Some(number) if number >= 1 => Ok(number.unsigned_abs()),
-            _ => Err(AwsError::invalid("Layer Version Cannot be less than 1.")),
+            _ => Err(AwsError::invalid("Layer Version Cannot be less than 1")),
         }
     }
 
@@ -190,7 +199,7 @@ impl Op<'_> {
         Ok(Value::Null)
     }
 
-    /// A version whose policy is to change.
+    /// A version whose policy is to be seen or to change.
     async fn layer_to_permit(
         &self,
         name: &str,
@@ -216,7 +225,7 @@ impl Op<'_> {
                  statement."
             )));
         }
-        self.expect_revision(&version.policy.revision, "GetLayerVersionPolicy")
+        self.expect_revision(&version.policy.revision, POLICY)
             .or_else(|error| if version.policy.statements.is_empty() { Ok(()) } else { Err(error) })?;
         let principal = match self.text("Principal").unwrap_or_default() {
             "*" => json!("*"),
@@ -247,7 +256,7 @@ impl Op<'_> {
         else {
             return Err(AwsError::not_found(format!("Statement {id} is not found in resource policy.")));
         };
-        self.expect_revision(&version.policy.revision, "GetLayerVersionPolicy")?;
+        self.expect_revision(&version.policy.revision, POLICY)?;
         version.policy.statements.remove(index);
         version.policy.revision = face::uuid();
         at.value.versions.insert(number, version);
@@ -256,7 +265,7 @@ impl Op<'_> {
     }
 
     pub(crate) async fn get_layer_policy(&self) -> Result<Value, AwsError> {
-        let (_, version) = self.layer_version(&self.layer_name(), self.layer_number()?).await?;
+        let (_, version) = self.layer_to_permit(&self.layer_name(), self.layer_number()?).await?;
         if version.policy.statements.is_empty() {
             return Err(AwsError::not_found("No policy is associated with the given resource."));
         }

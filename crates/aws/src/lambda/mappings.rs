@@ -63,9 +63,7 @@ impl Op<'_> {
     /// The function that a mapping calls, which must be there.
     async fn mapped(&self) -> Result<String, AwsError> {
         let (name, qualifier) = self.name()?;
-        let missing = || {
-            AwsError::invalid(format!("Function does not exist: {}", self.arn(&name, qualifier.as_deref())))
-        };
+        let missing = || AwsError::invalid("Function does not exist");
         let function = self.find(&name).await?.ok_or_else(missing)?.value;
         if let Some(qualifier) = &qualifier
             && function.version(qualifier).is_none()
@@ -80,6 +78,9 @@ impl Op<'_> {
         let Some(source) = self.text("EventSourceArn") else {
             return Err(AwsError::invalid("Unrecognized event source."));
         };
+        if source.split(':').nth(2) == Some("sqs") && self.text("StartingPosition").is_some() {
+            return Err(AwsError::invalid("StartingPosition is not valid for SQS event sources."));
+        }
         let _lock = self.face.store.lock().await;
         let function = self.mapped().await?;
         if self.around.scope.queue_of(source).is_none() {
@@ -93,11 +94,10 @@ impl Op<'_> {
             known["EventSourceArn"] == source && known["FunctionArn"] == function.as_str()
         });
         if let Some((id, _)) = same {
-            let queue = source.rsplit(':').next().unwrap_or_default();
             let name = function.split(':').nth(6).unwrap_or_default();
             return Err(AwsError::conflict(format!(
                 "An event source mapping with SQS arn (\" {source} \") and function (\" {name} \") already exists. Please \
-                 update or delete the existing mapping with UUID {id} ({queue})",
+                 update or delete the existing mapping with UUID {id}",
             )));
         }
         let id = face::uuid();
@@ -110,6 +110,9 @@ impl Op<'_> {
         self.take_over(&mut mapping);
         checked::settings(&mapping)?;
         let enabled = self.input.get("Enabled").and_then(Value::as_bool).unwrap_or(true);
+        if !enabled {
+            mapping["State"] = "Disabled".into();
+        }
         let mut kept = mapping.clone();
         kept["Enabled"] = enabled.into();
         self.face.store.create(state::MAPPINGS, &self.around.scope.tenant, &id, &kept).await?;

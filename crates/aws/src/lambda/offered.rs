@@ -15,15 +15,7 @@ pub(crate) enum Offer {
 #[must_use]
 pub(crate) fn offer(name: &str) -> Offer {
     let not = ["Durable", "CapacityProvider", "ResourcePolicy"];
-    let stored = [
-        "CodeSigning",
-        "RuntimeManagement",
-        "Recursion",
-        "ScalingConfig",
-        "AddPermission",
-        "RemovePermission",
-        "GetPolicy",
-    ];
+    let stored = ["CodeSigning", "RuntimeManagement", "Recursion", "ScalingConfig"];
     if not.iter().any(|part| name.contains(part)) {
         Offer::Not
     } else if stored.iter().any(|part| name.contains(part)) {

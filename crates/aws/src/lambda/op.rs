@@ -76,6 +76,28 @@ impl Op<'_> {
         Ok(named)
     }
 
+    /// The same, where a name that is no number is said to be that of no alias.
+    pub(crate) async fn named(&self) -> Result<Named, AwsError> {
+        let (name, qualifier) = self.name()?;
+        let at = self.find(&name).await?;
+        let is_there = |at: &At<Function>| {
+            qualifier.as_ref().is_none_or(|qualifier| {
+                at.value.version(qualifier).is_some() || at.value.aliases.contains_key(qualifier)
+            })
+        };
+        match at.filter(is_there) {
+            Some(at) => Ok(Named { name, qualifier, at }),
+            None => Err(match qualifier.as_deref().filter(|qualifier| is_alias(qualifier)) {
+                Some(alias) => self.no_alias(&name, alias),
+                None => self.not_found(&name, qualifier.as_deref()),
+            }),
+        }
+    }
+
+    pub(crate) fn no_alias(&self, name: &str, alias: &str) -> AwsError {
+        AwsError::not_found(format!("Cannot find alias arn: {}", self.arn(name, Some(alias))))
+    }
+
     pub(crate) async fn find(&self, name: &str) -> Result<Option<At<Function>>, AwsError> {
         self.face.store.get(state::FUNCTIONS, &self.around.scope.tenant, name).await
     }
@@ -89,7 +111,12 @@ impl Op<'_> {
         self.face.store.list(state::FUNCTIONS, &self.around.scope.tenant, "").await
     }
 
-    /// Checks the revision that a client expects, if it names one.
+    /// Checks the revision of a function or alias that a client expects, if it names one.
+    pub(crate) fn expect(&self, now: &str) -> Result<(), AwsError> {
+        self.expect_revision(now, "GetFunction/GetAlias")
+    }
+
+    /// The same of what another operation shows.
     pub(crate) fn expect_revision(&self, now: &str, of: &str) -> Result<(), AwsError> {
         match self.text("RevisionId") {
             Some(expected) if expected != now => Err(AwsError::new(
@@ -126,6 +153,12 @@ impl Op<'_> {
         let more = items.next().is_some();
         Ok((page, last.filter(|_| more).map(|last| engine.encode(last))))
     }
+}
+
+/// Whether an alias could have this name.
+fn is_alias(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    name.bytes().all(fits) && !name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl Named {

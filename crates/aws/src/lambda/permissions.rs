@@ -2,11 +2,38 @@
 
 use serde_json::{Map, Value, json};
 
-use super::op::{Named, Op};
-use crate::{error::AwsError, face, names::LATEST, state::Policy};
+use super::{
+    config,
+    op::{Named, Op},
+};
+use crate::{
+    error::AwsError,
+    face,
+    names::LATEST,
+    state::{Function, Policy},
+};
 
 /// What the names of services end with.
 const SERVICES: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
+
+/// The revision of what a policy is for: the function, one of its versions, or an alias.
+fn revision<'a>(function: &'a Function, qualifier: &str) -> &'a str {
+    match function.aliases.get(qualifier) {
+        Some(alias) => &alias.revision,
+        None => function.version(qualifier).unwrap_or(&function.latest).text("RevisionId"),
+    }
+}
+
+/// A policy changes, and with it the revision of what it is for.
+fn revise(function: &mut Function, qualifier: &str) {
+    if let Some(alias) = function.aliases.get_mut(qualifier) {
+        alias.revision = face::uuid();
+        return;
+    }
+    let number = qualifier.parse().ok();
+    let version = number.and_then(|number| function.versions.get_mut(&number));
+    config::revise(&mut version.unwrap_or(&mut function.latest).config);
+}
 
 impl Op<'_> {
     /// A policy as a document.
@@ -16,16 +43,15 @@ impl Op<'_> {
 
     pub(crate) async fn add_permission(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let Named { name, qualifier, mut at } = self.qualified().await?;
-        if qualifier.as_deref() == Some(LATEST) {
+        if self.name()?.1.as_deref() == Some(LATEST) {
             return Err(AwsError::invalid("We currently do not support adding policies for $LATEST."));
         }
+        let Named { name, qualifier, mut at } = self.named().await?;
         let principal = self.text("Principal").unwrap_or_default();
         let statement = self.statement(&self.arn(&name, qualifier.as_deref()), principal)?;
-        let policy = at.value.policies.entry(qualifier.unwrap_or_default()).or_default();
-        if !policy.statements.is_empty() || self.text("RevisionId").is_some() {
-            self.expect_revision(&policy.revision, "GetPolicy")?;
-        }
+        let qualifier = qualifier.unwrap_or_default();
+        self.expect(revision(&at.value, &qualifier))?;
+        let policy = at.value.policies.entry(qualifier.clone()).or_default();
         let id = self.text("StatementId").unwrap_or_default();
         if policy.statements.iter().any(|statement| statement["Sid"] == id) {
             return Err(AwsError::conflict(format!(
@@ -34,7 +60,7 @@ impl Op<'_> {
             )));
         }
         policy.statements.push(statement.clone());
-        policy.revision = face::uuid();
+        revise(&mut at.value, &qualifier);
         self.put(&name, &at).await?;
         Ok(json!({ "Statement": statement.to_string() }))
     }
@@ -80,18 +106,27 @@ impl Op<'_> {
     }
 
     pub(crate) async fn get_policy(&self) -> Result<Value, AwsError> {
-        let named = self.qualified().await?;
-        let policy = named.at.value.policies.get(named.qualifier.as_deref().unwrap_or_default());
+        let Named { at, qualifier, .. } = self.function().await?;
+        let qualifier = qualifier.unwrap_or_default();
+        let policy = at.value.policies.get(&qualifier);
         match policy.filter(|policy| !policy.statements.is_empty()) {
-            Some(policy) => Ok(json!({ "Policy": Self::document(policy), "RevisionId": policy.revision })),
+            Some(policy) => Ok(json!({
+                "Policy": Self::document(policy), "RevisionId": revision(&at.value, &qualifier),
+            })),
             None => Err(AwsError::not_found("The resource you requested does not exist.")),
         }
     }
 
     pub(crate) async fn remove_permission(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let Named { name, qualifier, mut at } = self.qualified().await?;
+        let (name, qualifier) = self.name()?;
+        if self.find(&name).await?.is_none() {
+            let arn = self.arn(&name, qualifier.as_deref());
+            return Err(AwsError::not_found(format!("No policy found for: {arn}")));
+        }
+        let Named { mut at, .. } = self.named().await?;
         let key = qualifier.unwrap_or_default();
+        let now = revision(&at.value, &key).to_owned();
         let Some(policy) = at.value.policies.get_mut(&key).filter(|policy| !policy.statements.is_empty())
         else {
             return Err(AwsError::not_found("No policy is associated with the given resource."));
@@ -100,12 +135,12 @@ impl Op<'_> {
         let Some(index) = policy.statements.iter().position(|statement| statement["Sid"] == id) else {
             return Err(AwsError::not_found(format!("Statement {id} is not found in resource policy.")));
         };
-        self.expect_revision(&policy.revision, "GetPolicy")?;
+        self.expect(&now)?;
         policy.statements.remove(index);
-        policy.revision = face::uuid();
         if policy.statements.is_empty() {
             at.value.policies.remove(&key);
         }
+        revise(&mut at.value, &key);
         self.put(&name, &at).await?;
         Ok(Value::Null)
     }

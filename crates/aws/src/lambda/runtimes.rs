@@ -32,6 +32,32 @@ pub(crate) fn known(name: &str) -> Result<(), AwsError> {
     )))
 }
 
+/// Runtimes that AWS takes no more, with what it recommends.
+const DEPRECATED: [(&str, &str); 8] = [
+    ("dotnetcore3.1", "dotnet6"),
+    ("go1.x", "provided.al2023"),
+    ("java8", "java21"),
+    ("nodejs12.x", "nodejs18.x"),
+    ("nodejs14.x", "nodejs20.x"),
+    ("provided", "provided.al2023"),
+    ("python3.7", "python3.12"),
+    ("ruby2.7", "ruby3.2"),
+];
+
+/// Whether a function can be given this runtime, as AWS and this platform have it.
+///
+/// # Errors
+/// AWS takes it no more, or nothing here runs it.
+pub(crate) fn current(name: &str) -> Result<(), AwsError> {
+    if let Some((_, instead)) = DEPRECATED.iter().find(|(old, _)| *old == name) {
+        return Err(AwsError::invalid(format!(
+            "The runtime parameter of {name} is no longer supported for creating or updating AWS Lambda functions. We \
+             recommend you use the new runtime ({instead}) while creating or updating functions."
+        )));
+    }
+    ours(name).map(drop)
+}
+
 /// What runs here.
 ///
 /// # Errors
@@ -63,5 +89,8 @@ mod tests {
         assert_eq!(ours("nodejs20.x").expect("ours"), Runtime::Node { major: 20 });
         assert_eq!(ours("provided.al2023").expect("ours"), Runtime::Provided);
         assert!(ours("java21").is_err());
+        current("python3.11").expect("current");
+        let old = current("python3.7").expect_err("too old").message;
+        assert!(old.contains("no longer supported") && old.contains("runtime (python3.12) while"), "{old}");
     }
 }

@@ -15,6 +15,7 @@ impl Op<'_> {
             .iter()
             .flat_map(|(_, f)| f.all().map(|(_, v)| v.number("CodeSize")).collect::<Vec<_>>())
             .sum();
+        let size: u64 = size + self.layer_bytes().await?;
         let reserved: u64 = all.iter().filter_map(|(_, function)| function.reserved).sum();
         Ok(json!({
             "AccountLimit": {

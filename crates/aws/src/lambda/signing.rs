@@ -37,7 +37,8 @@ impl Op<'_> {
         let arn = self.text("CodeSigningConfigArn").unwrap_or_default();
         let missing = |error: AwsError| match error.name {
             "CodeSigningConfigNotFoundException" => {
-                AwsError::not_found(format!("The Lambda code signing configuration {arn} can not be found."))
+                let text = format!("The Lambda code signing configuration {arn} can not be found.");
+                AwsError::not_found(text).untyped()
             }
             _ => error,
         };
@@ -115,9 +116,9 @@ impl Op<'_> {
 
     pub(crate) async fn put_function_signing(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
-        let Named { name, mut at, .. } = self.function().await?;
         let arn = self.text("CodeSigningConfigArn").unwrap_or_default();
         self.signing_config(arn).await?;
+        let Named { name, mut at, .. } = self.function().await?;
         at.value.code_signing = Some(arn.to_owned());
         self.put(&name, &at).await?;
         Ok(json!({ "CodeSigningConfigArn": arn, "FunctionName": name }))

@@ -62,8 +62,14 @@ impl Op<'_> {
                     (std::sync::Arc::clone(self.face), self.around.clone(), reached.clone());
                 let id = id.clone();
                 Box::pin(async move {
-                    let outcome =
-                        invoke::Outcome { id, billed_ms: 0, payload: Bytes::new(), failed: false, run_us: 0 };
+                    let outcome = invoke::Outcome {
+                        id,
+                        billed_ms: 0,
+                        payload: Bytes::new(),
+                        failed: false,
+                        run_us: 0,
+                        init_us: None,
+                    };
                     logs::tail(&face, &around, &reached, &outcome).await
                 }) as Tail
             });

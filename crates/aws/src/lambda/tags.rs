@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::op::Op;
+use super::{config::revise, op::Op};
 use crate::{error::AwsError, state};
 
 /// Tags of one resource.
@@ -42,6 +42,7 @@ impl Op<'_> {
             change(&mut at.value.tags);
             check(&at.value.tags)?;
             if at.value.tags != before {
+                revise(&mut at.value.latest.config);
                 self.put(&name, &at).await?;
             }
             return Ok(at.value.tags);

@@ -27,12 +27,12 @@ impl Op<'_> {
         }
         let arn = self.arn(&name, None);
         expect_settled(&arn, &read.value.latest)?;
-        self.expect_revision(read.value.latest.text("RevisionId"), "GetFunction/GetAlias")?;
+        self.expect(read.value.latest.text("RevisionId"))?;
         let code = self.code(self.input).await?;
         let _lock = self.face.store.lock().await;
         let Named { mut at, .. } = self.function().await?;
         expect_settled(&arn, &at.value.latest)?;
-        self.expect_revision(at.value.latest.text("RevisionId"), "GetFunction/GetAlias")?;
+        self.expect(at.value.latest.text("RevisionId"))?;
         let latest = &mut at.value.latest;
         if self.flag("DryRun") {
             let mut dry = latest.clone();
@@ -67,7 +67,7 @@ impl Op<'_> {
         let Named { name, mut at, .. } = self.function().await?;
         let latest = &mut at.value.latest;
         expect_settled(&self.arn(&name, None), latest)?;
-        self.expect_revision(latest.text("RevisionId"), "GetFunction/GetAlias")?;
+        self.expect(latest.text("RevisionId"))?;
         let layers = self.layers_asked().await?;
         if layers.is_some() && latest.image.is_some() {
             return Err(AwsError::invalid(FOR_ARCHIVES));

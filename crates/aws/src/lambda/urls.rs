@@ -30,6 +30,13 @@ impl Op<'_> {
         shown
     }
 
+    /// The answer to a change has the mode that it named alone.
+    fn as_asked(&self, shown: &mut Value) {
+        if let Some(fields) = shown.as_object_mut().filter(|_| self.text("InvokeMode").is_none()) {
+            fields.remove("InvokeMode");
+        }
+    }
+
     pub(crate) async fn create_url(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
         let (Named { name, at: mut function, .. }, qualifier) = self.url_of(NO_FUNCTION).await?;
@@ -60,6 +67,7 @@ impl Op<'_> {
             function: name.clone(),
             qualifier: qualifier.clone(),
         };
+        self.as_asked(&mut shown);
         // The address first: what it leads to counts once the function says the same.
         self.face.store.name(state::URLS, &id, &place).await?;
         function.value.urls.insert(qualifier, config);
@@ -81,8 +89,9 @@ impl Op<'_> {
     pub(crate) async fn update_url(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
         let (Named { name, at: mut function, .. }, qualifier) = self.url_of(NO_FUNCTION).await?;
+        let is_there = qualifier == LATEST || function.value.aliases.contains_key(&qualifier);
         let Some(config) = function.value.urls.get_mut(&qualifier) else {
-            return Err(AwsError::not_found(MISSING));
+            return Err(AwsError::not_found(if is_there { MISSING } else { NO_FUNCTION }));
         };
         for member in ["AuthType", "InvokeMode", "Cors"] {
             if let Some(value) = self.input.get(member) {
@@ -90,7 +99,8 @@ impl Op<'_> {
             }
         }
         config["LastModifiedTime"] = face::time(self.around.now).into();
-        let shown = self.url_shown(&name, &qualifier, config);
+        let mut shown = self.url_shown(&name, &qualifier, config);
+        self.as_asked(&mut shown);
         self.put(&name, &function).await?;
         Ok(shown)
     }

@@ -4,18 +4,21 @@ use serde_json::{Value, json};
 
 use super::{
     activate,
-    config::{essence, expect_settled},
+    config::{essence, expect_settled, revise},
     op::{Named, Op},
 };
-use crate::{error::AwsError, face, state::Function};
+use crate::{error::AwsError, state::Function};
+
+/// How long a version that is published is waited for.
+const ACTIVE_WAIT: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Op<'_> {
     pub(crate) async fn publish_version(&self) -> Result<Value, AwsError> {
-        let _lock = self.face.store.lock().await;
+        let lock = self.face.store.lock().await;
         let Named { name, mut at, .. } = self.function().await?;
         let latest = &at.value.latest;
         expect_settled(&self.arn(&name, None), latest)?;
-        self.expect_revision(latest.text("RevisionId"), "GetFunction/GetAlias")?;
+        self.expect(latest.text("RevisionId"))?;
         if let Some(expected) = self.text("CodeSha256").filter(|hash| *hash != latest.text("CodeSha256")) {
             return Err(AwsError::invalid(format!(
                 "CodeSHA256 ({expected}) is different from current CodeSHA256 in $LATEST ({}). Please try again with the \
@@ -25,8 +28,14 @@ impl Op<'_> {
         }
         let shown = self.publish(&name, &mut at.value, self.text("Description"));
         self.put(&name, &at).await?;
-        activate::later(self.face, &self.around.scope, &name);
-        Ok(shown)
+        drop(lock);
+        // AWS' answer says `Active`.
+        let active = activate::later(self.face, &self.around.scope, &name);
+        let _ = tokio::time::timeout(ACTIVE_WAIT, active).await;
+        let number = shown["Version"].as_str().unwrap_or_default();
+        let function = self.find(&name).await?;
+        let of = function.as_ref().and_then(|at| at.value.version(number));
+        Ok(of.map_or_else(|| shown.clone(), |of| self.shown(&name, number, of, Some(number))))
     }
 
     /// Publishes `$LATEST`, unless it is what was published last.
@@ -43,7 +52,8 @@ impl Op<'_> {
             return self.shown(name, &number, last, Some(&number));
         }
         let number = function.next.max(1);
-        version.config.insert("RevisionId".to_owned(), face::uuid().into());
+        revise(&mut version.config);
+        revise(&mut function.latest.config);
         // It is there once the platform has it; see `activate`.
         super::config::set_state(
             &mut version.config,

@@ -57,8 +57,8 @@ pub(super) fn settings(mapping: &Value) -> Result<(), AwsError> {
         return bad("Number of filters is more than the allowed maximum of 10.");
     }
     for filter in filters {
-        if let Err(error) = Pattern::parse(&filter) {
-            return Err(AwsError::invalid(format!("Invalid filter pattern definition. {error}")));
+        if Pattern::parse(&filter).is_err() {
+            return bad("Invalid filter pattern definition.");
         }
     }
     if mapping["DestinationConfig"]["OnFailure"]["Destination"].is_string() {
