@@ -98,6 +98,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Topic(args) => block_on(command::topic::run(global, args))?,
         Command::Logs(args) => block_on(command::logs::run(global, &args))?,
         Command::Cluster(args) => block_on(command::cluster::run(global, args))?,
+        Command::Node(args) => block_on(command::node::run(global, args))?,
         Command::Certificates => block_on(command::certificates::run(global))?,
         Command::Ps => block_on(command::ps::run(global))?,
         Command::Usage(args) => block_on(command::usage::run(global, &args))?,

@@ -191,6 +191,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         aws: aws_address,
         any_key: args.aws_any_key,
     };
+    let grace = args.join.cluster.is_some().then_some(args.join.stop_grace);
     let with_stdin = args.stop_with_stdin;
     boot::run(|stop| async move {
         let ready = announce(sockets, addresses, path, stop.clone());
@@ -199,7 +200,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
                 stop.cancel();
             }
         };
-        let supervised = supervisor::supervise(state, processes, stop.clone());
+        let supervised = supervisor::supervise(state, processes, grace, stop.clone());
         let followed = async {
             match certificates {
                 Some(certificates) => certificates.follow(stop.clone()).await,

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
 pub(crate) use build::BuildArgs;
-pub(crate) use cluster::{ClusterCommand, JoinArgs};
+pub(crate) use cluster::{ClusterCommand, JoinArgs, NodeCommand};
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
 pub(crate) use identity::{LoginArgs, MemberCommand, ProviderArgs, ProviderCommand, TrustArgs, TrustCommand};
 pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
@@ -137,6 +137,9 @@ pub(crate) enum Command {
     /// Look at the cluster that the platform is a node of. For the operator.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Take nodes of the cluster out of work, and put them back. For the operator.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// List what HTTPS at the functions' domains is answered with, and why not.
     Certificates,
     /// Show the instances that are there now.

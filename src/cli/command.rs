@@ -20,6 +20,7 @@ pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod member;
+pub(crate) mod node;
 pub(crate) mod object;
 pub(crate) mod prices;
 pub(crate) mod provider;

@@ -72,17 +72,29 @@ pub(crate) fn run<F>(role: impl FnOnce(CancellationToken) -> F) -> anyhow::Resul
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    run_warned(|_, stop| role(stop))
+}
+
+/// The same for one that is told beforehand, by SIGUSR1, that it will be: that cancels the first token.
+pub(crate) fn run_warned<F>(
+    role: impl FnOnce(CancellationToken, CancellationToken) -> F,
+) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
-        let stop = CancellationToken::new();
+        let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut warned = signal(SignalKind::user_defined1()).context("listen for SIGUSR1")?;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let work = role(stop.clone());
+        let work = role(closing.clone(), stop.clone());
         tokio::pin!(work);
         loop {
             tokio::select! {
                 result = &mut work => return result.map(|()| ExitCode::SUCCESS),
+                _ = warned.recv() => closing.cancel(),
                 _ = terminate.recv() => stop.cancel(),
                 _ = interrupt.recv() => stop.cancel(),
             }

@@ -10,7 +10,7 @@ use crate::cli::args::JoinArgs;
 
 /// Writes down which cluster it is, or that it is none.
 pub(super) fn write(state: &State, args: &JoinArgs, listen: SocketAddr) -> anyhow::Result<()> {
-    let JoinArgs { cluster, node, zone, cluster_monitors, cluster_replicas } = args;
+    let JoinArgs { cluster, node, zone, cluster_monitors, cluster_replicas, stop_grace: _ } = args;
     let path = settings::path(&state.path);
     let (Some(servers), Some(node), Some(zone)) = (cluster, node, zone) else {
         if state.path.join("control/cluster.json").exists() {

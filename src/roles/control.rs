@@ -32,7 +32,7 @@ pub(super) fn run(
     acme: Option<Acme>,
 ) -> anyhow::Result<ExitCode> {
     let listener = boot::listener()?;
-    boot::run(|stop| async move {
+    boot::run_warned(|closing, stop| async move {
         let driver = ContainerDriver::new(&state.join("run").join(SPAWNER_SOCKET));
         let report = report(&driver).await;
         let full_network = full_network(report.as_ref());
@@ -62,6 +62,7 @@ pub(super) fn run(
             acme,
             code_grace: CODE_GRACE_DEFAULT,
             insecure_registries: insecure_registries(),
+            closing,
             clock: Arc::new(SystemClock),
         };
         Ok(Box::pin(rouse_control::serve(config, stop)).await?)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  start ─▶ running ─[dies]─▶ pause (none, then longer) ─▶ running
-//!             └─[told to stop]─▶ gateways drain ─▶ objects ─▶ events ─▶ node ─▶ control ─▶ spawner
+//!             └─[told to stop]─▶ (in a cluster: control leaves it, callers move on) ─▶ gateways drain ─▶ objects ─▶ events ─▶ node ─▶ control ─▶ spawner
 //! ```
 
 use std::{
@@ -126,7 +126,7 @@ impl Process {
     }
 
     /// Keeps the process running until `stop`.
-    async fn keep(self, state: &State, stop: CancellationToken) {
+    async fn keep(mut self, state: &State, warning: CancellationToken, stop: CancellationToken) {
         let name = self.role.name();
         let mut pause = Duration::ZERO;
         while !stop.is_cancelled() {
@@ -135,11 +135,15 @@ impl Process {
                 Err(error) => {
                     tracing::error!(process = name, error = format!("{error:#}"), "a process did not start")
                 }
-                Ok(mut child) => match watch(&mut child, &stop).await {
+                Ok(mut child) => match watch(&mut child, &warning, &stop).await {
                     Some(status) => {
                         tracing::warn!(process = name, %status, "a process ended; it is started again")
                     }
-                    None => return,
+                    None => {
+                        // Who comes now is refused by the kernel, and knows that nothing was done.
+                        (self.listener, self.second) = (None, None);
+                        return end(&mut child).await;
+                    }
                 },
             }
             pause = next_pause(pause, started.elapsed());
@@ -159,26 +163,47 @@ fn next_pause(last: Duration, lived: Duration) -> Duration {
     (last * 2).clamp(Duration::from_millis(50), PAUSE_MAX)
 }
 
-/// Waits until the process ends, and says how; or stops it when told to, and says nothing.
-async fn watch(child: &mut Child, stop: &CancellationToken) -> Option<ExitStatus> {
+/// Waits until the process ends, and says how, or until it is to be stopped. Warns it when told to.
+async fn watch(
+    child: &mut Child,
+    warning: &CancellationToken,
+    stop: &CancellationToken,
+) -> Option<ExitStatus> {
     tokio::select! {
         status = child.wait() => return status.ok(),
-        () = stop.cancelled() => {}
+        () = warning.cancelled() => tell(child, Signal::USR1),
+        () = stop.cancelled() => return None,
     }
+    tokio::select! {
+        status = child.wait() => status.ok(),
+        () = stop.cancelled() => None,
+    }
+}
+
+fn tell(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(pid) = pid {
         // It may have ended by itself just now.
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(pid, signal);
     }
+}
+
+async fn end(child: &mut Child) {
+    tell(child, Signal::TERM);
     if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
-    None
 }
 
 /// Keeps all processes running until `stop`, then stops them in the order given: what takes calls first,
-/// what they depend on last.
-pub(crate) async fn supervise(state: State, processes: Vec<Vec<Process>>, stop: CancellationToken) {
+/// what they depend on last. With a grace, control is warned so long before.
+pub(crate) async fn supervise(
+    state: State,
+    processes: Vec<Vec<Process>>,
+    grace: Option<Duration>,
+    stop: CancellationToken,
+) {
+    let warning = CancellationToken::new();
     let state = std::sync::Arc::new(state);
     let mut groups = Vec::new();
     for group in processes {
@@ -186,11 +211,19 @@ pub(crate) async fn supervise(state: State, processes: Vec<Vec<Process>>, stop: 
         let mut tasks = JoinSet::new();
         for process in group {
             let (state, stop) = (std::sync::Arc::clone(&state), group_stop.clone());
-            tasks.spawn(async move { process.keep(&state, stop).await });
+            let warning = match process.role {
+                Role::Control { .. } => warning.clone(),
+                _ => CancellationToken::new(),
+            };
+            tasks.spawn(async move { process.keep(&state, warning, stop).await });
         }
         groups.push((group_stop, tasks));
     }
     stop.cancelled().await;
+    if let Some(grace) = grace {
+        warning.cancel();
+        sleep(grace).await;
+    }
     for (group_stop, tasks) in groups {
         group_stop.cancel();
         tasks.join_all().await;

@@ -32,7 +32,8 @@ pub use message::{
 };
 pub use message::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI};
 pub use message::{
-    BucketInfo, CertificateInfo, ClusterMember, ClusterStatus, ObjectInfo, ObjectPage, ObjectsQuery,
+    BucketInfo, CertificateInfo, ClusterMember, ClusterStatus, NodeChange, ObjectInfo, ObjectPage,
+    ObjectsQuery,
 };
 pub use message::{
     DeadLetters, QueueChange, QueueDetail, QueueSettings, QueueSummary, ReceiveQuery, ReceivedMessage,

@@ -22,7 +22,7 @@ pub use app::{
 };
 pub use budget::BudgetStatus;
 pub use certificate::CertificateInfo;
-pub use cluster::{ClusterMember, ClusterStatus};
+pub use cluster::{ClusterMember, ClusterStatus, NodeChange};
 pub use deploy::{
     DeployEvent, DeployFunction, DeployImage, DeployRequest, DeployedFunction, Deployment, RegistryLogin,
 };

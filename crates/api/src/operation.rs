@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 mod access;
 mod build;
+mod cluster;
 mod identity;
 mod table;
 
@@ -59,6 +60,7 @@ pub enum Body {
 pub enum Id {
     Info,
     ClusterStatus,
+    PutNode,
     WhoAmI,
     CreateTenant,
     ListTenants,
@@ -152,6 +154,7 @@ impl Id {
         match self {
             Self::Info => "info",
             Self::ClusterStatus => "clusterStatus",
+            Self::PutNode => "putNode",
             Self::WhoAmI => "whoAmI",
             Self::CreateTenant => "createTenant",
             Self::ListTenants => "listTenants",

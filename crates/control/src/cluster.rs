@@ -7,6 +7,7 @@
 //! ```
 
 pub(crate) mod logs;
+mod standing;
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
@@ -23,10 +24,11 @@ use rouse_store::{
     },
     records::Expect,
 };
-use rouse_types::{AppName, Code, Digest, Isolation, Refusal, Runtime, TenantId};
+use rouse_types::{AppName, Code, Digest, Isolation, NodeState, Refusal, Runtime, TenantId, Work};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use self::standing::Standing;
 use crate::{
     Config, Error, code,
     control::Control,
@@ -50,8 +52,11 @@ pub(crate) struct Shared {
     cluster: Cluster,
     blobs: Blobs,
     leases: Leases,
+    /// What this node says of itself, but for how it stands.
+    about: Member,
     membership: Mutex<Membership>,
     view: Mutex<View>,
+    standing: std::sync::Mutex<Standing>,
 }
 
 /// Joins the cluster that this node's file names; none if it names none.
@@ -68,13 +73,17 @@ pub(crate) async fn join(config: &Config) -> Result<Option<(Records, Shared)>, E
         ));
     }
     let cluster = Cluster::join(&settings.engine).await?;
-    let membership = member(config, &settings, &cluster, &folder).await?;
+    let standing = Standing::new(rouse_store::cluster::standing::read(&config.state)?);
+    let about = Member { state: standing.state, ..about(config, &settings) };
+    let membership = member(&cluster, &folder, &about).await?;
     let records = Records::join(&cluster, STORE, &folder.join("records")).await?;
     let shared = Shared {
         blobs: Blobs::open(&cluster).await?,
         leases: Leases::open(&cluster).await?,
+        about,
         membership: Mutex::new(membership),
         view: Mutex::default(),
+        standing: std::sync::Mutex::new(standing),
         settings,
         cluster,
     };
@@ -82,19 +91,15 @@ pub(crate) async fn join(config: &Config) -> Result<Option<(Records, Shared)>, E
     Ok(Some((records, shared)))
 }
 
-async fn member(
-    config: &Config,
-    settings: &Settings,
-    cluster: &Cluster,
-    folder: &Path,
-) -> Result<Membership, Error> {
+/// What this node says of itself.
+fn about(config: &Config, settings: &Settings) -> Member {
     let memory = rustix::system::sysinfo();
     let offered = config.isolations.iter().filter(|info| info.available);
     let sandboxes = offered.map(|info| match info.isolation {
         Isolation::Wasm => "wasm".to_owned(),
         Isolation::Container => "container".to_owned(),
     });
-    let member = Member {
+    Member {
         node: settings.node.clone(),
         zone: settings.zone.clone(),
         address: settings.address.clone(),
@@ -103,9 +108,13 @@ async fn member(
             .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
         memory_bytes: (memory.totalram as u64).saturating_mul(u64::from(memory.mem_unit)),
         sandboxes: sandboxes.collect(),
-        draining: false,
-    };
-    Membership::join(cluster, folder, member).await.map_err(|refused| match refused {
+        state: NodeState::Active,
+        work: Work::default(),
+    }
+}
+
+async fn member(cluster: &Cluster, folder: &Path, about: &Member) -> Result<Membership, Error> {
+    Membership::join(cluster, folder, about.clone()).await.map_err(|refused| match refused {
         Refused::Store(error) => Error::Store(error),
         other => Error::State(Refusal::new(Code::BadRequest, other.to_string())),
     })
@@ -121,10 +130,12 @@ impl Shared {
         &self.cluster
     }
 
-    /// Whether this node is the first of the members, for what one of them is enough for.
+    /// Whether this node is the first of the members that take work, for what one of them is enough for.
     pub(crate) async fn is_first(&self) -> bool {
         let view = self.view.lock().await;
-        view.members().iter().map(|seen| &seen.member.node).min() == Some(&self.settings.node)
+        let members = || view.members().iter().map(|seen| &seen.member);
+        let willing = members().filter(|member| member.state.takes_work()).map(|member| &member.node).min();
+        willing.or_else(|| members().map(|member| &member.node).min()) == Some(&self.settings.node)
     }
 
     /// The ledger of all nodes, by this node's prices from now on, and the key that seals it.
@@ -148,19 +159,31 @@ impl Shared {
     }
 }
 
-/// Says that this node is there, and looks who else is, until it is told to stop.
+/// Says that this node is there, and looks who else is, until it is told to stop, or that it will be: then it leaves, so
+/// that the others take over while it finishes what runs.
 pub(crate) async fn live(control: Arc<Control>, stop: CancellationToken) {
     let Some(shared) = &control.shared else { return };
     let mut every = tokio::time::interval(RENEW_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(every.tick()).await.is_some() {
-        let renewed = shared.membership.lock().await.renew().await;
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = stop.cancelled() => return,
+            () = control.config.closing.cancelled() => {
+                shared.begin_to_stop();
+                tokio::join!(control.leave(), control.stand(shared));
+                return;
+            }
+        }
+        let standing = control.stand(shared).await;
+        let about = Member { state: standing.state, work: standing.work, ..shared.about.clone() };
+        let renewed = shared.membership.lock().await.renew(&about).await;
         match renewed {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!("this node was taken for gone; it joins again");
                 let folder = control.config.state.join("control");
-                match member(&control.config, &shared.settings, &shared.cluster, &folder).await {
+                match member(&shared.cluster, &folder, &about).await {
                     Ok(again) => *shared.membership.lock().await = again,
                     Err(error) => {
                         tracing::error!(error = &error as &dyn std::error::Error, "cannot join again")
@@ -232,6 +255,11 @@ pub(crate) async fn follow(control: Arc<Control>, stop: CancellationToken) {
             }
         }
     }
+}
+
+fn no_cluster() -> Refusal {
+    Refusal::new(Code::BadRequest, "this machine is in no cluster")
+        .hint("`rouse serve --cluster nats://… --node NAME --zone ZONE` joins one")
 }
 
 impl Control {
@@ -333,8 +361,7 @@ impl Control {
     /// What this node knows of the cluster.
     pub(crate) async fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
         let Some(shared) = &self.shared else {
-            return Err(Refusal::new(Code::BadRequest, "this machine is in no cluster")
-                .hint("`rouse serve --cluster nats://… --node NAME --zone ZONE` joins one"));
+            return Err(no_cluster());
         };
         let view = shared.view.lock().await;
         let members = view.members().iter().map(|seen| {
@@ -347,6 +374,8 @@ impl Control {
                 cores: member.cores,
                 memory_bytes: member.memory_bytes,
                 sandboxes: member.sandboxes,
+                state: member.state,
+                work: member.work,
             }
         });
         Ok(ClusterStatus {

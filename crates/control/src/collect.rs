@@ -61,7 +61,13 @@ pub(crate) async fn ingest(control: Arc<Control>, stop: CancellationToken) {
     loop {
         tokio::select! {
             _ = every.tick() => {}
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                // A node that leaves for good leaves nothing of the bill behind.
+                if control.shared.is_some() {
+                    let _ = control.usage.ingest().await;
+                }
+                return;
+            }
         }
         // It is logged there; the next turn tries again.
         if control.usage.ingest().await == Ok(true) {

@@ -127,6 +127,10 @@ async fn act(
     match id {
         Id::Info => body::json(&control.info().await?),
         Id::ClusterStatus => body::json(&control.cluster_status().await?),
+        Id::PutNode => {
+            let change = body::read_json(request.into_body()).await?;
+            body::json(&control.put_node(params.get("node"), change).await?)
+        }
         Id::WhoAmI => body::json(&who.told()),
         Id::ListTenants => body::json(&control.list_tenants().await?),
         Id::CreateTenant => body::json(&control.create_tenant(&tenant()?).await?),

@@ -117,6 +117,8 @@ pub struct Config {
     pub code_grace: Duration,
     /// Registries that are asked without TLS, as `host:port`, besides those of this machine.
     pub insecure_registries: Vec<String>,
+    /// Cancelled when the node is about to be stopped: others of its cluster are to take over.
+    pub closing: CancellationToken,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
 }

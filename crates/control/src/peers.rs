@@ -11,9 +11,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, Request, Response};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use rouse_api::wire::{self, Address, Answer, Timeouts};
-use rouse_types::{AppName, InstanceInfo, TenantId};
+use rouse_types::{AppName, InstanceInfo, NodeState, TenantId, Work};
 
 /// Our own processes on our own machine answer at once; a gateway that compiles nothing has no reason to
 /// take longer, and a stuck one must not stop a deployment.
@@ -117,9 +117,34 @@ impl Peers {
         join_all(self.gateways().into_iter().map(|peer| put(peer, path))).await.into_iter().collect()
     }
 
+    /// Tells the process of events whether it is to pull from queues.
+    ///
+    /// # Errors
+    /// It is there and could not be told.
+    pub(crate) async fn notify_standing(&self, state: NodeState) -> Result<(), String> {
+        let (process, socket) = self.events();
+        let body = serde_json::to_vec(&state).unwrap_or_default();
+        let request = request(Method::PUT, "/standing").map(|_| Full::new(Bytes::from(body)));
+        accepted(&process, Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await)
+    }
+
+    /// What is under way in all processes; none while one does not say.
+    pub(crate) async fn work(&self) -> Option<Work> {
+        let those: Vec<_> = self.gateways().into_iter().chain([self.node(), self.events()]).collect();
+        let asked = those.len();
+        let told = Self::ask_those(those, "/work").await;
+        let work: Vec<Work> =
+            told.iter().filter_map(|told| serde_json::from_slice(&told.body).ok()).collect();
+        (work.len() == asked).then(|| work.into_iter().fold(Work::default(), Work::and))
+    }
+
     /// What each process that is there answers to a question.
     async fn ask(&self, path: &str) -> Vec<Told> {
-        let asked = self.all().into_iter().map(|(process, socket)| {
+        Self::ask_those(self.all(), path).await
+    }
+
+    async fn ask_those(those: Vec<(String, PathBuf)>, path: &str) -> Vec<Told> {
+        let asked = those.into_iter().map(|(process, socket)| {
             let request = request(Method::GET, path);
             async move {
                 let answer = Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await;
@@ -220,7 +245,13 @@ impl Peers {
 
 /// Tells a process to read something anew, and waits until it did. One that is not there reads it when it starts.
 async fn put((process, socket): (String, PathBuf), path: &str) -> Result<(), String> {
-    match Box::pin(wire::exchange(&Address::Unix(socket), request(Method::PUT, path), TIMEOUTS)).await {
+    let answered =
+        Box::pin(wire::exchange(&Address::Unix(socket), request(Method::PUT, path), TIMEOUTS)).await;
+    accepted(&process, answered)
+}
+
+fn accepted(process: &str, answered: Result<Response<Answer>, wire::Error>) -> Result<(), String> {
+    match answered {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => Err(format!("{process} did not take the change: it answered {}", answer.status())),
         Err(error) if absent(&error) => Ok(()),

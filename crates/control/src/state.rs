@@ -15,6 +15,7 @@
 //! | `members` | `<tenant>/<id>` | [`rouse_types::Member`] |
 //! | `trust` | `<tenant>/<name>` | [`rouse_types::Trust`] |
 //! | `sign-ins` | `<hour>/<digest>/<tenant>` | that a token was exchanged, until the hour after its end |
+//! | `nodes` | `<node>` | what an operator asked of a node of the cluster: see `cluster::standing` |
 //! | `uploads` | `<digest>/<tenant>` | when a key of the tenant uploaded the code |
 
 use std::collections::BTreeMap;
@@ -57,6 +58,8 @@ pub(crate) const MEMBERS: &str = "members";
 pub(crate) const TRUST: &str = "trust";
 /// See [`APPS`].
 pub(crate) const SIGN_INS: &str = "sign-ins";
+/// See [`APPS`].
+pub(crate) const NODES: &str = "nodes";
 /// See [`APPS`].
 pub(crate) const UPLOADS: &str = "uploads";
 

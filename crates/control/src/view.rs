@@ -126,6 +126,12 @@ impl Control {
     /// Whether deployments and calls can be taken.
     pub(crate) async fn ready(&self) -> Result<(), Refusal> {
         self.records.revision().await.map_err(|error| state::refusal(&error))?;
+        if let Some(shared) = &self.shared {
+            if self.config.closing.is_cancelled() {
+                shared.begin_to_stop();
+            }
+            shared.away().map_or(Ok(()), Err)?;
+        }
         if self.peers.ready().await {
             return Ok(());
         }

@@ -36,7 +36,8 @@ const BATCH_BYTES_MAX: usize = 2 << 20;
 /// Runs until the queue is empty, nobody drains it, or all is to stop.
 pub(crate) async fn run(events: Arc<Events>, name: String, poke: Arc<Poke>) {
     let mut calls: JoinSet<()> = JoinSet::new();
-    while !events.stop.is_cancelled() {
+    let pulls = events.pulls();
+    while !pulls.is_cancelled() {
         while calls.try_join_next().is_some() {}
         let Some(drain) = drain(&events, &name).map(Arc::new) else {
             // The trigger has gone; its messages wait for another.
@@ -49,11 +50,11 @@ pub(crate) async fn run(events: Arc<Events>, name: String, poke: Arc<Poke>) {
         if calls.len() >= drain.concurrency_max.max(1) as usize {
             tokio::select! {
                 _ = calls.join_next() => {}
-                () = events.stop.cancelled() => {}
+                () = pulls.cancelled() => {}
             }
             continue;
         }
-        let Some(place) = places(&events, 1).await else { break };
+        let Some(place) = places(&events, 1, &pulls).await else { break };
         match gather(&events, &name, &drain).await {
             Ok((batch, _)) if batch.is_empty() => {
                 drop(place);
@@ -77,6 +78,7 @@ pub(crate) async fn run(events: Arc<Events>, name: String, poke: Arc<Poke>) {
         }
     }
     while calls.join_next().await.is_some() {}
+    events.dismiss(&name);
 }
 
 /// Leases a batch; once there is one message, waits for the rest of it, for the window at most. What the filters do not
@@ -97,7 +99,7 @@ async fn gather(
         let found = !batch.is_empty();
         let until = tokio::time::Instant::now() + window;
         while !batch.is_empty() && batch.len() < most && tokio::time::Instant::now() < until {
-            if events.stop.run_until_cancelled(tokio::time::sleep(LOOK.min(window))).await.is_none() {
+            if events.pulls().run_until_cancelled(tokio::time::sleep(LOOK.min(window))).await.is_none() {
                 break;
             }
             let held: usize = batch.iter().map(|message| message.payload.len()).sum();
@@ -109,7 +111,7 @@ async fn gather(
             events.metrics.attempt("filtered");
             events.queues.ack(others.iter().map(|message| message.lease).collect()).await?;
         }
-        if !wanted.is_empty() || !found || events.stop.is_cancelled() {
+        if !wanted.is_empty() || !found || events.pulls().is_cancelled() {
             return Ok((wanted, kept));
         }
     }

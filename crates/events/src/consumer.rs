@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use rouse_store::queues::Leased;
 use tokio::{sync::OwnedSemaphorePermit, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     deliver,
@@ -41,7 +42,8 @@ pub(crate) async fn run(events: Arc<Events>, queue: String, poke: Arc<Poke>) {
     let mut deliveries: JoinSet<Felt> = JoinSet::new();
     // Grows by one with each delivery that found room, and is halved by one that did not.
     let mut width = usize::MAX;
-    while !events.stop.is_cancelled() {
+    let pulls = events.pulls();
+    while !pulls.is_cancelled() {
         let most = width_max(&events, &queue);
         while let Some(felt) = deliveries.try_join_next() {
             width = adapt(width, felt.unwrap_or(Felt::Room));
@@ -51,12 +53,12 @@ pub(crate) async fn run(events: Arc<Events>, queue: String, poke: Arc<Poke>) {
         if free == 0 {
             tokio::select! {
                 Some(felt) = deliveries.join_next() => width = adapt(width, felt.unwrap_or(Felt::Room)),
-                () = events.stop.cancelled() => {}
+                () = pulls.cancelled() => {}
             }
             continue;
         }
         // Places first, so that what is leased is delivered at once.
-        let Some(places) = places(&events, free).await else { break };
+        let Some(places) = places(&events, free, &pulls).await else { break };
         let leased = events.queues.lease(&queue, places.len(), VISIBILITY).await;
         match leased {
             Ok(leased) if !leased.is_empty() => start(&events, &mut deliveries, leased, places),
@@ -74,6 +76,7 @@ pub(crate) async fn run(events: Arc<Events>, queue: String, poke: Arc<Poke>) {
         }
     }
     while deliveries.join_next().await.is_some() {}
+    events.dismiss(&queue);
 }
 
 fn adapt(width: usize, felt: Felt) -> usize {
@@ -90,10 +93,14 @@ fn width_max(events: &Events, queue: &str) -> usize {
 }
 
 /// One place at least, and as many more as are free at once.
-pub(crate) async fn places(events: &Events, most: usize) -> Option<Vec<OwnedSemaphorePermit>> {
+pub(crate) async fn places(
+    events: &Events,
+    most: usize,
+    pulls: &CancellationToken,
+) -> Option<Vec<OwnedSemaphorePermit>> {
     let first = tokio::select! {
         first = Arc::clone(&events.places).acquire_owned() => first.ok()?,
-        () = events.stop.cancelled() => return None,
+        () = pulls.cancelled() => return None,
     };
     let mut places = vec![first];
     while places.len() < most
@@ -140,12 +147,13 @@ pub(crate) async fn wait<T: Send + 'static>(
         return !events.retire(queue, poke);
     }
     let now = events.config.clock.now();
+    let pulls = events.pulls();
     let sleep = next.map_or(SLEEP_MAX, |at| at.since(now).min(SLEEP_MAX));
     tokio::select! {
         Some(Ok(one)) = under_way.join_next() => ended(one),
         () = poke.0.notified() => {}
         () = tokio::time::sleep(sleep) => {}
-        () = events.stop.cancelled() => {}
+        () = pulls.cancelled() => {}
     }
     true
 }

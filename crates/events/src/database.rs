@@ -90,6 +90,15 @@ pub(crate) async fn run(events: Arc<Events>, records: Records) {
     let mut changed = events.changed.subscribe();
     let mut tasks = BTreeMap::<String, Task>::new();
     while !events.stop.is_cancelled() {
+        let pulls = events.pulls();
+        if pulls.is_cancelled() {
+            // A slot has one reader: another node's has its turn.
+            for task in std::mem::take(&mut tasks).into_values() {
+                end(task).await;
+            }
+            events.pulls_again().await;
+            continue;
+        }
         let pause = match synchronise(&events, &records, &mut tasks).await {
             Ok(()) => None,
             Err(error) => {
@@ -100,7 +109,7 @@ pub(crate) async fn run(events: Arc<Events>, records: Records) {
         tokio::select! {
             _ = changed.changed() => {}
             () = sleep(pause) => {}
-            () = events.stop.cancelled() => {}
+            () = pulls.cancelled() => {}
         }
     }
     for task in tasks.into_values() {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rouse_store::{Queues, queues::NewMessage};
-use rouse_types::{InvocationId, trigger::On};
+use rouse_types::{InvocationId, Work, trigger::On};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,6 +38,8 @@ pub(crate) struct Events {
     /// Consumers and their deliveries.
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    /// Cancelled while the node takes no work of its own accord, and at the end.
+    pulls: watch::Sender<CancellationToken>,
     /// Told when what is live has changed.
     pub(crate) changed: watch::Sender<()>,
     /// How database triggers fare.
@@ -83,8 +85,14 @@ impl Events {
         mappings: Mappings,
         once_kept: once::Kept,
         stop: CancellationToken,
+        active: bool,
     ) -> Result<Arc<Self>, Error> {
+        let pulls = stop.child_token();
+        if !active {
+            pulls.cancel();
+        }
         Ok(Arc::new(Self {
+            pulls: watch::Sender::new(pulls),
             outgoing: Outgoing::new(config.state.join("hosts"))?,
             table: Table::new(&config.state),
             gateways: Gateways::new(&config.state, config.gateways),
@@ -153,7 +161,7 @@ impl Events {
         if of_people {
             self.arrivals.tell(queue);
         }
-        if self.stop.is_cancelled() || (of_people && !batch::is_drained(self, queue)) {
+        if self.pulls().is_cancelled() || (of_people && !batch::is_drained(self, queue)) {
             return;
         }
         let mut consumers = self.consumers();
@@ -182,6 +190,49 @@ impl Events {
             self.metrics.consumers.dec();
         }
         !poked
+    }
+
+    /// Cancelled once this node pulls no more from queues.
+    pub(crate) fn pulls(&self) -> CancellationToken {
+        self.pulls.borrow().clone()
+    }
+
+    /// Waits until the node pulls, or all is to stop.
+    pub(crate) async fn pulls_again(&self) {
+        let mut pulls = self.pulls.subscribe();
+        let again = async {
+            // The sender is ours.
+            let _ = pulls.wait_for(|pulls| !pulls.is_cancelled()).await;
+        };
+        self.stop.run_until_cancelled(again).await;
+    }
+
+    /// Has the node pull from queues, or not: others do then, and what was leased here is finished.
+    pub(crate) async fn set_pulling(self: &Arc<Self>, active: bool) -> Result<(), rouse_store::Error> {
+        if active != self.pulls().is_cancelled() {
+            return Ok(());
+        }
+        if !active {
+            self.pulls().cancel();
+            return Ok(());
+        }
+        self.pulls.send_replace(self.stop.child_token());
+        self.resume(queue::FUNCTIONS).await?;
+        self.resume(queue::NAMED).await
+    }
+
+    /// What is under way.
+    pub(crate) fn work(&self) -> Work {
+        let count = self.consumers().len().saturating_add(self.running().len());
+        Work { calls: 0, events: u32::try_from(count).unwrap_or(u32::MAX) }
+    }
+
+    /// Ends a consumer that pulls no more. What came meanwhile has another, once the node pulls again.
+    pub(crate) fn dismiss(self: &Arc<Self>, queue: &str) {
+        self.consumers().remove(queue);
+        self.metrics.consumers.dec();
+        // Poked in vain if the node began to pull before this consumer had ended.
+        self.poke(queue);
     }
 
     /// Notes a delivery, so that it can be cancelled.

@@ -47,7 +47,7 @@ mod triggers;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rouse_store::{Cluster, Queues, Records, cluster, queues::DEDUPLICATION_WINDOW_DEFAULT};
-use rouse_types::Clock;
+use rouse_types::{Clock, NodeState};
 use tokio_util::sync::CancellationToken;
 
 use crate::{dispatch::Events, mappings::Mappings, receipts::Receipts};
@@ -122,7 +122,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
         Receipts::open(&folder.join("receipts.key")).map_err(Error::io("read the key of receipts"))?;
     let mappings = Mappings::open(records.clone()).await?;
     let once_kept = once::Kept::open(records.clone()).await?;
-    let events = Events::new(config, queues, receipts, mappings, once_kept, stop)?;
+    let standing = match &shared {
+        None => NodeState::Active,
+        Some(_) => cluster::standing::read(&config.state)?,
+    };
+    let events = Events::new(config, queues, receipts, mappings, once_kept, stop, standing.takes_work())?;
     events.table.load_all();
     events.sweep_keys();
     events.make_queues().await;

@@ -64,6 +64,13 @@ pub(crate) async fn run(events: Arc<Events>, records: Records) {
     let mut in_force = BTreeMap::new();
     let mut sync = true;
     while !events.stop.is_cancelled() {
+        let pulls = events.pulls();
+        if pulls.is_cancelled() {
+            // Other nodes fire meanwhile, and note how far they got.
+            events.pulls_again().await;
+            sync = true;
+            continue;
+        }
         if sync {
             match synchronise(&events, &records, &mut in_force).await {
                 Ok(()) => sync = false,
@@ -90,7 +97,7 @@ pub(crate) async fn run(events: Arc<Events>, records: Records) {
         tokio::select! {
             () = sleep => {}
             _ = changed.changed() => sync = true,
-            () = events.stop.cancelled() => {}
+            () = pulls.cancelled() => {}
         }
     }
 }

@@ -7,6 +7,8 @@
 //! | `POST /objects` | what happened to objects; 204 once what it rouses is on the disk |
 //! | `POST /post` | an event of the platform's own and a URL; 204 once who answers there has taken it |
 //! | `PUT /apps/<tenant>/<app>` | 204 when the app's snapshot is in force |
+//! | `PUT /standing` | 204 when it pulls from queues, or does no more, as a node with this state does |
+//! | `GET /work` | what is under way |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: no instances live here |
 //! | `/queues/<tenant>/<queue>/…`, `/mappings/<tenant>/<id>` | what AWS' face asks: see `rouse_api::queues` |
@@ -23,7 +25,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rouse_api::operation;
 use rouse_types::{
-    AppName, Chain, Code, Egress, Event, ObjectEvent, Refusal, TenantId, framed,
+    AppName, Chain, Code, Egress, Event, NodeState, ObjectEvent, Refusal, TenantId, framed,
     limits::{HEADER_BYTES_MAX, HEADERS_MAX},
     trigger::EVENT_BYTES_MAX,
 };
@@ -154,6 +156,15 @@ async fn handle(events: &Arc<Events>, request: Request<Incoming>) -> Result<Answ
             const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             Ok(answer(StatusCode::OK, TYPE, events.metrics.text()))
         }
+        (&Method::PUT, ["standing"]) => {
+            let bytes = body(request.into_body(), BODY_BYTES_MAX).await?;
+            let standing: NodeState = serde_json::from_slice(&bytes)
+                .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+            let set = events.set_pulling(standing.takes_work()).await;
+            set.map_err(|error| crate::accept::store(&error))?;
+            Ok(answer(StatusCode::NO_CONTENT, "application/json", Bytes::new()))
+        }
+        (&Method::GET, ["work"]) => Ok(json(StatusCode::OK, &events.work())),
         (&Method::GET, ["ps"]) => Ok(answer(StatusCode::OK, "application/json", "[]")),
         (method, ["queues", rest @ ..]) => {
             let method = method.clone();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rouse_types::{Code, FunctionVersion, Refusal};
+use rouse_types::{Code, FunctionVersion, Refusal, Work};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
@@ -66,6 +66,13 @@ impl Admission {
 
     fn lines(&self) -> MutexGuard<'_, HashMap<u32, Arc<Line>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls that run or wait in this gateway. Looks through the whole table: for who asks once a second, at most.
+    pub(crate) fn work(&self) -> Work {
+        let waiting = |line: &Arc<Line>| line.waiting.load(std::sync::atomic::Ordering::Relaxed);
+        let waiting: u32 = self.lines().values().map(waiting).sum();
+        Work { calls: self.counters.own().saturating_add(waiting), events: 0 }
     }
 
     /// Leave to run one call of `version`, whose function has this slot.

@@ -90,6 +90,13 @@ impl Counters {
         (0..GATEWAYS_MAX).filter_map(|column| self.cell(slot, column)).map(|c| c.load(Ordering::SeqCst)).sum()
     }
 
+    /// Invocations of all functions that are under way on this gateway. A page that was never written costs no memory to read.
+    #[must_use]
+    pub fn own(&self) -> u32 {
+        let cells = (0..SLOTS_MAX).filter_map(|slot| self.cell(slot, self.column));
+        cells.map(|cell| cell.load(Ordering::Relaxed)).fold(0, u32::saturating_add)
+    }
+
     /// Takes a permit if fewer than `max` are taken.
     #[must_use]
     pub fn try_acquire(self: &Arc<Self>, slot: u32, max: u32) -> Option<Permit> {

@@ -7,6 +7,7 @@
 //! | `PUT /keys/<tenant>` | 204 when the tenant's keys are in force |
 //! | `POST /invoke/<tenant>/<function>?alias=…` | the function's answer to the payload |
 //! | any, with the header `x-rouse-delivery` | the function's answer to the request, which delivers an event |
+//! | `GET /work` | what is under way of components: of all else the node tells |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: component instances live for a call only |
 
@@ -61,6 +62,10 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
             *request.uri_mut() = Uri::from_static("/");
             let target = Target { tenant, function, alias: alias.as_deref(), path: "/" };
             gateway.invoke(request, &target, Origin::call(Source::Invoke, None, started)).await
+        }
+        (&Method::GET, ["work"]) => {
+            let work = serde_json::to_vec(&gateway.admission.work()).unwrap_or_default();
+            Response::new(Body::full(Bytes::from(work)))
         }
         (&Method::GET, ["metrics"]) => {
             let text = gateway.metrics.text(gateway.table.len(), gateway.journals.lost());

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use rouse_sandbox::Ahead;
-use rouse_types::{InstanceState, Outcome, Timing};
+use rouse_types::{InstanceState, Outcome, Timing, Work};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOutcome {
@@ -60,10 +60,18 @@ pub(crate) struct Metrics {
 pub(crate) struct Levels {
     /// By state, in the order of [`InstanceState::ALL`].
     pub(crate) instances: [u32; 4],
+    pub(crate) running: u32,
     pub(crate) waiting: u32,
     pub(crate) reserved_bytes: u64,
     /// Records of usage and of logs.
     pub(crate) lost: (u64, u64),
+}
+
+impl Levels {
+    /// What is under way.
+    pub(crate) fn work(&self) -> Work {
+        Work { calls: self.running.saturating_add(self.waiting), events: 0 }
+    }
 }
 
 impl Metrics {

@@ -280,6 +280,7 @@ impl Pool {
         }
         let waiting = self.groups.values().map(|group| group.waiting.len()).sum::<usize>();
         levels.waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+        levels.running = self.groups.values().map(|group| group.running).sum();
         levels
     }
 

@@ -1,7 +1,7 @@
 //! The node's socket: HTTP from our own gateways and control.
 //!
 //! A request with the header [`INVOCATION_HEADER`] is a call, whatever its method and path, for those are the
-//! caller's. Without it: `PUT /apps/<tenant>/<app>`, `PUT /quotas`, `GET /ps`, `GET /metrics`.
+//! caller's. Without it: `PUT /apps/<tenant>/<app>`, `PUT /quotas`, `GET /work`, `GET /ps`, `GET /metrics`.
 
 mod connection;
 
@@ -204,6 +204,9 @@ impl<D: Driver> Node<D> {
                     Refusal::new(Code::Internal, format!("what limits tenants cannot be read: {error}"))
                 })?;
                 Ok(with_type(StatusCode::NO_CONTENT, "application/json", bytes::Bytes::new()))
+            }
+            (&Method::GET, ["work"]) => {
+                Ok(json_body(StatusCode::OK, &self.ask(Command::Levels).await?.work()))
             }
             (&Method::GET, ["ps"]) => Ok(json_body(StatusCode::OK, &self.ask(Command::List).await?)),
             (&Method::GET, ["metrics"]) => {

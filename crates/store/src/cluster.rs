@@ -19,6 +19,7 @@ pub mod members;
 mod replica;
 pub mod settings;
 mod snapshot;
+pub mod standing;
 mod stream;
 pub mod tables;
 

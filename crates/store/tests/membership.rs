@@ -16,12 +16,12 @@ use rouse_store::{
     cluster::{
         journals::{Collect, Handover},
         leases::{Acquired, Fence, Lease, Leases},
-        members::{Member, Membership, Refused, View, members},
+        members::{Changes, Member, Membership, Refused, View, members},
     },
     journal,
     records::{Expect, Write},
 };
-use rouse_types::Timestamp;
+use rouse_types::{NodeState, Timestamp, Work};
 
 use self::nats::Engine;
 
@@ -152,7 +152,8 @@ fn member(node: &str, version: &str) -> Member {
         cores: 2,
         memory_bytes: 1 << 30,
         sandboxes: vec!["wasm".to_owned(), "container".to_owned()],
-        draining: false,
+        state: NodeState::Active,
+        work: Work::default(),
     }
 }
 
@@ -182,6 +183,13 @@ fn nodes_join_leave_and_are_missed_and_who_may_not_is_told_why() {
         let refused = Membership::join(&foreign, &folder("a"), member("a", "0.2.0")).await.unwrap_err();
         assert!(matches!(refused, Refused::OtherCluster { .. }), "{refused}");
 
+        // What a node is now, others see with its next renewal.
+        let work = Work { calls: 3, events: 1 };
+        let drains = Member { state: NodeState::Draining, work, ..member("a", "0.2.0") };
+        assert!(a.renew(&drains).await.unwrap());
+        assert_eq!(view.look(&leases).await.unwrap(), Changes::default());
+        assert_eq!(view.members()[0].member, drains);
+
         // Killed and started again, a node is itself at once, and what was before it is over.
         let again = Membership::join(&cluster, &folder("b"), member("b", "0.2.7")).await.unwrap();
         assert!(again.fence() > b.fence());
@@ -190,7 +198,7 @@ fn nodes_join_leave_and_are_missed_and_who_may_not_is_told_why() {
         // One that says no more that it is there is missed; the other stays.
         let mut gone = Vec::new();
         until("b is missed", async || {
-            assert!(a.renew().await.unwrap());
+            assert!(a.renew(&member("a", "0.2.0")).await.unwrap());
             gone.extend(view.look(&leases).await.unwrap().gone);
             !gone.is_empty()
         })

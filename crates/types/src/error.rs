@@ -127,6 +127,8 @@ codes! {
     TenantNotEmpty = "tenant-not-empty", 409;
     /// The tenant has no such key.
     KeyNotFound = "key-not-found", 404;
+    /// The cluster has no such node.
+    NodeNotFound = "node-not-found", 404;
     /// There is no such provider of identities.
     ProviderNotFound = "provider-not-found", 404;
     /// The tenant has no such member.

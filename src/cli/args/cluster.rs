@@ -1,5 +1,7 @@
 //! The arguments about clusters.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 /// What `rouse cluster` does.
@@ -7,6 +9,29 @@ use clap::{Args, Subcommand};
 pub(crate) enum ClusterCommand {
     /// Show the nodes that are there.
     Status,
+}
+
+/// What `rouse node` does.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Have a node take no new work of its own accord. It stays so when it is started again.
+    Cordon {
+        /// The node.
+        name: String,
+    },
+    /// Have a node take work again.
+    Uncordon {
+        /// The node.
+        name: String,
+    },
+    /// Cordon a node, and wait until it has finished what it had: then it can be stopped.
+    Drain {
+        /// The node.
+        name: String,
+        /// How long to wait.
+        #[arg(long, default_value = "5m", value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
+        timeout: Duration,
+    },
 }
 
 /// The cluster that `rouse serve` joins.
@@ -28,4 +53,7 @@ pub(crate) struct JoinArgs {
     /// On how many servers everything is kept: 1, 3 or 5 [default: 3, or 1 if one server is named].
     #[arg(long, value_name = "N", requires = "cluster")]
     pub(crate) cluster_replicas: Option<u8>,
+    /// When it is told to stop, for how long it still takes calls while /readyz says no, so that load balancers notice.
+    #[arg(long, default_value = "3s", value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
+    pub(crate) stop_grace: Duration,
 }

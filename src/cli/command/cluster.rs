@@ -1,5 +1,8 @@
 //! `rouse cluster`: the cluster that the platform is a node of.
 
+use rouse_api::ClusterMember;
+use rouse_types::Work;
+
 use crate::cli::{
     args::{ClusterCommand, Global},
     client, out,
@@ -14,8 +17,10 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> anyhow::Res
     if global.json {
         return out::json(&status);
     }
-    let mut table = Table::new(&["NODE", "ZONE", "ADDRESS", "VERSION", ">CORES", ">MEMORY", "SANDBOXES"]);
+    let mut table =
+        Table::new(&["NODE", "ZONE", "ADDRESS", "VERSION", ">CORES", ">MEMORY", "SANDBOXES", "STATE"]);
     for member in status.members {
+        let standing = state(&member);
         let own = if member.node == status.node { " (this one)" } else { "" };
         table.row([
             format!("{}{own}", member.node),
@@ -25,6 +30,7 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> anyhow::Res
             member.cores.to_string(),
             units::bytes(member.memory_bytes),
             member.sandboxes.join(", "),
+            standing,
         ]);
     }
     out::text(&table.render(Style::stdout()))?;
@@ -36,4 +42,13 @@ pub(crate) async fn run(global: &Global, command: ClusterCommand) -> anyhow::Res
         out::note(&format!("{} does not reach the cluster's engine: {seen}", status.node));
     }
     Ok(())
+}
+
+/// What a node takes on, and what it still has under way.
+pub(super) fn state(member: &ClusterMember) -> String {
+    let (state, Work { calls, events }) = (member.state.as_str(), member.work);
+    match member.work == Work::default() {
+        true => state.to_owned(),
+        false => format!("{state} ({calls} calls, {events} deliveries of events)"),
+    }
 }

@@ -476,8 +476,10 @@ fn is_ready(gateway: SocketAddr, control: SocketAddr) -> bool {
     runtime.block_on(async {
         let client = call::client();
         let ready = call::call_on(&client, call::request(control, "/readyz", None)).await;
+        // One that was cordoned before is as ready as it gets.
+        let stands = |answer: &Answer| answer.status == 503 && answer.text().contains("it takes no new work");
         // The gateway refuses what is no function's address, which shows that it answers.
-        ready.is_ok_and(|answer| answer.status == 200)
+        ready.is_ok_and(|answer| answer.status == 200 || stands(&answer))
             && call::call_on(&client, call::request(gateway, "/", None)).await.is_ok()
     })
 }

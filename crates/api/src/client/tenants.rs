@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{Client, Lines, TIMEOUTS, empty, json};
 use crate::{
-    ApiKeyInfo, ApiKeyRequest, ClusterStatus, NewApiKey, RotateRequest, TenantInfo, WhoAmI,
+    ApiKeyInfo, ApiKeyRequest, ClusterStatus, NewApiKey, NodeChange, RotateRequest, TenantInfo, WhoAmI,
     operation::{Id, path},
 };
 
@@ -19,6 +19,11 @@ impl Client {
     /// What the node that is asked knows of its cluster.
     pub async fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
         self.get(path(Id::ClusterStatus, &[])).await
+    }
+
+    /// Says what a node of the cluster is to take on. It takes notice within seconds: see [`Self::cluster_status`].
+    pub async fn put_node(&self, node: &str, change: NodeChange) -> Result<NodeChange, Refusal> {
+        self.ask(Method::PUT, path(Id::PutNode, &[node]), json(&change)?).await
     }
 
     /// The audit log of a tenant, or without one of the platform, line by line as it was written: whoever checks it needs each

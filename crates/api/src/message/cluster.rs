@@ -1,5 +1,6 @@
 //! Messages about the cluster that a platform is a node of.
 
+use rouse_types::{NodeState, Work};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,4 +36,16 @@ pub struct ClusterMember {
     pub memory_bytes: u64,
     /// How it can confine code.
     pub sandboxes: Vec<String>,
+    /// What it takes on.
+    pub state: NodeState,
+    /// What it has under way; it looks while it is being drained.
+    pub work: Work,
+}
+
+/// What an operator asks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeChange {
+    /// `active`, `cordoned` or `draining`; what it is then, the node says itself.
+    pub state: NodeState,
 }

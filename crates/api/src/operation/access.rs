@@ -48,6 +48,7 @@ pub fn access(id: Id) -> Access {
         Id::Health | Id::Ready | Id::Openapi | Id::SignInOptions | Id::SignIn => Access::Open,
         Id::Info | Id::WhoAmI | Id::SignOut | Id::AuditKey => Access::Anyone,
         Id::ClusterStatus
+        | Id::PutNode
         | Id::Metrics
         | Id::RotateSecretsKey
         | Id::PlatformAuditLog

@@ -6,24 +6,24 @@ use rouse_types::{Alias, Budget, InstanceInfo, LogLine, TenantLimits};
 use super::{
     Body, Id, Operation,
     build::{of, operation},
-    identity,
+    cluster, identity,
 };
 use crate::{
     AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
-    BudgetStatus, CertificateInfo, ClusterStatus, DeleteAnswer, DeployEvent, DeployRequest, EventCount,
-    EventDetail, EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo,
-    LogsQuery, NewApiKey, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange,
-    QueueDetail, QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest,
-    SecretInfo, SecretValue, SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo,
-    UsageQuery, UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
+    BudgetStatus, CertificateInfo, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
+    EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey,
+    NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary,
+    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SecretInfo, SecretValue,
+    SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo, UsageQuery, UsageReport,
+    VersionInfo, WhoAmI, query::InvokeQuery,
 };
 
 /// Every operation.
 pub static ALL: &[Operation] = &[
     operation(Id::Info, Method::GET, "/v1/info", "What this platform is and offers.")
         .response(Body::Json(of::<Info>)),
-    operation(Id::ClusterStatus, Method::GET, "/v1/cluster", "What this node knows of its cluster.")
-        .response(Body::Json(of::<ClusterStatus>)),
+    cluster::STATUS,
+    cluster::PUT_NODE,
     operation(Id::WhoAmI, Method::GET, "/v1/whoami", "Whose the key is that was shown, and what it may do.")
         .response(Body::Json(of::<WhoAmI>)),
     operation(Id::ListTenants, Method::GET, "/v1/tenants", "Lists the tenants.")

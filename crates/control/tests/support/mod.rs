@@ -143,6 +143,7 @@ impl Platform {
             acme: None,
             code_grace,
             insecure_registries: Vec::new(),
+            closing: tokio_util::sync::CancellationToken::new(),
             clock: Arc::new(SystemClock),
         };
         let stop = CancellationToken::new();

@@ -281,6 +281,16 @@ impl Holder {
 }
 
 impl Lease {
+    /// Changes what is said of the holder, from the next renewal on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: it is too long.
+    pub fn say(&mut self, value: Vec<u8>) -> Result<(), Error> {
+        check(&self.name, &value, self.ttl)?;
+        self.value = value;
+        Ok(())
+    }
+
     /// The number of its acquisition, higher than that of every holder before.
     #[must_use]
     pub fn fence(&self) -> u64 {

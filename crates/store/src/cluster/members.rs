@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rouse_types::{NodeState, Work};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -43,8 +44,12 @@ pub struct Member {
     pub memory_bytes: u64,
     /// How it can confine code: `wasm`, `container`.
     pub sandboxes: Vec<String>,
-    /// Whether it takes no more work.
-    pub draining: bool,
+    /// What it takes on.
+    #[serde(default)]
+    pub state: NodeState,
+    /// What it has under way, as far as it looked: see [`NodeState::of`].
+    #[serde(default)]
+    pub work: Work,
 }
 
 /// A member as others see it.
@@ -129,6 +134,7 @@ pub enum Refused {
 pub struct Membership {
     leases: Leases,
     lease: Lease,
+    instance: String,
 }
 
 impl Membership {
@@ -142,14 +148,13 @@ impl Membership {
         let identity = identity(folder, leases.cluster_id(), &member.node)?;
         let members = members(&leases).await?;
         admit(&member, members.iter().map(|seen| &seen.member))?;
-        let said = Said { member: member.clone(), instance: identity.instance.clone() };
-        let value = serde_json::to_vec(&said).map_err(|error| Refused::Invalid(error.to_string()))?;
+        let value = said(&member, &identity.instance)?;
         let ours = |value: &[u8]| {
             serde_json::from_slice::<Said>(value).is_ok_and(|said| said.instance == identity.instance)
         };
         let name = format!("{PREFIX}.{}", member.node);
         match leases.take_over(&name, value, GONE_AFTER, ours).await? {
-            Acquired::Held(lease) => Ok(Self { leases, lease }),
+            Acquired::Held(lease) => Ok(Self { leases, lease, instance: identity.instance }),
             Acquired::Taken(holder) => {
                 let other = serde_json::from_slice::<Said>(&holder.value);
                 let (address, zone) = other.map_or_else(
@@ -161,11 +166,13 @@ impl Membership {
         }
     }
 
-    /// Says that the node is there, every [`RENEW_EVERY`]. Tells whether it is still a member; else it must join again.
+    /// Says that the node is there and what it is now, every [`RENEW_EVERY`]. Tells whether it is still a member; else it
+    /// must join again.
     ///
     /// # Errors
     /// [`Error::Away`]: it may be tried again.
-    pub async fn renew(&mut self) -> Result<bool, Error> {
+    pub async fn renew(&mut self, member: &Member) -> Result<bool, Error> {
+        self.lease.say(said(member, &self.instance)?)?;
         self.leases.renew(&mut self.lease).await
     }
 
@@ -188,6 +195,11 @@ impl Membership {
     pub async fn leave(&self) -> Result<(), Error> {
         self.leases.release(self.lease.clone()).await
     }
+}
+
+fn said(member: &Member, instance: &str) -> Result<Vec<u8>, Error> {
+    let said = Said { member: member.clone(), instance: instance.to_owned() };
+    serde_json::to_vec(&said).map_err(|error| Error::Invalid(error.to_string()))
 }
 
 /// The members of a cluster, by name.
@@ -331,7 +343,8 @@ mod tests {
             cores: 2,
             memory_bytes: 1 << 30,
             sandboxes: vec!["wasm".to_owned()],
-            draining: false,
+            state: NodeState::Active,
+            work: Work::default(),
         }
     }
 

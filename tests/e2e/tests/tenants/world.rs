@@ -170,6 +170,7 @@ impl World {
             .replace("{provider}", "zebra-provider")
             .replace("{member}", &id("member"))
             .replace("{trust}", "zebra-trust")
+            .replace("{node}", "zebra-node")
     }
 
     /// The same text of what never was.
@@ -193,6 +194,7 @@ pub(crate) fn body(id: Id) -> &'static str {
         Id::PutTrust => {
             r#"{"issuer":"https://gitlab.com","audience":"rouse","role":"viewer","claims":{"project_path":"acme/shop"}}"#
         }
+        Id::PutNode => r#"{"state":"cordoned"}"#,
         Id::PutProvider => r#"{"issuer":"https://id.acme.example"}"#,
         Id::SignIn => r#"{"tenant":"zebra","token":"zebra-token"}"#,
         Id::PublishEvents => r#"{"specversion":"1.0","id":"1","type":"t","source":"/s"}"#,
