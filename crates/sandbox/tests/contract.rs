@@ -119,8 +119,8 @@ impl Subject for host::Host {
         }
     }
     fn living(&self) -> usize {
-        // Those that wait have groups, and no process of a sandbox' user.
-        self.processes() + self.sandboxes().saturating_sub(self.pool)
+        // Those that wait have groups, and processes that have not become code yet.
+        self.running() + self.sandboxes().saturating_sub(self.pool)
     }
     fn impossible(&self) -> Spec {
         host::spec(&["/no/such/program"])

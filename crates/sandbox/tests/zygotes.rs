@@ -6,7 +6,7 @@ use std::{collections::HashSet, time::Duration};
 use rouse_sandbox::{
     Becomes, Driver, Exit, Interpreter, Limits, Mount, Sandbox, Spec, Started, container::Container,
 };
-use tokio::time::sleep;
+use tokio::{io::AsyncReadExt, time::sleep};
 
 #[path = "support/host.rs"]
 mod host;
@@ -268,6 +268,33 @@ fn zygotes_that_hold_too_much_go_and_their_starts_go_on_without() {
         assert_eq!(run(&host, hoards("two")).await.0, "fork\n");
         let held = host.driver().ahead().await.expect("what is held").zygotes;
         assert!((120 << 20..=200 << 20).contains(&held.memory_bytes), "{held:?}");
+    });
+}
+
+#[test]
+fn what_forks_leave_in_their_zygotes_memory_does_not_end_it() {
+    const FORKS: usize = 40;
+    let source = code("import time\nsys.stdout.flush()\ntime.sleep(float(sys.argv[1]))\n");
+    let Some(host) = host("what_forks_leave_in_their_zygotes_memory", &source) else { return };
+    block_on(async {
+        let tight = |seconds: &str| {
+            let mut spec = forked(&host, &[seconds]);
+            if let Some(zygote) = &mut spec.interpreter {
+                zygote.limits.memory_bytes = 32 << 20;
+            }
+            spec
+        };
+        while run(&host, tight("0")).await.0 != "fork\n" {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let mut running = Vec::new();
+        for _ in 0..FORKS {
+            let mut started = host.driver().start(tight("1000")).await.expect("started");
+            let mut said = [0; 5];
+            started.stdout.read_exact(&mut said).await.expect("its first line");
+            assert_eq!(&said, b"fork\n", "start {}", running.len());
+            running.push(started);
+        }
     });
 }
 

@@ -9,9 +9,9 @@
 //
 // With ROUSE_STARTS_AHEAD it is started before it is known which function it is: it says `ready` on descriptor 3, and is
 // told there what a plain start would have found in its environment, its working folder and its files. The messages are
-// described in the spawner's `zygotes.rs`.
+// described in the spawner's `zygotes.rs`. Before, it does once all that it can do without knowing.
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { Agent, request } from 'node:http';
+import { Agent, createServer, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { access } from 'node:fs/promises';
@@ -23,6 +23,27 @@ import { format } from 'node:util';
 
 const WORD = 3;
 const MESSAGE_BYTES = 128 * 1024;
+const base = '/2018-06-01/runtime';
+
+// Does what the first invocation will: then its parts are compiled, and the threads that look into files have begun.
+async function rehearse() {
+  const server = createServer((asked, answer) => asked.resume().on('end', () => answer.end('{}')));
+  // Without an address: to look at one would load what reads the name servers, which are the spec's to say.
+  await new Promise((done, fail) => server.on('error', fail).listen(0, done));
+  const own = new Agent({ keepAlive: true, noDelay: true });
+  const to = { host: '127.0.0.1', port: server.address().port, agent: own };
+  try {
+    for (const method of ['GET', 'POST']) {
+      JSON.parse((await callAt(to, method, '/', method === 'POST' ? '{}' : undefined)).body);
+    }
+    await firstThere('/var/task/nothing');
+    await import('data:text/javascript,');
+  } finally {
+    own.destroy();
+    server.closeAllConnections();
+    await new Promise((done) => server.close(done));
+  }
+}
 
 // Waits for the spec: parts with a zero byte after each, which are the working folder, the limit of open files, the number
 // of arguments, the arguments, and the environment. Limits and arguments are what they are already.
@@ -35,18 +56,24 @@ function becomeTheCode() {
   closeSync(WORD);
   const [cwd, , count, ...rest] = bytes.toString('utf8', 0, length - 1).split('\0');
   const { env } = process;
-  for (const name of Object.keys(env)) delete env[name];
+  const told = new Map();
   for (const one of rest.slice(Number(count))) {
     const at = one.indexOf('=');
-    env[one.slice(0, at)] = one.slice(at + 1);
+    told.set(one.slice(0, at), one.slice(at + 1));
   }
+  // What stays the same is not touched: without `TZ`, if only for a moment, the zone is looked for among all files of zones.
+  for (const name of Object.keys(env)) if (!told.has(name)) delete env[name];
+  for (const [name, value] of told) if (env[name] !== value) env[name] = value;
   process.chdir(cwd);
 }
 
-if (process.env.ROUSE_STARTS_AHEAD) becomeTheCode();
+if (process.env.ROUSE_STARTS_AHEAD) {
+  // One that fails leaves a start that is slower.
+  await rehearse().catch(() => {});
+  becomeTheCode();
+}
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
-const base = '/2018-06-01/runtime';
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const atOnce = Math.max(1, Number.parseInt(process.env.AWS_LAMBDA_MAX_CONCURRENCY ?? '1', 10) || 1);
 const several = atOnce > 1;
@@ -56,11 +83,13 @@ const current = new AsyncLocalStorage();
 // One kept connection to ask, and one to answer: an answer does not wait for a connection.
 const agent = new Agent({ keepAlive: true, maxSockets: 2 * atOnce, noDelay: true, timeout: 0 });
 
-function call(method, path, body, headers = {}) {
+const call = (...what) => callAt({ host, port, agent }, ...what);
+
+function callAt(to, method, path, body, headers = {}) {
   return new Promise((done, fail) => {
     const bytes = body === undefined ? undefined : Buffer.from(body);
     if (bytes) headers = { 'content-type': 'application/json', 'content-length': bytes.length, ...headers };
-    const sent = request({ host, port, method, path: base + path, headers, agent }, (answer) => {
+    const sent = request({ ...to, method, path: base + path, headers }, (answer) => {
       const parts = [];
       answer.on('data', (part) => parts.push(part));
       answer.on('end', () => done({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(parts).toString() }));

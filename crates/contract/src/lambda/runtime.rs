@@ -195,6 +195,8 @@ impl Launch {
                 mounts.push(Mount { source: script.clone(), target: ZYGOTE_DIR.into() });
                 let mut argv = vec![self.argv.first()?.clone(), format!("{ZYGOTE_DIR}/{ZYGOTE_FILE}")];
                 argv.extend(PRELOADED.map(str::to_owned));
+                // What a fork would have to look up again and again is looked up once. No code sees this variable.
+                env.push(("LD_BIND_NOW".into(), "1".into()));
                 (Becomes::Forked, argv, WAITING)
             }
             Ahead::Itself => {

@@ -112,6 +112,7 @@ def send_off(control, word, outputs, groups, namespaces):
             if at != PIDS:
                 call("setns", namespace, 0)
         confine(word, outputs)
+        prepare()
         word.send(b"waiting")
         spec = word.recv(MESSAGE_BYTES)
         if not spec:
@@ -170,6 +171,20 @@ def reseed():
         sys.modules["tempfile"]._name_sequence = None
 
 
+def prepare():
+    """Does what needs no spec, so that a start does not wait for it: what a page is written for the first time for costs most,
+    and the finders of modules are looked through here once, too."""
+    os.environ.clear()
+    reseed()
+    importlib.invalidate_caches()
+    compile("def nothing(event, context):\n    return {}\n", "<nothing>", "exec")
+    try:
+        importlib.import_module("no_module_has_this_name")
+    except Exception:
+        # As it should be; finders of code that was imported ahead may have other words for it.
+        pass
+
+
 def rename(arguments):
     """Writes the arguments over the zygote's, so that lists of processes show what runs: `proc_pid_stat(5)`, 48, 49."""
     with open("/proc/self/stat", "rb") as stat:
@@ -189,19 +204,18 @@ def become(spec):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = open_files if hard == resource.RLIM_INFINITY else min(open_files, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    os.environ.clear()
     for name, _, value in environment:
         os.environb[name] = value
     time.tzset()
     rename(arguments)
     os.chdir(cwd)
-    reseed()
     if arguments[1] != "-m":
         sys.exit("a fork can run a module alone: python3 -m NAME")
-    # The place of the script in the list is that of the working folder; folders that were not there may be now.
+    # The place of the script in the list is that of the working folder; folders that were not there may be now, but for
+    # the interpreter's own.
     sys.path[0] = os.getcwd()
-    sys.path_importer_cache.clear()
-    importlib.invalidate_caches()
+    for path in [path for path in sys.path_importer_cache if not path.startswith(sys.prefix + "/")]:
+        del sys.path_importer_cache[path]
     sys.argv = arguments[2:]
     runpy.run_module(arguments[2], run_name="__main__", alter_sys=True)
 

@@ -158,6 +158,13 @@ impl Cgroups {
         }
     }
 
+    /// Changes what a group may hold, and nothing else.
+    pub(super) fn limit_memory(&self, group: &str, limits: &Limits) -> io::Result<()> {
+        self.find(Feature::Memory).map_or(Ok(()), |hierarchy| {
+            limit(&hierarchy.folder.join(group), hierarchy.version, Feature::Memory, limits)
+        })
+    }
+
     /// Kills all processes of a group.
     pub(super) fn end(&self, group: &str) {
         for hierarchy in &self.hierarchies {

@@ -2,9 +2,10 @@
 //! pool can have it done ahead:
 //!
 //! ```text
-//!  build:     enter groups ─▶ loopback, usual sockets ─▶ root ─▶ wait for the spec
-//!  activate:  listeners ─▶ mounts of the spec ─▶ fork ─┬─▶ init: reaps, tells how the code ended
-//!                                                      └─▶ code: drop every privilege ─▶ seccomp ─▶ exec
+//!  build:     enter groups ─▶ root ─▶ loopback, usual sockets ─▶ fork ─┬─▶ init: waits for the spec
+//!                                                                     └─▶ code: drop every privilege ─▶ seccomp ─▶ wait
+//!  activate:  init: listeners ─▶ mounts of the spec ─▶ the spec to the code ─▶ drop every privilege ─▶ reap, tell the end
+//!             code: limits of its own ─▶ exec
 //! ```
 //!
 //! What goes wrong is told on `line`, which the code's `exec` closes: its end without a word means success.
@@ -136,6 +137,10 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
         Owner::Host | Owner::Started(_) => Vec::new(),
         Owner::Zygote(_) | Owner::Fork(_) => handles().map_err(step("open the namespaces"))?,
     };
+    let code = match plan.owner {
+        Owner::Host => Some(code::ahead(plan)?),
+        Owner::Zygote(_) | Owner::Fork(_) | Owner::Started(_) => None,
+    };
     wire::send(plan.line.as_fd(), &Ready::Built, &wire::borrowed(&handles))
         .map_err(step("tell the spawner"))?;
     drop(handles);
@@ -158,6 +163,10 @@ fn confine(plan: &Plan<'_>) -> Result<Infallible, Refused> {
     wire::send(plan.line.as_fd(), &Ready::Listening, &wire::borrowed(&sockets))
         .map_err(step("hand over the listeners"))?;
     drop(sockets);
+    if let Some((code, end)) = code {
+        wire::send(end.as_fd(), &spec, &[]).map_err(step("tell the code's process"))?;
+        return init::run(plan, code);
+    }
     if let Owner::Fork(_) = plan.owner {
         return init::linger(plan);
     }

@@ -1,5 +1,7 @@
 //! How many sandboxes to have built ahead of their starts: decided from what was asked for in the last minute. Pure.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 /// How far back demand counts. After this without a start, the pool is at its floor.
@@ -123,6 +125,37 @@ impl Demand {
     }
 }
 
+/// When there is time for what nobody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Lull {
+    /// When a sandbox was last asked for, or was told to begin.
+    last: Option<Instant>,
+    /// Since when there was no lull.
+    since: Option<Instant>,
+}
+
+impl Lull {
+    /// How long after a start nothing is made ahead: its code begins then, and needs the processors.
+    const CALM: Duration = Duration::from_millis(20);
+    /// Under a stream of starts it is made all the same after so long, or they would soon find nothing.
+    const STREAM: Duration = Duration::from_millis(100);
+
+    /// Notes a start.
+    pub(super) fn start(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
+    /// Whether this is such a time.
+    pub(super) fn is_now(&mut self, now: Instant) -> bool {
+        if self.last.is_none_or(|last| now.saturating_duration_since(last) >= Self::CALM) {
+            self.since = None;
+            return true;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.saturating_duration_since(since) >= Self::STREAM
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,5 +236,26 @@ mod tests {
         assert_eq!(demand.busiest(u64::MAX), 0);
         demand.started(3);
         assert_eq!(demand.busiest(u64::MAX), 1);
+    }
+
+    #[test]
+    fn a_lull_comes_after_a_start_and_under_a_stream_of_them_all_the_same() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let mut lull = Lull::default();
+        assert!(lull.is_now(begun), "before the first");
+        lull.start(begun);
+        assert!(!lull.is_now(at(0)) && !lull.is_now(at(19)) && lull.is_now(at(20)));
+        let over: Vec<_> = (3..30)
+            .map(|n| at(n * 10))
+            .filter(|now| {
+                lull.start(*now);
+                lull.is_now(*now)
+            })
+            .collect();
+        assert_eq!(over.first(), Some(&at(130)), "after a tenth of a second of starts");
+        assert!(lull.is_now(at(310)), "the last was long ago");
+        lull.start(at(311));
+        assert!(!lull.is_now(at(311)), "and it is counted anew");
     }
 }

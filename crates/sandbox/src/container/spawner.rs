@@ -47,7 +47,7 @@ use super::{
     check,
     full::Full,
     layout::Feature,
-    pool::{Demand, Pool},
+    pool::{Demand, Lull, Pool},
     seccomp::Filters,
     sys,
     wire::{self, Refused, Reply, Request},
@@ -134,6 +134,7 @@ struct Spawner {
     demand: Demand,
     /// What seconds of [`Demand`] count from.
     begun: Instant,
+    lull: Lull,
     /// Not before this is the pool filled: after a failure it is left alone for a while.
     fill_after: Instant,
     next_group: u64,
@@ -220,6 +221,7 @@ impl Spawner {
             waiting: VecDeque::new(),
             demand: Demand::new(0),
             begun: Instant::now(),
+            lull: Lull::default(),
             fill_after: Instant::now(),
             next_group: 0,
             scan_after: Instant::now(),
@@ -247,7 +249,7 @@ impl Spawner {
         let mut events = Vec::with_capacity(64);
         loop {
             // What nobody waits for is done when nothing else is to do.
-            let quiet = events.is_empty();
+            let quiet = events.is_empty() && self.lull.is_now(Instant::now());
             let pauses = [
                 self.housekeep(quiet),
                 self.tend_pool(quiet),

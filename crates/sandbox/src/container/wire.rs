@@ -21,7 +21,7 @@ use std::{
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -143,7 +143,8 @@ pub(super) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd
 /// [`io::ErrorKind::InvalidData`] for what is no such message; else what the kernel says.
 pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
-    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    // Most are short, and memory that is written for the first time after a fork is copied page by page.
+    let mut bytes = vec![0; next_bytes(socket)?.min(MESSAGE_BYTES_MAX)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut into = [IoSliceMut::new(&mut bytes)];
@@ -163,6 +164,13 @@ pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result
     let message =
         postcard::from_bytes(&bytes[..received.bytes]).map_err(|_| invalid("not a message of ours"))?;
     Ok(Some((message, fds)))
+}
+
+/// How long the message is that comes next; zero at the end of the stream.
+fn next_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    // Of a message that is cut, the kernel says the whole length.
+    let (_, whole) = recv(socket, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC)?;
+    Ok(whole)
 }
 
 /// The descriptors, borrowed, as [`send`] takes them.

@@ -151,6 +151,20 @@ impl Host {
         let statuses = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok());
         statuses.filter(|status| self.is_of_a_sandbox(status)).count()
     }
+
+    /// Those of them that run code, and do not wait to be told which.
+    pub(crate) fn running(&self) -> usize {
+        let spawner = std::fs::read(format!("/proc/{}/cmdline", self.spawner.id()));
+        let spawner = spawner.expect("the spawner's arguments, which its forks keep until they are code");
+        let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let paths = entries.map(|entry| entry.path());
+        let runs = |path: &std::path::PathBuf| {
+            let status = std::fs::read_to_string(path.join("status"));
+            status.is_ok_and(|status| self.is_of_a_sandbox(&status))
+                && std::fs::read(path.join("cmdline")).is_ok_and(|arguments| arguments != spawner)
+        };
+        paths.filter(runs).count()
+    }
 }
 
 impl Drop for Host {

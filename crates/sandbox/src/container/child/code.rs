@@ -10,13 +10,17 @@ use std::{
 use rustix::{
     fs::{Gid, Mode, OFlags, Uid, fchown, open},
     io::{Errno, FdFlags, fcntl_setfd},
-    process::{Resource, Rlimit, chdir, getrlimit, setrlimit, setsid},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    process::{Pid, Resource, Rlimit, chdir, getrlimit, setrlimit, setsid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     thread::CapabilitySet,
 };
 
 use super::{
-    super::{image, sys, wire::Refused},
+    super::{
+        image, sys,
+        wire::{self, Refused},
+    },
     Owner, Plan, drop_privileges, drop_privileges_but, init,
 };
 use crate::Spec;
@@ -29,22 +33,48 @@ const WORD_FD: RawFd = 3;
 const OF_A_ZYGOTE: CapabilitySet =
     CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_CHROOT).union(CapabilitySet::SETPCAP);
 
+/// Forks the code's process before it is known what it will be. It waits, without any privilege, for the spec on the end
+/// that is given.
+pub(super) fn ahead(plan: &Plan<'_>) -> Result<(Pid, OwnedFd), Refused> {
+    let host = |what: &'static str| move |error: io::Error| Refused::host(what, &error);
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|e| host("make a socket pair")(e.into()))?;
+    if let Some(code) = sys::fork().map_err(host("fork"))? {
+        return Ok((code, ours));
+    }
+    drop(ours);
+    prepare(plan)?;
+    let told = wire::receive::<Spec>(theirs.as_fd()).map_err(host("hear the first process"))?;
+    let Some((spec, _)) = told else { sys::exit_now(0) };
+    let Err(refused) = become_code(plan, &spec);
+    Err(refused)
+}
+
 /// Connects the process, limits it, drops every privilege, and becomes the code.
 pub(super) fn run(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
+    prepare(plan)?;
+    become_code(plan, spec)
+}
+
+/// What needs no spec: after it this process can do what the code will be able to, and no more.
+fn prepare(plan: &Plan<'_>) -> Result<(), Refused> {
     let host = |what: &'static str| move |error: Errno| Refused::host(what, &error.into());
-    let asked = |what: String| move |error: Errno| Refused::Spec(format!("{what}: {error}"));
-    let (argv, env) = strings(spec)?;
     setsid().map_err(host("begin a session"))?;
     let null =
         open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(host("open /dev/null"))?;
     dup2_stdin(&null).map_err(host("connect the standard input"))?;
+    // Its number may be the one that an interpreter's end is to have.
+    drop(null);
     dup2_stdout(&plan.stdout).map_err(host("connect the standard output"))?;
     dup2_stderr(&plan.stderr).map_err(host("connect the standard error"))?;
     sys::close_all_on_exec().map_err(|e| Refused::host("close other files", &e))?;
     if let Owner::Zygote(end) | Owner::Started(end) = &plan.owner {
         pass_on(end).map_err(|e| Refused::host("connect an interpreter", &e))?;
     }
-    limit_resources(plan, spec).map_err(host("limit resources"))?;
+    // Where cores are piped to a handler, the kernel starts it, as root on the host, whatever the limit is, also for
+    // none; but not for a limit of one byte, by which it knows a handler that itself crashes. No file is left either.
+    // The filter of system calls keeps the code from lowering it.
+    limit_resource(Resource::Core, 1).map_err(host("limit resources"))?;
     if let Owner::Host | Owner::Started(_) = plan.owner {
         // Images write to /dev/stdout by its name, which asks who owns it.
         for output in [&plan.stdout, &plan.stderr] {
@@ -52,18 +82,26 @@ pub(super) fn run(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
             fchown(output, Some(user), Some(group)).map_err(host("give the outputs to the code"))?;
         }
     }
+    debug_assert_ne!(plan.uid, init::UID);
     match plan.owner {
         Owner::Zygote(_) => drop_privileges_but(OF_A_ZYGOTE, plan.uid),
         Owner::Host | Owner::Fork(_) | Owner::Started(_) => drop_privileges(plan.uid),
     }
     .map_err(|e| Refused::host("drop privileges", &e))?;
-    let cwd = &spec.cwd;
-    chdir(cwd).map_err(asked(format!("the working folder {} cannot be entered", cwd.display())))?;
     match plan.owner {
         Owner::Zygote(_) => plan.filters.apply_to_zygote(),
         Owner::Host | Owner::Fork(_) | Owner::Started(_) => plan.filters.apply(),
     }
-    .map_err(|e| Refused::host("filter system calls", &io::Error::other(e)))?;
+    .map_err(|e| Refused::host("filter system calls", &io::Error::other(e)))
+}
+
+fn become_code(plan: &Plan<'_>, spec: &Spec) -> Result<Infallible, Refused> {
+    let (argv, env) = strings(spec)?;
+    limit_resources(plan, spec).map_err(|e| Refused::host("limit resources", &e.into()))?;
+    let cwd = &spec.cwd;
+    chdir(cwd).map_err(|error| {
+        Refused::Spec(format!("the working folder {} cannot be entered: {error}", cwd.display()))
+    })?;
     let mut error = io::Error::from_raw_os_error(libc::ENOENT);
     for program in image::programs(spec) {
         let program = CString::new(program).map_err(|_| Refused::Spec("a zero byte in argv".into()))?;
@@ -92,21 +130,17 @@ fn pass_on(end: &OwnedFd) -> io::Result<()> {
 }
 
 fn limit_resources(plan: &Plan<'_>, spec: &Spec) -> Result<(), Errno> {
-    let set = |resource, most: u64| {
-        // Raising a hard limit takes a capability that hosts may not give even to root.
-        let most = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-    };
-    // Where cores are piped to a handler, the kernel starts it, as root on the host, whatever the limit is, also for
-    // none; but not for a limit of one byte, by which it knows a handler that itself crashes. No file is left either.
-    // The filter of system calls keeps the code from lowering it.
-    set(Resource::Core, 1)?;
-    set(Resource::Nofile, u64::from(spec.limits.open_files))?;
-    debug_assert_ne!(plan.uid, init::UID);
+    limit_resource(Resource::Nofile, u64::from(spec.limits.open_files))?;
     match plan.owner {
         // Counted for each uid, and this one is the sandbox' own: holds where control groups do not.
-        Owner::Host | Owner::Started(_) => set(Resource::Nproc, u64::from(spec.limits.processes)),
+        Owner::Host | Owner::Started(_) => limit_resource(Resource::Nproc, u64::from(spec.limits.processes)),
         // Here its forks have it too; there are no zygotes without control groups that count.
         Owner::Zygote(_) | Owner::Fork(_) => Ok(()),
     }
+}
+
+fn limit_resource(resource: Resource, most: u64) -> Result<(), Errno> {
+    // Raising a hard limit takes a capability that hosts may not give even to root.
+    let most = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+    setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
 }

@@ -238,6 +238,9 @@ impl Spawner {
     fn make_zygote(&mut self, zygote: &Interpreter, number: u64) -> Result<(), Refused> {
         self.begin_interpreter(zygote, number, Make::Zygote)?;
         if let Some(child) = self.child(number) {
+            if let Kind::Zygote(parent) = &mut child.kind {
+                parent.limits = Some(zygote.limits);
+            }
             let group = child.group.clone();
             // Its first process must outlive it, for the forks that run.
             self.cgroups.lose_one(&group);

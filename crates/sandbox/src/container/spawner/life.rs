@@ -33,6 +33,7 @@ impl Spawner {
         if let Some(reason) = &self.powerless {
             return Err(Refused::Spec(reason.clone()));
         }
+        self.lull.start(Instant::now());
         check::spec(&spec).map_err(Refused::Spec)?;
         if self.ids.contains(&spec.id) {
             return Err(Refused::Spec(format!("a sandbox {} lives already", spec.id)));
@@ -78,10 +79,8 @@ impl Spawner {
         let Some(child) = self.child(number) else { return };
         child.id.clone_from(&id);
         let (group, uid) = (child.group.clone(), child.uid);
-        if let Kind::Started(_) = child.kind {
-            let used = self.cgroups.cpu_us(&group);
-            self.child(number).into_iter().for_each(|child| child.cpu_before_us = used);
-        }
+        let used = self.cgroups.cpu_us(&group);
+        self.child(number).into_iter().for_each(|child| child.cpu_before_us = used);
         self.ids.insert(id);
         let layers =
             uid.map_or(Ok(Vec::new()), |uid| image::open_layers(&spec.root, &self.config.mount_roots, uid));
@@ -186,6 +185,7 @@ impl Spawner {
             return self.fail(number, silent());
         };
         let (group, cpu_before_us) = (child.group.clone(), child.cpu_before_us);
+        self.lull.start(Instant::now());
         let Files { freezer, cpu, memory_peak } = self.cgroups.files(&group);
         let handles = Handles {
             sockets: listeners.len(),

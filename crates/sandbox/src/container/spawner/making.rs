@@ -132,6 +132,9 @@ impl Spawner {
         if let Err(error) = watched {
             self.fail(number, Refused::host("watch a sandbox", &error));
         }
+        if let Make::Fork(zygote) = make {
+            self.make_room(zygote);
+        }
         Ok(())
     }
 

@@ -42,15 +42,25 @@ use super::{
     started::Started,
     watch,
 };
-use crate::{Exit, Interpreter, Spec};
+use crate::{Exit, Interpreter, Limits, Spec};
 
 /// A short word of a zygote or a fork; the rest of a longer one is lost.
 const WORD_BYTES: usize = 512;
+/// What a fork may take of what its zygote's group holds. The pages that both have written since the fork count there for as
+/// long as the fork lives: 1.4 MiB were measured with Python 3.11 and AWS' client.
+const FORK_BYTES: u64 = 4 << 20;
+/// Room is made for so many forks at a time.
+const ROOM_STEP: u64 = 16;
+
 /// The side of a zygote.
 pub(super) struct Parent {
     pub(super) word: OwnedFd,
     /// Of its sandbox' first process, once the zygote is ready.
     pub(super) line: Option<OwnedFd>,
+    /// What it may hold without forks.
+    pub(super) limits: Option<Limits>,
+    /// How many forks its group has room for.
+    room: u64,
 }
 
 /// The side of a fork.
@@ -101,7 +111,7 @@ impl Kind {
 
 impl Parent {
     pub(super) fn new(word: OwnedFd) -> Self {
-        Self { word, line: None }
+        Self { word, line: None, limits: None, room: 0 }
     }
 }
 
@@ -313,6 +323,21 @@ impl Spawner {
             Some(Phase::Running) => self.kill(number),
             _ => self.fail(number, Refused::host("fork a zygote", &io::Error::other("the fork ended"))),
         }
+    }
+
+    /// Lets a zygote's group hold what its forks leave there.
+    pub(super) fn make_room(&mut self, zygote: u64) {
+        let of = |session: &&Session| matches!(&session.child, Some(Child { kind: Kind::Fork(fork), .. }) if fork.zygote == zygote);
+        let forks = self.sessions.values().filter(of).count() as u64;
+        let Some(Child { kind: Kind::Zygote(parent), group, .. }) = self.child(zygote) else { return };
+        let Some(limits) = parent.limits.filter(|_| forks > parent.room) else { return };
+        parent.room = forks + ROOM_STEP;
+        let memory_bytes = limits.memory_bytes.saturating_add(parent.room * FORK_BYTES);
+        let group = group.clone();
+        if let Err(error) = self.cgroups.limit_memory(&group, &Limits { memory_bytes, ..limits }) {
+            tracing::warn!(group, %error, "a zygote may run out of memory by its forks");
+        }
+        self.cgroups.lose_one(&group);
     }
 
     /// The first process and the user of a zygote.
