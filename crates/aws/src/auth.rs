@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use rouse_store::access_keys::Ring;
+use rouse_store::access_keys::{Ring, sessions::Session};
 use rouse_types::TenantId;
 
 use crate::{
@@ -45,6 +45,10 @@ impl Auth {
             #[expect(clippy::expect_used, reason = "a constant")]
             let tenant = TenantId::new("default").expect("a name");
             return Ok(Claimed { claim, tenant, secret: None });
+        }
+        if Session::of(&claim.key).is_some_and(|session| session.is_over()) {
+            let text = "The security token included in the request is expired";
+            return Err(AwsError::new("ExpiredTokenException", text));
         }
         Err(AwsError::new(
             "UnrecognizedClientException",

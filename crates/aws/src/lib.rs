@@ -16,6 +16,7 @@ mod auth;
 mod error;
 mod face;
 mod function_keys;
+mod header_case;
 mod iam;
 mod lambda;
 mod logs;

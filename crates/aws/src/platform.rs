@@ -64,6 +64,11 @@ impl Platform {
         Ok(())
     }
 
+    /// Calls at once that the operator grants a tenant, if that was said.
+    pub(crate) async fn concurrency(&self, tenant: &TenantId) -> Result<Option<u32>, Refusal> {
+        Ok(self.client()?.limits(tenant).await?.concurrency)
+    }
+
     /// Deploys an app, and waits until it is live.
     pub(crate) async fn deploy(
         &self,

@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    Extensions, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
+};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,7 +32,7 @@ use crate::{
     auth::Auth,
     error::AwsError,
     face::{self, Around, Face},
-    function_keys, iam, lambda, logs,
+    function_keys, header_case, iam, lambda, logs,
     names::{self, Scope},
     query, s3,
     sigv4::Signed,
@@ -72,12 +74,15 @@ struct Server {
     face: Arc<Face>,
     auth: Auth,
     large: Semaphore,
+    /// How the names of headers are written.
+    case: Extensions,
 }
 
 /// Serves until told to stop.
 pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, unix: UnixListener, stop: CancellationToken) {
     let auth = Auth::new(Ring::new(&face.config.state), face.config.any_key);
-    let server = Arc::new(Server { face: Arc::clone(face), auth, large: Semaphore::new(2) });
+    let case = header_case::spelled().await;
+    let server = Arc::new(Server { face: Arc::clone(face), auth, large: Semaphore::new(2), case });
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -136,13 +141,19 @@ impl Server {
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let target = request.headers().get("x-amz-target").map(HeaderValue::as_bytes).unwrap_or_default();
         let queues = target.starts_with(sqs::TARGET.as_bytes());
+        let signed_for = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let speaks_query = signed_for.is_some_and(|value| {
+            ["/sts/aws4_request", "/iam/aws4_request"].iter().any(|scope| value.contains(scope))
+        });
         let mut response = match Box::pin(self.route(request, peer)).await {
             Ok(response) => response,
             Err(error) if queues => sqs::refused(&error),
+            Err(error) if speaks_query => sts::refused(&error),
             Err(error) => error.rest_json(),
         };
         let id = HeaderValue::try_from(face::uuid()).unwrap_or(HeaderValue::from_static("-"));
         response.headers_mut().entry(HeaderName::from_static("x-amzn-requestid")).or_insert(id);
+        response.extensions_mut().extend(self.case.clone());
         response
     }
 
@@ -193,7 +204,11 @@ impl Server {
             (Some((service, operation)), _) if service.starts_with("Logs_") => {
                 Ok(logs::answer(&self.face, &around, operation, &payload).await)
             }
-            (None, "sts") => Ok(sts::answer(&around, &claimed.claim.key, &form(&parts, &payload))),
+            (None, "sts") => {
+                let token = parts.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok());
+                let caller = sts::Caller { key: &claimed.claim.key, token };
+                Ok(sts::answer(&self.face.config.state, &around, caller, &form(&parts, &payload)))
+            }
             (None, "iam") => Ok(iam::answer(&self.face, &around, &form(&parts, &payload)).await),
             (None, "lambda") => Box::pin(lambda::answer(&self.face, &around, &parts, payload)).await,
             (_, other) => Err(AwsError::new(

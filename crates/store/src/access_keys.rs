@@ -3,6 +3,7 @@
 //! [`FunctionKeys`].
 
 mod functions;
+pub mod sessions;
 
 use std::{
     fs, io,
@@ -42,6 +43,12 @@ impl Ring {
     /// The key of this id. Looks at the file's time first; a file that cannot be read leaves the keys as they were.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<AccessKey> {
+        if let Some(session) = sessions::Session::of(id) {
+            let is_good = !session.is_over() && sessions::Session::of(session.key()).is_none();
+            let of = is_good.then(|| self.find(session.key())).flatten()?;
+            let secret = FunctionKeys::open(&self.0.state).ok()?.secret(id);
+            return Some(AccessKey { secret, ..of });
+        }
         if FunctionKeys::is_one(id) {
             return FunctionKeys::open(&self.0.state).ok()?.find(&self.0.state, id);
         }

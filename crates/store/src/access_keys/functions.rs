@@ -60,7 +60,7 @@ impl FunctionKeys {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
     }
 
-    fn secret(&self, id: &str) -> String {
+    pub(super) fn secret(&self, id: &str) -> String {
         STANDARD.encode(hmac::sign(&self.0, id.as_bytes()))
     }
 
