@@ -24,7 +24,7 @@ pub(crate) struct AwsError {
 }
 
 /// Errors that every service has; botocore's models leave them out. With their status and the key of the message.
-const COMMON: [(&str, u16, &str); 9] = [
+const COMMON: [(&str, u16, &str); 10] = [
     ("ValidationException", 400, "message"),
     ("SerializationException", 400, "Message"),
     ("AccessDeniedException", 403, "Message"),
@@ -33,6 +33,7 @@ const COMMON: [(&str, u16, &str); 9] = [
     ("IncompleteSignatureException", 403, "message"),
     ("InvalidSignatureException", 403, "message"),
     ("UnrecognizedClientException", 403, "message"),
+    ("ExpiredTokenException", 403, "message"),
     ("RequestEntityTooLargeException", 413, "Message"),
 ];
 

@@ -2,7 +2,7 @@
 //! functions. Code that went wrong, or was made to, is not to become somebody who deploys.
 
 use http::Method;
-use rouse_store::access_keys::FunctionKeys;
+use rouse_store::access_keys::{FunctionKeys, sessions};
 
 use crate::error::AwsError;
 
@@ -20,7 +20,8 @@ pub(crate) fn check(key: &str, service: &str, method: &Method, path: &str) -> Re
         "iam" | "logs" => false,
         _ => true,
     };
-    if may || !FunctionKeys::is_one(key) {
+    // What a function is told by AssumeRole is no more than it is.
+    if may || !FunctionKeys::is_one(sessions::root(key)) {
         return Ok(());
     }
     Err(AwsError::new(
@@ -60,5 +61,7 @@ mod tests {
             check(own, "logs", &Method::POST, "/").is_err() && check(own, "iam", &Method::POST, "/").is_err()
         );
         assert_eq!(check(own, "sts", &Method::POST, "/"), Ok(()));
+        let session = format!("ASIA69214C809f86d081884c7d65_{own}");
+        assert!(check(&session, "logs", &Method::POST, "/").is_err());
     }
 }

@@ -129,6 +129,12 @@ impl Control {
         let (_, warnings) = self
             .apply(tenant, app, Wants::default, |view, slots| plan::delete(view, &deployments, slots))
             .await?;
+        for function in &record.value.functions {
+            // Deleted it is whatever becomes of this; the next function of its name sets its own.
+            if let Err(refusal) = self.put_share(tenant, function, None).await {
+                tracing::warn!(%tenant, %function, %refusal, "what a deleted function reserved is still set aside");
+            }
+        }
         Ok(DeleteAnswer { functions: record.value.functions, warnings })
     }
 

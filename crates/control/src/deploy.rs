@@ -78,6 +78,11 @@ async fn deploy(
         }
     }
     control.spread(&request).await?;
+    for function in &request.functions {
+        if let Some(lambda) = &function.lambda {
+            control.put_share(tenant, &function.name, lambda.reserved).await?;
+        }
+    }
     let (deployment, warnings) = control.put_live(tenant, app, &request).await?;
     for message in warnings {
         events.send(&DeployEvent::Warning { message }).await;

@@ -27,6 +27,9 @@ use crate::{
 
 const QUOTAS: &str = "quotas";
 
+/// Calls at once of a tenant whose functions reserve some of them: as many as AWS grants an account at first.
+const LAMBDA_CONCURRENCY: u32 = 1_000;
+
 /// What is kept of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Kept {
@@ -36,13 +39,37 @@ pub(crate) struct Kept {
     pub(crate) functions: BTreeMap<FunctionName, u32>,
     pub(crate) limits: TenantLimits,
     pub(crate) budget: Option<Budget>,
+    /// What functions of the Lambda API reserve of the tenant's concurrency.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) shares: BTreeMap<FunctionName, u32>,
 }
 
 impl Kept {
     fn in_force(self) -> Quota {
         let capped = self.budget.is_some_and(|budget| budget.hard);
-        Quota { row: self.row, limits: self.limits, functions: self.functions, capped }
+        let limits = with_shares(self.limits, &self.shares);
+        Quota { row: self.row, limits, functions: self.functions, capped }
     }
+}
+
+/// What the operator grants, with the shares of functions of the Lambda API in it: those that the operator has not set,
+/// as far as they fit. Where no concurrency is set, it is AWS' as long as there are shares of it. Pure.
+fn with_shares(mut limits: TenantLimits, shares: &BTreeMap<FunctionName, u32>) -> TenantLimits {
+    if shares.is_empty() {
+        return limits;
+    }
+    let all = *limits.concurrency.get_or_insert(LAMBDA_CONCURRENCY);
+    let granted = limits.functions.values().filter_map(|own| own.concurrency_reserved);
+    let mut left = all.saturating_sub(granted.fold(0, u32::saturating_add));
+    for (function, share) in shares {
+        let own = limits.functions.entry(function.clone()).or_default();
+        if own.concurrency_reserved.is_none() {
+            let share = (*share).min(left);
+            left -= share;
+            own.concurrency_reserved = Some(share);
+        }
+    }
+    limits
 }
 
 /// The shared table, and who has which of its rows.
@@ -112,6 +139,26 @@ impl Control {
         Ok(limits)
     }
 
+    /// Sets what a function of the Lambda API reserves of its tenant's concurrency, or takes it away.
+    pub(crate) async fn put_share(
+        &self,
+        tenant: &TenantId,
+        function: &FunctionName,
+        share: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let known = self.kept_quota(tenant).await?.and_then(|kept| kept.shares.get(function).copied());
+        if known == share {
+            return Ok(());
+        }
+        let change = |kept: &mut Kept| {
+            match share {
+                Some(share) => kept.shares.insert(function.clone(), share),
+                None => kept.shares.remove(function),
+            };
+        };
+        self.change_quota(tenant, change).await.map(drop)
+    }
+
     /// Sets a tenant's budget, or takes it away.
     pub(crate) async fn put_budget(
         &self,
@@ -164,17 +211,19 @@ impl Control {
     /// needed any more.
     fn give_rows(&self, kept: &mut Kept, fresh: bool) -> Result<(Vec<u32>, Vec<u32>), Refusal> {
         let mut rows = self.quotas.rows();
-        let (gone, mut stay): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut kept.functions)
-            .into_iter()
-            .partition(|(function, _)| !kept.limits.functions.contains_key(function));
+        let (gone, mut stay): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut kept.functions).into_iter().partition(|(function, _)| {
+                !kept.limits.functions.contains_key(function) && !kept.shares.contains_key(function)
+            });
         let mut taken = Vec::new();
         for function in kept
             .limits
             .functions
             .keys()
+            .chain(kept.shares.keys())
             .filter(|&function| !stay.contains_key(function))
             .cloned()
-            .collect::<Vec<_>>()
+            .collect::<BTreeSet<_>>()
         {
             let Some(row) = rows.functions.take() else {
                 rows.functions.give(taken);
@@ -247,5 +296,28 @@ impl Control {
             Refusal::new(Code::Internal, format!("the limits are kept, but not in force everywhere: {why}"))
                 .hint("set them again")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn functions_reserve_of_what_the_operator_grants() {
+        let limits = |value| serde_json::from_value::<TenantLimits>(value).expect("limits");
+        let shares: BTreeMap<FunctionName, u32> =
+            [("a", 3), ("b", 4), ("c", 2)].map(|(name, share)| (name.parse().expect("a name"), share)).into();
+        let own = limits(json!({ "concurrency": 8, "functions": { "b": { "concurrency_reserved": 5 } } }));
+        assert_eq!(with_shares(own.clone(), &BTreeMap::new()), own);
+        let all = with_shares(own, &shares);
+        let share =
+            |name: &str| all.functions[&name.parse::<FunctionName>().expect("a name")].concurrency_reserved;
+        assert_eq!((share("a"), share("b"), share("c")), (Some(3), Some(5), Some(0)));
+        all.check().expect("they fit");
+        let free = with_shares(TenantLimits::default(), &shares);
+        assert_eq!((free.concurrency, free.concurrency_common()), (Some(1_000), Some(991)));
     }
 }

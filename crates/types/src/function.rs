@@ -300,6 +300,9 @@ pub struct LambdaSettings {
     /// A zip archive whose files the code finds in `/opt`: its layers, merged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<Digest>,
+    /// Calls at once that no other function of the tenant can take: the function's, whatever its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<u32>,
 }
 
 impl FunctionVersion {

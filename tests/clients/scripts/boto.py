@@ -10,6 +10,7 @@ import time
 import zipfile
 
 import boto3
+from botocore.config import Config
 
 from common import ECHO, ROLE, RUNTIME, archive, call, client, create, everyone, fails, raw, updated
 
@@ -330,6 +331,35 @@ def tags_policies_and_signing_are_kept():
     client.put_function_code_signing_config(FunctionName="tagged", CodeSigningConfigArn=config["CodeSigningConfigArn"])
     got = client.get_function_code_signing_config(FunctionName="tagged")
     assert got["CodeSigningConfigArn"] == config["CodeSigningConfigArn"]
+
+
+def a_role_is_assumed_for_a_time():
+    role = "arn:aws:iam::000000000000:role/path/any"
+    sts = boto3.client("sts")
+    assumed = sts.assume_role(RoleArn=role, RoleSessionName="me@work", DurationSeconds=900)
+    given, arn = assumed["Credentials"], "arn:aws:sts::000000000000:assumed-role/any/me@work"
+    assert assumed["AssumedRoleUser"]["Arn"] == arn and 600 < given["Expiration"].timestamp() - time.time() <= 901, assumed
+
+    def session(secret):
+        return boto3.Session(given["AccessKeyId"], secret, given["SessionToken"])
+
+    own = session(given["SecretAccessKey"])
+    identity = own.client("sts").get_caller_identity()
+    assert identity["Arn"] == arn and identity["UserId"] == assumed["AssumedRoleUser"]["AssumedRoleId"], identity
+    assert "Functions" in own.client("lambda").list_functions()
+    own.client("sqs").create_queue(QueueName="assumed")
+    own.client("s3").create_bucket(Bucket="assumed")
+    assert own.client("sts").assume_role(RoleArn=role, RoleSessionName="on")["Credentials"]["AccessKeyId"]
+    fails("SignatureDoesNotMatch", 403, "signature", session("wrong").client("sts").get_caller_identity)
+    fails("InvalidSignatureException", 403, "signature", session("wrong").client("lambda").list_functions)
+    other = role.replace("000000000000", "111111111111")
+    fails("AccessDenied", 403, f"is not authorized to perform: sts:AssumeRole on resource: {other}$", sts.assume_role,
+          RoleArn=other, RoleSessionName="me")
+    free = boto3.client("sts", config=Config(parameter_validation=False))
+    fails("ValidationError", 400, "^1 validation error detected: Value 'x' at 'roleSessionName' failed to satisfy constraint: "
+          "Member must have length greater than or equal to 2$", free.assume_role, RoleArn=role, RoleSessionName="x")
+    fails("ValidationError", 400, "Value '899' at 'durationSeconds' failed", free.assume_role, RoleArn=role,
+          RoleSessionName="me", DurationSeconds=899)
 
 
 def roles_identity_and_logs_are_there():

@@ -56,6 +56,46 @@ def a_function_with_reserved_concurrency_runs_so_many_calls_and_throttles_the_ne
     busy.join()
 
 
+def what_a_function_reserves_no_other_function_takes():
+    # The tenant is granted three calls at once.
+    assert client.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 3
+    for name in ["kept-free", "greedy"]:
+        create(name, WAIT, Timeout=60)
+    fails("InvalidParameterValueException", 400, "decreases account's UnreservedConcurrentExecution below its minimum value",
+          client.put_function_concurrency, FunctionName="kept-free", ReservedConcurrentExecutions=4)
+    client.put_function_concurrency(FunctionName="kept-free", ReservedConcurrentExecutions=2)
+    assert client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"] == 1
+    stop, busy, refused = threading.Event(), [], []
+
+    def greed():
+        while not stop.is_set():
+            try:
+                busy.append(call("greedy", {"sleep": 1}))
+            except client.exceptions.TooManyRequestsException as error:
+                refused.append(error.response)
+                time.sleep(0.05)
+
+    greedy = [threading.Thread(target=greed) for _ in range(4)]
+    for each in greedy:
+        each.start()
+    try:
+        told = until("the others are throttled", lambda: busy and refused and refused[-1])
+        assert told["Reason"] == "ConcurrentInvocationLimitExceeded", told
+        # What is reserved is there all the same, for two calls at once.
+        for _ in range(5):
+            answers = []
+            pair = [threading.Thread(target=lambda: answers.append(call("kept-free", {"sleep": 0.2}))) for _ in range(2)]
+            for each in pair:
+                each.start()
+            for each in pair:
+                each.join()
+            assert len(answers) == 2 and all("FunctionError" not in answer for answer, _ in answers), answers
+    finally:
+        stop.set()
+        for each in greedy:
+            each.join()
+
+
 def provisioned_instances_are_there_before_the_first_call():
     create("warm", WAIT)
     version = client.publish_version(FunctionName="warm")["Version"]

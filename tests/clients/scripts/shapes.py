@@ -176,6 +176,8 @@ def layers_and_archives_are_refused_in_the_words_of_aws():
     fails("InvalidParameterValueException", 400, "^The runtime parameter of python3.7 is no longer supported for creating or "
           r"updating AWS Lambda functions. We recommend you use the new runtime \(python3.12\) while creating or updating "
           "functions.$", client.create_function, **{**code, "Runtime": "python3.7"}, Code={"ZipFile": archive("")})
+    fails("ValidationException", 400, "^1 validation error detected: Value '901' at 'timeout' failed to satisfy constraint: Member "
+          "must have value less than or equal to 900$", client.create_function, **code, Timeout=901, Code={"ZipFile": archive("x")})
     fails("RequestEntityTooLargeException", 413, "^Request must be smaller than 70167211 bytes for the CreateFunction "
           "operation$", client.create_function, **code, Code={"ZipFile": b"x" * (ARCHIVE_MAX + (1 << 20))})
 

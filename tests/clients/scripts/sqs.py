@@ -362,5 +362,24 @@ def receives():
     print(json.dumps(sorted(message["MessageId"] for message in got)))
 
 
+def what_is_wrong_with_queues_is_told_as_aws_tells_it():
+    queue = sqs.create_queue(QueueName="told")["QueueUrl"]
+    ordered = sqs.create_queue(QueueName="told.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    fails("InvalidAttributeName", 400, "^You can use one type of server-side encryption", sqs.set_queue_attributes, QueueUrl=queue,
+          Attributes={"KmsMasterKeyId": "k", "SqsManagedSseEnabled": "true"})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"KmsMasterKeyId": "k"})
+    assert sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["SqsManagedSseEnabled"])["Attributes"] == {
+        "SqsManagedSseEnabled": "false"}
+    fails("InvalidAttributeValue", 400, "FifoQueue. Reason: Modifying queue type is not supported.$", sqs.set_queue_attributes,
+          QueueUrl=ordered, Attributes={"FifoQueue": "false"})
+    fails("InvalidParameterValue", 400, r"RedrivePolicy is invalid. Reason: Invalid value for deadLetterTargetArn.$",
+          sqs.set_queue_attributes, QueueUrl=queue,
+          Attributes={"RedrivePolicy": json.dumps({"deadLetterTargetArn": "dummy", "maxReceiveCount": 42})})
+    fails("InvalidParameterValue", 400, r"^Message \(user\) attribute 'a' must contain a non-empty value of type 'String'.$",
+          sqs.send_message, QueueUrl=queue, MessageBody="m", MessageAttributes={"a": {"DataType": "String", "StringValue": ""}})
+    fails("InvalidParameterValue", 400, "^The request must contain the parameter MessageGroupId.$", sqs.send_message_batch,
+          QueueUrl=ordered, Entries=[{"Id": "a", "MessageBody": "m"}])
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-pub use rouse_e2e::{environment, run, tool};
+pub use rouse_e2e::{environment, environment_of, run, tool};
 
 /// A script of this package.
 #[must_use]

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use rouse_clients::{environment, run, script, tool};
+use rouse_clients::{environment, environment_of, run, script, tool};
 use rouse_e2e::{Platform, need, skipped};
 
 /// Runs one test of a script for boto3, unless the machine lacks what it needs.
@@ -36,6 +36,7 @@ boto3! { "boto.py":
     every_paginator_and_waiter_of_the_sdk_comes_to_its_end
     settings_are_kept_and_given_back
     tags_policies_and_signing_are_kept
+    a_role_is_assumed_for_a_time
     roles_identity_and_logs_are_there
     a_wrong_key_or_secret_is_refused
 }
@@ -70,6 +71,27 @@ boto3! { "urls.py":
     a_page_of_another_origin_is_told_what_it_may
     an_answer_streams_through_a_url
     urls_are_made_shown_changed_and_deleted
+}
+
+#[tokio::test]
+async fn what_a_function_reserves_no_other_function_takes() {
+    let platform = Platform::shared();
+    need!(platform, "boto3", "python");
+    let Some(python) = tool("ROUSE_AWS_CLIENTS_PYTHON") else {
+        skipped(
+            "what_a_function_reserves_no_other_function_takes",
+            "boto3 is not there: run `cargo xtask setup`",
+        );
+        return;
+    };
+    let limits = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(limits.path(), "concurrency = 3\n").expect("write the limits");
+    assert!(platform.rouse(&["tenant", "create", "reserving"]).await.ok);
+    let file = limits.path().display().to_string();
+    assert!(platform.rouse(&["--tenant", "reserving", "limits", "set", &file]).await.ok);
+    let mut command = Command::new(python.join("bin/python"));
+    command.arg(script("concurrency.py")).arg("what_a_function_reserves_no_other_function_takes");
+    run(command, environment_of(&platform, "reserving").await).await;
 }
 
 #[tokio::test]

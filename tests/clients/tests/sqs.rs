@@ -36,6 +36,7 @@ boto3! {
     a_queue_is_made_found_changed_listed_tagged_and_deleted
     a_message_is_sent_received_held_and_deleted_with_what_is_attached_to_it
     batches_tell_of_each_message_what_came_of_it
+    what_is_wrong_with_queues_is_told_as_aws_tells_it
     a_receiver_waits_for_a_message_and_two_receivers_share_them
     a_fifo_queue_keeps_order_and_takes_a_repeated_message_once
     poison_goes_to_the_dead_letter_queue_and_is_moved_back

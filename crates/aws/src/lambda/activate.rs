@@ -267,6 +267,9 @@ fn described(
             version: version.to_owned(),
             log_group,
             layers,
+            reserved: reserved
+                .filter(|reserved| *reserved > 0)
+                .and_then(|reserved| u32::try_from(reserved).ok()),
         }),
     })
 }

@@ -16,8 +16,13 @@ use crate::{
 
 /// Calls at once of an account, as AWS begins with.
 pub(crate) const ACCOUNT_CONCURRENCY: u64 = 1_000;
-/// What must stay for functions without a reserve.
+/// What must stay for functions without a reserve, of an account that has as many as AWS begins with.
 const UNRESERVED_MIN: u64 = 100;
+
+/// The same of an account with so many calls at once.
+fn unreserved_min(account: u64) -> u64 {
+    UNRESERVED_MIN.min(account / 10)
+}
 
 /// What is said of `$LATEST`.
 const UNPUBLISHED: &str = "The function resource provided must be an alias or a published version.";
@@ -52,6 +57,13 @@ impl Op<'_> {
             .sum())
     }
 
+    /// Calls at once of the account: as many as AWS begins with, or fewer where the operator grants fewer.
+    pub(crate) async fn account_concurrency(&self) -> Result<u64, AwsError> {
+        let granted = self.face.platform.concurrency(&self.around.scope.tenant).await;
+        let granted = granted.map_err(|refusal| AwsError::service(refusal.message))?;
+        Ok(granted.map_or(ACCOUNT_CONCURRENCY, |granted| u64::from(granted).min(ACCOUNT_CONCURRENCY)))
+    }
+
     pub(crate) async fn put_concurrency(&self) -> Result<Value, AwsError> {
         let _lock = self.face.store.lock().await;
         let (name, qualifier) = self.name()?;
@@ -73,10 +85,12 @@ impl Op<'_> {
             .untyped());
         }
         let others = self.reserved_by_others(Some(&name)).await?;
-        if wanted > 0 && others + wanted > ACCOUNT_CONCURRENCY - UNRESERVED_MIN {
+        let account = self.account_concurrency().await?;
+        let least = unreserved_min(account);
+        if wanted > 0 && others + wanted > account - least {
             return Err(AwsError::invalid(format!(
                 "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution \
-                 below its minimum value of [{UNRESERVED_MIN}]."
+                 below its minimum value of [{least}]."
             )));
         }
         function.value.reserved = Some(wanted);
@@ -124,16 +138,18 @@ impl Op<'_> {
                 "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
             ));
         }
-        let unreserved = ACCOUNT_CONCURRENCY.saturating_sub(self.reserved_by_others(None).await?);
+        let account = self.account_concurrency().await?;
+        let least = unreserved_min(account);
+        let unreserved = account.saturating_sub(self.reserved_by_others(None).await?);
         if reserved.is_none() && wanted > unreserved {
             return Err(AwsError::invalid(format!(
                 "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{unreserved}]."
             )));
         }
-        if reserved.is_none() && wanted > unreserved.saturating_sub(UNRESERVED_MIN) {
+        if reserved.is_none() && wanted > unreserved.saturating_sub(least) {
             return Err(AwsError::invalid(format!(
                 "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its \
-                 minimum value of [{UNRESERVED_MIN}]."
+                 minimum value of [{least}]."
             )));
         }
         let config = json!({

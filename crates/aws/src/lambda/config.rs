@@ -42,12 +42,20 @@ const RESERVED: [&str; 20] = [
     "AWS_LAMBDA_METADATA_API",
     "AWS_LAMBDA_METADATA_TOKEN",
 ];
+/// The longest time-out, which the model does not say.
+const TIMEOUT_SECONDS_MAX: u64 = 900;
 /// What all variables may take.
 const ENVIRONMENT_BYTES_MAX: usize = 4_096;
 
 impl Op<'_> {
     /// Takes over what the request sets of a configuration.
     pub(crate) fn configure(&self, config: &mut Map<String, Value>, name: &str) -> Result<(), AwsError> {
+        if let Some(seconds) = self.number("Timeout").filter(|seconds| *seconds > TIMEOUT_SECONDS_MAX) {
+            return Err(AwsError::validation(format!(
+                "1 validation error detected: Value '{seconds}' at 'timeout' failed to satisfy constraint: Member must have \
+                 value less than or equal to {TIMEOUT_SECONDS_MAX}"
+            )));
+        }
         let plain =
             ["Runtime", "Role", "Handler", "Description", "Timeout", "MemorySize", "EphemeralStorage"];
         for member in plain {

@@ -301,7 +301,7 @@ fn errors(kind: &str, message: &str) -> Bytes {
 pub(crate) fn error(reached: &Reached, refusal: &Refusal) -> AwsError {
     match refusal.code {
         Code::TooManyRequests => throttled(reached.reserved),
-        Code::CapacityExhausted => throttled(false),
+        Code::CapacityExhausted | Code::QuotaExceeded => throttled(false),
         Code::PayloadTooLarge => too_large(super::PAYLOAD_BYTES_MAX),
         _ => AwsError::service(refusal.message.clone()),
     }

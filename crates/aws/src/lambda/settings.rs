@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    concurrency::ACCOUNT_CONCURRENCY,
-    op::{Named, Op},
-};
+use super::op::{Named, Op};
 use crate::{error::AwsError, names::LATEST};
 
 impl Op<'_> {
@@ -17,11 +14,12 @@ impl Op<'_> {
             .sum();
         let size: u64 = size + self.layer_bytes().await?;
         let reserved: u64 = all.iter().filter_map(|(_, function)| function.reserved).sum();
+        let account = self.account_concurrency().await?;
         Ok(json!({
             "AccountLimit": {
                 "TotalCodeSize": 80_530_636_800_u64, "CodeSizeUnzipped": 262_144_000, "CodeSizeZipped": 52_428_800,
-                "ConcurrentExecutions": ACCOUNT_CONCURRENCY,
-                "UnreservedConcurrentExecutions": ACCOUNT_CONCURRENCY.saturating_sub(reserved),
+                "ConcurrentExecutions": account,
+                "UnreservedConcurrentExecutions": account.saturating_sub(reserved),
             },
             "AccountUsage": { "TotalCodeSize": size, "FunctionCount": all.len() },
         }))

@@ -69,7 +69,7 @@ fn one(name: &str, value: &Value) -> Result<Attribute, AwsError> {
         }
     };
     let value = value.ok_or_else(|| {
-        what(&format!("must contain a non-empty message attribute value for message attribute type '{ty}'."))
+        invalid(format!("Message (user) attribute '{name}' must contain a non-empty value of type '{ty}'."))
     })?;
     Ok(Attribute { ty: ty.to_owned(), value: value.to_owned() })
 }

@@ -68,6 +68,10 @@ pub(super) fn change(
                 change.message_bytes_max = Some(within(1_024..=super::MESSAGE_BYTES_MAX as u64)?);
             }
             "FifoQueue" if truth()? == fifo && (new || fifo) => {}
+            "FifoQueue" if fifo && !new => {
+                let text = "Invalid value for the parameter FifoQueue. Reason: Modifying queue type is not supported.";
+                return Err(AwsError::new("InvalidAttributeValue", text));
+            }
             "FifoQueue" if fifo => return Err(wrong(name)),
             "FifoQueue" if truth()? => {
                 return Err(super::invalid(
@@ -89,6 +93,11 @@ pub(super) fn change(
             _ => return Err(unknown(name)),
         }
     }
+    let named = |name: &str| attributes.get(name).and_then(Value::as_str).unwrap_or_default();
+    if named("SqsManagedSseEnabled") == "true" && !named("KmsMasterKeyId").is_empty() {
+        let text = "You can use one type of server-side encryption (SSE) at one time. You can either enable KMS SSE or SQS SSE.";
+        return Err(AwsError::new("InvalidAttributeName", text));
+    }
     Ok(change)
 }
 
@@ -108,8 +117,7 @@ fn dead_letters(scope: &Scope, text: &str) -> Result<DeadLetters, AwsError> {
     let receives_max = count.ok_or_else(|| {
         reason("Invalid value for maxReceiveCount: it must be between 1 and 1000 both inclusive.")
     })?;
-    let queue =
-        scope.queue_of(arn).ok_or_else(|| reason("Dead letter target is not a queue of this account."))?;
+    let queue = scope.queue_of(arn).ok_or_else(|| reason("Invalid value for deadLetterTargetArn."))?;
     Ok(DeadLetters { queue: queue.to_owned(), receives_max })
 }
 
@@ -131,9 +139,9 @@ pub(super) fn shown(scope: &Scope, detail: &QueueDetail) -> Map<String, Value> {
     put("MessageRetentionPeriod", seconds(settings.retention_ms.unwrap_or(1_209_600_000)));
     put("DelaySeconds", seconds(settings.delay_ms));
     put("ReceiveMessageWaitTimeSeconds", seconds(settings.wait_ms));
-    if !settings.attributes.contains_key("KmsMasterKeyId") {
-        put("SqsManagedSseEnabled", "true".to_owned());
-    }
+    // A queue has one of two kinds of encryption.
+    let own = !settings.attributes.contains_key("KmsMasterKeyId");
+    put("SqsManagedSseEnabled", own.to_string());
     if let Some(to) = &settings.dead_letters {
         let policy =
             json!({ "deadLetterTargetArn": scope.queue(&to.queue), "maxReceiveCount": to.receives_max });
@@ -230,6 +238,7 @@ mod tests {
             ("q", json!({ "FifoQueue": "true" }), invalid),
             ("q.fifo", json!({}), invalid),
             ("q.fifo", json!({ "FifoQueue": "false" }), "InvalidAttributeValue"),
+            ("q", json!({ "SqsManagedSseEnabled": "true", "KmsMasterKeyId": "k" }), "InvalidAttributeName"),
             ("q", json!({ "RedrivePolicy": "{}" }), invalid),
             ("q", json!({ "RedrivePolicy": other }), invalid),
         ] {

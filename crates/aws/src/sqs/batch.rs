@@ -103,6 +103,11 @@ impl Op<'_> {
         let queue = self.queue()?;
         let entries = entries(&self.input)?;
         let messages: Vec<_> = entries.iter().map(|(_, entry)| messages::outgoing(&queue, entry)).collect();
+        // Without its group no message of such a queue can be told from others: none of them is taken.
+        let groupless = |error: &&AwsError| error.message.ends_with(" MessageGroupId.");
+        if let Some(error) = messages.iter().find_map(|message| message.as_ref().err().filter(groupless)) {
+            return Err(super::invalid(error.message.clone()));
+        }
         let bytes: usize = messages.iter().flatten().map(|message| message.bytes).sum();
         if bytes > MESSAGE_BYTES_MAX {
             return Err(AwsError::new(
