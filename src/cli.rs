@@ -27,6 +27,8 @@ mod table;
 mod template;
 mod units;
 
+pub(crate) use report::hinted;
+
 use std::{future::Future, process::ExitCode};
 
 use anyhow::Context as _;
@@ -67,6 +69,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Prices => command::prices::run(global)?,
         Command::Openapi => out::text(&rouse_api::openapi::text())?,
         Command::Schema => out::json(&rouse_manifest::json_schema())?,
+        Command::Backup(args) => block_on(command::backup::backup(global, args))?,
+        Command::Restore(args) => block_on(command::backup::restore(global, args))?,
+        Command::Migrate(args) => block_on(command::migrate::run(global, args))?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rouse", &mut script);
@@ -115,19 +120,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Whether a command asks the platform something, with whatever key there is.
 fn speaks(command: &Command) -> bool {
     use Command::{
-        Build, Completions, Dev, Doctor, Init, Login, Logout, Openapi, Prices, Role, Runtime, Schema, Serve,
+        Backup, Build, Completions, Dev, Doctor, Init, Login, Logout, Migrate, Openapi, Prices, Restore,
+        Role, Runtime, Schema, Serve,
     };
     !matches!(
         command,
-        Build(_)
+        Backup(_)
+            | Build(_)
             | Completions { .. }
             | Dev(_)
             | Doctor
             | Init(_)
             | Login(_)
             | Logout
+            | Migrate(_)
             | Openapi
             | Prices
+            | Restore(_)
             | Role { .. }
             | Runtime(_)
             | Schema

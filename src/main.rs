@@ -2,6 +2,7 @@
 //!
 //! This file only chooses: `rouse serve` and the processes that it starts live in `roles`, all else in `cli`.
 
+mod backup;
 mod cli;
 mod roles;
 

@@ -31,8 +31,10 @@ use crate::cli::{
     args::{Global, ServeArgs},
     state::folder,
 };
-pub(crate) use control::runtimes;
-use layout::{State, Unprivileged};
+pub(crate) use control::{prices, runtimes};
+use layout::State;
+pub(crate) use layout::Unprivileged;
+pub(crate) use place::credentials;
 use supervisor::Process;
 
 /// The spawner's socket, below `run`.

@@ -1,5 +1,6 @@
 //! The command line's words: every command, its arguments and their help.
 
+mod backup;
 mod build;
 mod cluster;
 mod events;
@@ -16,8 +17,9 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rouse_types::{AliasName, AppName, FunctionName, TenantId};
 
+pub(crate) use backup::{BackupArgs, RestoreArgs, StoreArgs};
 pub(crate) use build::BuildArgs;
-pub(crate) use cluster::{ClusterCommand, JoinArgs, NodeCommand};
+pub(crate) use cluster::{ClusterCommand, JoinArgs, MigrateArgs, NodeCommand};
 pub(crate) use events::{EventsArgs, EventsCommand, Publish, QueueCommand, QueueSettingsArgs, TopicCommand};
 pub(crate) use identity::{LoginArgs, MemberCommand, ProviderArgs, ProviderCommand, TrustArgs, TrustCommand};
 pub(crate) use money::{BudgetArgs, BudgetCommand, LimitsCommand};
@@ -140,6 +142,12 @@ pub(crate) enum Command {
     /// Take nodes of the cluster out of work, and put them back. For the operator.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Back up the platform of this machine, while it runs: all that it was given, in one file or a bucket.
+    Backup(BackupArgs),
+    /// Make a state folder of a backup.
+    Restore(RestoreArgs),
+    /// Move what is on this machine into a cluster that is empty, and compare both sides.
+    Migrate(MigrateArgs),
     /// List what HTTPS at the functions' domains is answered with, and why not.
     Certificates,
     /// Show the instances that are there now.

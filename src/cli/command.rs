@@ -2,6 +2,7 @@
 
 pub(crate) mod alias;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod budget;
 pub(crate) mod build;
 pub(crate) mod certificates;
@@ -20,6 +21,7 @@ pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod member;
+pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod object;
 pub(crate) mod prices;

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
-use rouse_store::cluster::{Options, Settings, settings};
+use rouse_store::{
+    cluster::{Options, Settings, settings},
+    settled,
+};
 
 use super::layout::State;
 use crate::cli::args::JoinArgs;
@@ -34,5 +37,9 @@ pub(super) fn write(state: &State, args: &JoinArgs, listen: SocketAddr) -> anyho
     };
     let settings = Settings { engine, node: node.clone(), zone: zone.clone(), address: listen.to_string() };
     settings.write(&state.path).context("write down the cluster")?;
+    // A node that is new has nothing of what is deployed, and hears of what waits at once.
+    if !state.path.join("control/records").exists() {
+        settled::begin(&state.path).context("note that the node is new")?;
+    }
     state.give(&path)
 }

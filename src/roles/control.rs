@@ -70,7 +70,7 @@ pub(super) fn run(
 }
 
 /// The operator's price sheet, or the default one where there is none. One with an error is an error.
-pub(super) fn prices(path: &Path) -> anyhow::Result<PriceSheet> {
+pub(crate) fn prices(path: &Path) -> anyhow::Result<PriceSheet> {
     match std::fs::read_to_string(path) {
         Ok(text) => PriceSheet::parse(&text).with_context(|| format!("read {}", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(PriceSheet::default()),

@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::backup::STAGING;
+
 /// The folders below the state folder. All belong to the unprivileged user.
 const FOLDERS: [&str; 17] = [
     "aws",
@@ -84,6 +86,12 @@ impl State {
                 path.display()
             );
         }
+        if path.join(STAGING).exists() {
+            bail!(
+                "a restore into {} was not ended\nhint: empty the folder, and restore the backup again",
+                path.display()
+            );
+        }
         for folder in FOLDERS {
             // What `rouse runtime install` writes is code that functions run: only its owner changes it.
             make(&path.join(folder), 0o750, unprivileged.filter(|_| folder != "runtimes"))?;
@@ -135,6 +143,14 @@ mod tests {
         assert!(second.contains("another platform") && second.contains("--state"), "{second}");
         drop(first);
         State::take(&dir.path().join("state")).expect("it is free again");
+    }
+
+    #[test]
+    fn a_state_folder_that_is_half_restored_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join(STAGING)).expect("made");
+        let refused = State::take(dir.path()).expect_err("it is half restored").to_string();
+        assert!(refused.contains("was not ended") && refused.contains("hint:"), "{refused}");
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! What enters a bucket comes from a file or the environment, goes on in a file of mode 0600, and stands in no process'
 //! arguments; [`VARIABLES`] are kept from the processes that are started.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail};
 use rouse_services::objects::{Credentials, Place, S3Place, place};
@@ -27,8 +31,11 @@ pub(super) fn prepare(state: &State, args: &PlaceArgs) -> anyhow::Result<Place> 
         Some(url) => {
             let (endpoint, region) = (args.objects_endpoint.as_deref(), args.objects_region.as_deref());
             let place = S3Place::parse(url, endpoint, region)?;
-            let file = rouse_services::hand_over(&state.path, &credentials(args)?)
-                .context("hand over the credentials of --objects")?;
+            let file = rouse_services::hand_over(
+                &state.path,
+                &credentials(args.objects_credentials.as_deref(), "--objects-credentials")?,
+            )
+            .context("hand over the credentials of --objects")?;
             state.give(&file)?;
             Place::S3(place)
         }
@@ -44,9 +51,10 @@ pub(super) fn prepare(state: &State, args: &PlaceArgs) -> anyhow::Result<Place> 
     Ok(place)
 }
 
-fn credentials(args: &PlaceArgs) -> anyhow::Result<Credentials> {
-    if let Some(file) = &args.objects_credentials {
-        return Credentials::read(file).context("read the file of --objects-credentials");
+/// What a bucket is entered with: from the file of this flag, else from the environment.
+pub(crate) fn credentials(file: Option<&Path>, flag: &str) -> anyhow::Result<Credentials> {
+    if let Some(file) = file {
+        return Credentials::read(file).with_context(|| format!("read the file of {flag}"));
     }
     let [id, secret, token] =
         VARIABLES.map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
@@ -55,8 +63,8 @@ fn credentials(args: &PlaceArgs) -> anyhow::Result<Credentials> {
             Ok(Credentials { access_key_id, secret_access_key, session_token: token })
         }
         _ => bail!(
-            "nothing says with which access key the bucket of --objects is entered\n\
-             hint: name a file with --objects-credentials, or set {} and {}",
+            "nothing says with which access key the bucket is entered\n\
+             hint: name a file with {flag}, or set {} and {}",
             VARIABLES[0],
             VARIABLES[1]
         ),

@@ -272,21 +272,25 @@ impl Control {
         Ok(())
     }
 
-    /// Has the code of what is live of an app in its place on this node.
+    /// Has the code of what is live of an app in its place on this machine: another node deployed it, a backup was restored, or
+    /// this release compiles otherwise than the one before.
     pub(crate) async fn obtain(&self, tenant: &TenantId, app: &AppName) -> Result<(), Refusal> {
-        let Some(shared) = &self.shared else { return Ok(()) };
         let Some(snapshot) = snapshot::build(&self.records, tenant, app).await? else { return Ok(()) };
         for version in snapshot.functions.iter().flat_map(|function| function.versions.values()) {
-            self.obtain_code(shared, &version.code, &version.runtime).await?;
+            // An image's layers are kept unpacked.
+            if version.runtime == Runtime::Image {
+                continue;
+            }
+            self.obtain_code(&version.code, &version.runtime).await?;
             if let Some(layers) = version.layers().filter(|layers| !self.code.place(layers).is_dir()) {
-                self.fetch(shared, &layers).await?;
+                self.fetch(&layers).await?;
                 deploy::prepare_layers(self, layers).await?;
             }
         }
         Ok(())
     }
 
-    async fn obtain_code(&self, shared: &Shared, digest: &Digest, runtime: &Runtime) -> Result<(), Refusal> {
+    async fn obtain_code(&self, digest: &Digest, runtime: &Runtime) -> Result<(), Refusal> {
         let _lock = self.locks.hold(format!("code {digest}")).await;
         self.in_use(*digest);
         let is_component = *runtime == Runtime::Component;
@@ -298,7 +302,7 @@ impl Control {
         if there {
             return Ok(());
         }
-        self.fetch(shared, digest).await?;
+        self.fetch(digest).await?;
         let (store, blobs, digest, runtime) =
             (self.code.clone(), self.blobs.clone(), *digest, runtime.clone());
         let installed = tokio::task::spawn_blocking(move || store.install(&blobs, &digest, &runtime)).await;
@@ -309,8 +313,11 @@ impl Control {
         Ok(())
     }
 
-    /// Has a blob on this node.
-    async fn fetch(&self, shared: &Shared, digest: &Digest) -> Result<(), Refusal> {
+    /// Has a blob on this machine.
+    async fn fetch(&self, digest: &Digest) -> Result<(), Refusal> {
+        let Some(shared) = &self.shared else {
+            return self.blobs.path(digest).map(|_| ()).ok_or_else(|| code::missing(digest));
+        };
         match shared.blobs.fetch(&self.blobs, digest).await.map_err(|error| state::refusal(&error))? {
             true => Ok(()),
             false => Err(code::missing(digest)),

@@ -29,10 +29,15 @@ pub(crate) async fn reconcile(control: Arc<Control>, stop: CancellationToken) {
     loop {
         let result = snapshot::reconcile(&control).await;
         let done = match result {
-            Ok(changed) => {
+            Ok((changed, right)) => {
                 for (tenant, app) in changed {
                     tracing::info!(%tenant, %app, "put the snapshot of an app right");
                     control.peers.notify(&tenant, &app).await;
+                }
+                // What waited for that may be delivered: see `rouse_store::settled`.
+                if right && let Err(error) = rouse_store::settled::settle(&control.config.state) {
+                    tracing::error!(%error, "that all is in its place cannot be written down");
+                    control.reconcile.notify_one();
                 }
                 true
             }
@@ -95,6 +100,10 @@ impl Control {
     /// Forgets versions that no alias and no kept deployment names, and deletes code that no kept version
     /// has had for the grace period.
     pub(crate) async fn collect(&self) -> Result<(), Refusal> {
+        // A backup that is being made may name them.
+        if rouse_store::backup::held(&self.config.state) {
+            return Ok(());
+        }
         // Functions first: whatever is deployed after that changes their records, and is a conflict below.
         let functions = state::scan::<Function>(&self.records, state::FUNCTIONS, "").await?;
         let apps = state::scan::<App>(&self.records, state::APPS, "").await?;
@@ -193,6 +202,9 @@ impl Control {
 
     /// Keeps the journals within their bounds. Usage is deleted only once the ledger has read it.
     async fn retain(&self) {
+        if rouse_store::backup::held(&self.config.state) {
+            return;
+        }
         let (now, kept) = (self.config.clock.now(), self.config.retention);
         let Ok(read) = self.usage.cursor().await else { return };
         // Logged there.

@@ -126,8 +126,8 @@ fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Makes every file what the store says; gives the apps whose files had to be changed.
-pub(crate) async fn reconcile(control: &Control) -> Result<Vec<(TenantId, AppName)>, Refusal> {
+/// Makes every file what the store says; gives the apps whose files had to be changed, and whether all are right now.
+pub(crate) async fn reconcile(control: &Control) -> Result<(Vec<(TenantId, AppName)>, bool), Refusal> {
     let (records, locks, state) = (&control.records, &control.locks, &control.config.state);
     let mut apps: std::collections::BTreeSet<(TenantId, AppName)> = std::collections::BTreeSet::new();
     for at in state::scan::<App>(records, state::APPS, "").await? {
@@ -141,10 +141,16 @@ pub(crate) async fn reconcile(control: &Control) -> Result<Vec<(TenantId, AppNam
         Ok(Err(error)) => return Err(state::io_refusal("list the snapshots", &error)),
         Err(error) => return Err(state::io_refusal("list the snapshots", &io::Error::other(error))),
     }
-    let mut changed = Vec::new();
+    let (mut changed, mut right) = (Vec::new(), true);
     for (tenant, app) in apps {
         let written = async {
-            control.obtain(&tenant, &app).await?;
+            match control.obtain(&tenant, &app).await {
+                // On one machine it comes from nowhere else: the versions that have their code answer.
+                Err(refusal) if control.shared.is_none() => {
+                    tracing::error!(%tenant, %app, %refusal, "code is missing");
+                }
+                obtained => obtained?,
+            }
             write(records, locks, state, &tenant, &app).await
         };
         match written.await {
@@ -153,6 +159,7 @@ pub(crate) async fn reconcile(control: &Control) -> Result<Vec<(TenantId, AppNam
             // One app that cannot be put right must not keep the others from it.
             Err(refusal) => {
                 tracing::error!(%tenant, %app, %refusal, "a snapshot cannot be written");
+                right = false;
                 // Its code may come later; a full disk is met again at the next change.
                 if control.shared.is_some() {
                     control.reconcile.notify_one();
@@ -160,7 +167,7 @@ pub(crate) async fn reconcile(control: &Control) -> Result<Vec<(TenantId, AppNam
             }
         }
     }
-    Ok(changed)
+    Ok((changed, right))
 }
 
 /// Tenant and app of a key.

@@ -46,7 +46,7 @@ mod triggers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rouse_store::{Cluster, Queues, Records, cluster, queues::DEDUPLICATION_WINDOW_DEFAULT};
+use rouse_store::{Cluster, Queues, Records, cluster, queues::DEDUPLICATION_WINDOW_DEFAULT, settled};
 use rouse_types::{Clock, NodeState};
 use tokio_util::sync::CancellationToken;
 
@@ -130,14 +130,36 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     events.table.load_all();
     events.sweep_keys();
     events.make_queues().await;
-    events.resume(queue::FUNCTIONS).await?;
-    events.resume(queue::NAMED).await?;
+    let in_cluster = shared.is_some();
+    if settled::is(&events.config.state) {
+        deliver_what_waits(&events, in_cluster).await?;
+    } else {
+        let events = Arc::clone(&events);
+        events.tasks.clone().spawn(async move {
+            let settled = events.stop.run_until_cancelled(settled::wait(&events.config.state)).await;
+            if settled.is_some()
+                && let Err(error) = deliver_what_waits(&events, in_cluster).await
+            {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "what waits is not delivered before the next start"
+                );
+            }
+        });
+    }
     events.tasks.spawn(schedules::run(Arc::clone(&events), records.clone()));
     events.tasks.spawn(Box::pin(database::run(Arc::clone(&events), records)));
-    if shared.is_some() {
-        events.tasks.spawn(others::follow(Arc::clone(&events)));
-    }
     server::serve(&events, socket).await;
     events.drain().await;
+    Ok(())
+}
+
+/// Takes up what waited before this process began, and in a cluster what others accept.
+async fn deliver_what_waits(events: &Arc<Events>, in_cluster: bool) -> Result<(), Error> {
+    events.resume(queue::FUNCTIONS).await?;
+    events.resume(queue::NAMED).await?;
+    if in_cluster {
+        events.tasks.spawn(others::follow(Arc::clone(events)));
+    }
     Ok(())
 }

@@ -12,6 +12,7 @@
 
 mod bucket;
 mod commit;
+mod depot;
 mod digest;
 mod error;
 mod files;
@@ -36,6 +37,7 @@ use rouse_types::{Clock, TenantId};
 use tokio_util::task::TaskTracker;
 
 pub use bucket::Bucket;
+pub use depot::Depot;
 pub use digest::{Algorithm, Checksum, ChecksumKind, Expected};
 pub use error::Error;
 pub use http::S3Http;

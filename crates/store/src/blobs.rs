@@ -55,6 +55,12 @@ impl Blobs {
         Ok(Self { dir: dir.to_owned(), reserve_bytes })
     }
 
+    /// A folder that another process owns, to be read: nothing in it is changed.
+    #[must_use]
+    pub fn view(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), reserve_bytes: 0 }
+    }
+
     /// Begins a blob of about `bytes` bytes, or of unknown size if that is zero.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub mod journals;
 pub mod leases;
 pub mod members;
 mod replica;
+pub mod seed;
 pub mod settings;
 mod snapshot;
 pub mod standing;

@@ -20,6 +20,7 @@
 //! Readers read files, they map nothing: no truncation by another process can kill them.
 
 mod appender;
+mod cut;
 mod format;
 mod keeper;
 mod reader;
@@ -37,6 +38,7 @@ use std::{
 };
 
 pub use appender::Appender;
+pub use cut::{Cut, cut};
 pub use format::RECORD_HEAD_BYTES;
 pub use reader::{Batch, Corruption, Cursor, Position, Reader, Record};
 pub use retention::{Policy, Removed, retain};

@@ -6,9 +6,11 @@
 
 pub mod access_keys;
 mod backend;
+pub mod backup;
 pub mod ballast;
 pub mod blobs;
 pub mod cluster;
+pub mod contents;
 mod embedded;
 pub mod error;
 pub mod file;
@@ -16,6 +18,7 @@ pub mod journal;
 pub mod queues;
 pub mod records;
 pub mod secrets;
+pub mod settled;
 
 pub use ballast::Ballast;
 pub use blobs::Blobs;

@@ -57,3 +57,22 @@ pub(crate) struct JoinArgs {
     #[arg(long, default_value = "3s", value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
     pub(crate) stop_grace: Duration,
 }
+
+/// What `rouse migrate` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The platform on the state folder (--state) is stopped; the folder is read, and stays as it was. Moved are: what is deployed with its \
+code, tenants, keys and audit log; events, queues and dead letters; usage, with the ledger and the key that seals it. Each node has its \
+own of all else: objects, what AWS' clients made, images, logs, secrets/keys. A run that was cut off is repeated; until one came to its end, \
+no node can join.")]
+pub(crate) struct MigrateArgs {
+    /// The cluster's engine, which has no state yet: NATS' servers, with commas.
+    #[arg(long, env = "ROUSE_CLUSTER", hide_env_values = true, value_name = "nats://HOST:PORT")]
+    pub(crate) to: String,
+    /// The servers' monitors, with commas: they prove that each keeps what it acknowledges.
+    #[arg(long, value_name = "http://HOST:PORT", value_delimiter = ',')]
+    pub(crate) cluster_monitors: Vec<String>,
+    /// On how many servers everything is kept: 1, 3 or 5 [default: 3, or 1 if one server is named].
+    #[arg(long, value_name = "N")]
+    pub(crate) cluster_replicas: Option<u8>,
+}

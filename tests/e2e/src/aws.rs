@@ -1,6 +1,11 @@
 //! Amazon's own clients against a platform.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{Platform, program, python, skipped};
 
@@ -97,4 +102,20 @@ impl Boto3 {
         command.arg("-c").arg(format!("{BEGIN}{script}")).args(args);
         run(command, self.environment.clone()).await
     }
+}
+
+/// Writes a file with an access key of a platform, as AWS' clients have it.
+///
+/// # Panics
+/// When there is no key to be had.
+pub async fn credentials_file(of: &Platform, file: &Path) {
+    let key = of.json(&["access-key", "create"]).await;
+    let text = |name: &str| key[name].as_str().expect("a text").to_owned();
+    let lines = format!(
+        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+        text("id"),
+        text("secret")
+    );
+    fs::write(file, lines).expect("written");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("its mode");
 }

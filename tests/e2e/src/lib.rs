@@ -25,7 +25,7 @@ mod tools;
 mod traffic;
 
 pub use app::{App, example, fixture, folder};
-pub use aws::{Boto3, environment, environment_of, run, tool};
+pub use aws::{Boto3, credentials_file, environment, environment_of, run, tool};
 pub use call::{Answer, call_on, get, wait_for};
 pub use disk::Disk;
 pub use engine::Engine;

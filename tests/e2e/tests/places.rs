@@ -1,25 +1,12 @@
 //! The bytes of objects in a bucket of another S3: here one of another platform's, which is any S3 to the first.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
-use rouse_e2e::{App, Platform, Seen, need, state_folder, tell, wait_for};
+use rouse_e2e::{App, Platform, Seen, credentials_file, need, state_folder, tell, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const TRIGGER: &str =
     "[[functions.photo.triggers]]\nobject = { bucket = \"photos\", events = [\"created\"] }";
-
-/// A file with an access key, as AWS' clients have it.
-async fn credentials(of: &Platform, file: &Path) {
-    let key = of.json(&["access-key", "create"]).await;
-    let text = |name: &str| key[name].as_str().expect("a text").to_owned();
-    let lines = format!(
-        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-        text("id"),
-        text("secret")
-    );
-    fs::write(file, lines).expect("written");
-    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("its mode");
-}
 
 #[tokio::test]
 async fn objects_whose_bytes_lie_in_another_s3_are_put_told_of_and_got_also_after_a_kill() {
@@ -29,7 +16,7 @@ async fn objects_whose_bytes_lie_in_another_s3_are_put_told_of_and_got_also_afte
         .await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();
-    credentials(&there, &folder.path().join("credentials")).await;
+    credentials_file(&there, &folder.path().join("credentials")).await;
     let args = ["--objects", "s3://bytes/here", "--objects-endpoint", &there.aws()].map(str::to_owned);
     let args = [&args[..], &["--objects-credentials".to_owned(), path("credentials")]].concat();
     let state = state_folder();

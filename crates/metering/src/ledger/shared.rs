@@ -232,6 +232,44 @@ pub fn key(db: &Connection) -> Result<Option<Key>, Error> {
     found.map(read).transpose()
 }
 
+/// Makes a cluster's ledger of one machine's, in this file, with the key that sealed it.
+///
+/// # Errors
+/// What the database says.
+pub fn share(file: &Path, key: &[u8]) -> Result<(), super::Error> {
+    let made = || {
+        let db = Connection::open(file)?;
+        db.execute_batch(SCHEMA)?;
+        db.execute("INSERT INTO keys (id, pkcs8) VALUES (1, ?1)", [key])?;
+        // It says how far this machine's journal was read, and nodes have their own.
+        db.execute("DELETE FROM cursor", [])?;
+        db.close().map_err(|(_, error)| error)
+    };
+    made().map_err(wrap(file))
+}
+
+/// Makes one machine's ledger of a cluster's, in this file, as the node of this name goes on with it. Gives the key that seals.
+///
+/// # Errors
+/// What the database says; [`super::Error::Foreign`] if it has no key.
+pub fn unshare(file: &Path, node: &str) -> Result<Vec<u8>, super::Error> {
+    let made = || {
+        let db = Connection::open(file)?;
+        let key: Option<Vec<u8>> = db.query_row("SELECT pkcs8 FROM keys", [], |row| row.get(0)).optional()?;
+        // What the node's journal has beyond this is billed by whoever goes on with it.
+        db.execute(
+            "INSERT OR REPLACE INTO cursor (id, cursor) SELECT 1, cursor FROM handed WHERE node = ?1",
+            [node],
+        )?;
+        db.execute_batch("DROP TABLE handed; DROP TABLE keys;")?;
+        db.pragma_update(None, "user_version", sql::VERSION)?;
+        db.close().map_err(|(_, error)| error)?;
+        Ok(key)
+    };
+    let none = || super::Error::Foreign { path: file.to_owned(), reason: "it has no key".to_owned() };
+    made().map_err(wrap(file))?.ok_or_else(none)
+}
+
 /// Whether it is time to seal something.
 ///
 /// # Errors

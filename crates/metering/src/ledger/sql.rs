@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
 use super::{Error, Refusal, wrap};
 use crate::sums::{Key, Rollup, Segment, Sums};
 
-const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 3;
 /// Refusals that are kept: enough to find the cause, and a writer gone mad fills no disk.
 const REFUSED_KEPT: i64 = 10_000;
 

@@ -21,7 +21,7 @@ use rouse_types::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-pub(super) use remote::Bucket;
+pub(super) use remote::{Bucket, connect};
 
 use super::{Error, place::Chosen};
 

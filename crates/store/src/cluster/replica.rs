@@ -28,10 +28,12 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(super) use self::apply::SCHEMA;
 use self::apply::{Applied, Head, Pending, Waiting};
 use super::{
     Cluster,
     engine::{PAUSE, random},
+    seed,
     stream::{Entry, Follow, Published, Spec, State, Stream},
 };
 use crate::{
@@ -113,14 +115,8 @@ impl Replica {
                 "'{name}' is not a store's name: use 1 to 32 of a-z, 0-9 and '-'"
             )));
         }
-        let spec = Spec {
-            name: format!("ROUSE_LOG_{name}"),
-            subjects: vec![subject(name)],
-            bytes_max: Some(LOG_BYTES_MAX),
-            last_only: false,
-            may_expire: false,
-        };
-        let stream = Stream::open(cluster, &spec).await?;
+        seed::check(cluster).await?;
+        let stream = Stream::open(cluster, &log_of(name)).await?;
         std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
         let schema = format!("{schema}{}", apply::SCHEMA);
         let db = Db::open_as(&newest(folder)?, name, &schema, Durability::Checkpoint)?;
@@ -222,8 +218,24 @@ impl Drop for Forget<'_> {
     }
 }
 
-fn subject(name: &str) -> String {
+pub(super) fn subject(name: &str) -> String {
     format!("rouse.log.{name}")
+}
+
+/// The log of the store of this name.
+pub(super) fn log_of(name: &str) -> Spec {
+    Spec {
+        name: format!("ROUSE_LOG_{name}"),
+        subjects: vec![subject(name)],
+        bytes_max: Some(LOG_BYTES_MAX),
+        last_only: false,
+        may_expire: false,
+    }
+}
+
+/// An entry of a log that changes nothing, under this random name.
+pub(super) fn entry_of_nothing(operation: [u8; 16]) -> Bytes {
+    Head { operation, part: 0, parts: 1 }.with(&[Nothing::TAG])
 }
 
 /// The file of a copy that was taken there in the log; the first is at zero.

@@ -23,13 +23,34 @@ use crate::Error;
 /// Where the newest copy is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pointer {
+pub(super) struct Pointer {
     /// Its bytes are the blob of this digest.
-    digest: Digest,
+    pub(super) digest: Digest,
     /// The last entry of the log that is in it.
-    applied: u64,
+    pub(super) applied: u64,
     /// Which log: see [`super::stream::Stream`].
-    log: String,
+    pub(super) log: String,
+}
+
+impl Pointer {
+    /// The pointer of a store's tables, if it is of this log, with its number in the stream.
+    pub(super) async fn get(blobs: &Blobs, name: &str, log: &str) -> Result<Option<(u64, Self)>, Error> {
+        let Some(entry) = blobs.stream().last(&subject(name)).await? else { return Ok(None) };
+        let pointer = serde_json::from_slice::<Self>(&entry.payload).map_err(|error| {
+            Error::Log(format!(
+                "the pointer to the copy of {name} cannot be read: {error}; use a later release"
+            ))
+        })?;
+        Ok(Some((entry.sequence, pointer)).filter(|(_, pointer)| pointer.log == log))
+    }
+
+    /// Writes it in the place of the one with this number, or of none: whether nobody was faster.
+    pub(super) async fn put(&self, blobs: &Blobs, name: &str, before: Option<u64>) -> Result<bool, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", before.unwrap_or(0).to_string());
+        let body = serde_json::to_vec(self).map_err(|error| Error::Log(error.to_string()))?;
+        Ok(blobs.stream().publish(&subject(name), headers, body.into()).await? != Published::Refused)
+    }
 }
 
 fn subject(name: &str) -> String {
@@ -46,7 +67,7 @@ impl Shared {
 
     async fn try_copy(&self) -> Result<(), Error> {
         let blobs = Blobs::open(&self.cluster).await?;
-        let before = self.pointer(&blobs).await?;
+        let before = Pointer::get(&blobs, &self.name, &self.stream.id).await?;
         let path = self.folder.join("copy.db");
         remove(&path);
         let target = path.clone();
@@ -64,12 +85,7 @@ impl Shared {
         if before.as_ref().is_some_and(|(_, before)| before.applied >= applied) {
             return Ok(());
         }
-        let mut headers = HeaderMap::new();
-        let expected = before.as_ref().map_or(0, |(at, _)| *at);
-        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
-        let body = serde_json::to_vec(&pointer).map_err(|error| Error::Log(error.to_string()))?;
-        if let Published::Refused = blobs.stream().publish(&subject(&self.name), headers, body.into()).await?
-        {
+        if !pointer.put(&blobs, &self.name, before.as_ref().map(|(at, _)| *at)).await? {
             return Ok(());
         }
         if let Some((_, before)) = before {
@@ -82,21 +98,10 @@ impl Shared {
         Ok(())
     }
 
-    async fn pointer(&self, blobs: &Blobs) -> Result<Option<(u64, Pointer)>, Error> {
-        let Some(entry) = blobs.stream().last(&subject(&self.name)).await? else { return Ok(None) };
-        let pointer = serde_json::from_slice::<Pointer>(&entry.payload).map_err(|error| {
-            Error::Log(format!(
-                "the pointer to the copy of {} cannot be read: {error}; use a later release",
-                self.name
-            ))
-        })?;
-        Ok(Some((entry.sequence, pointer)).filter(|(_, pointer)| pointer.log == self.stream.id))
-    }
-
     /// Takes the newest copy, since the log begins after what these tables have come to.
     pub(super) async fn restore(&self, first: u64) -> Result<u64, Error> {
         let blobs = Blobs::open(&self.cluster).await?;
-        let pointer = self.pointer(&blobs).await?.map(|(_, pointer)| pointer);
+        let pointer = Pointer::get(&blobs, &self.name, &self.stream.id).await?.map(|(_, pointer)| pointer);
         let Some(pointer) = pointer.filter(|pointer| pointer.applied + 1 >= first) else {
             return Err(Error::Log(format!(
                 "the log of {} begins at {first}, and there is no copy of what came before: restore a backup",

@@ -40,7 +40,13 @@ pub(super) fn survey(path: &Path) -> Result<Survey, Error> {
         return Ok(found);
     }
     let file = File::open(path).map_err(Error::io("open the segment", path))?;
-    let mut source = Source::new(&file, path, format::HEADER_BYTES as u64);
+    let (end, times) = live(&file, path)?;
+    Ok(Survey::Live { end, times })
+}
+
+/// Where the records of a segment end that was not sealed a moment ago, and their times if there are any.
+pub(super) fn live(file: &File, path: &Path) -> Result<(u64, Option<(Timestamp, Timestamp)>), Error> {
+    let mut source = Source::new(file, path, format::HEADER_BYTES as u64);
     let mut times: Option<(Timestamp, Timestamp)> = None;
     loop {
         match source.next()? {
@@ -48,12 +54,9 @@ pub(super) fn survey(path: &Path) -> Result<Survey, Error> {
                 let (least, greatest) = times.unwrap_or((time, time));
                 times = Some((least.min(time), greatest.max(time)));
             }
-            Next::Nothing => return Ok(Survey::Live { end: source.offset, times }),
+            Next::Nothing => return Ok((source.offset, times)),
             // What a power loss tore stays inside, so that readers see it and tell of it.
-            Next::Corrupt => {
-                let all = (Timestamp(0), Timestamp(u64::MAX));
-                return Ok(Survey::Live { end: source.file_bytes, times: Some(all) });
-            }
+            Next::Corrupt => return Ok((source.file_bytes, Some((Timestamp(0), Timestamp(u64::MAX))))),
         }
     }
 }

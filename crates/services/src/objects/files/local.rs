@@ -130,6 +130,10 @@ impl Folder {
 
     /// Removes files. One that is not there is no error, and one that cannot be removed is left to the sweep.
     pub(super) fn remove(&self, ids: &[FileId]) {
+        // A backup that is being made may name them.
+        if self.0.dir.parent().is_some_and(rouse_store::backup::held) {
+            return;
+        }
         for id in ids {
             let path = self.place(*id);
             match fs::remove_file(&path) {

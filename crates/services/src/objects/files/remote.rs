@@ -100,29 +100,34 @@ struct Upload {
     done: bool,
 }
 
+/// A client of a bucket. Does not speak to it yet.
+pub(in crate::objects) fn connect(place: &S3Place, credentials: &Credentials) -> Result<AmazonS3, Error> {
+    let wire = Wire::new().map_err(|error| Error::Place(format!("TLS cannot be set up: {error}")))?;
+    let backoff = BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() };
+    let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT };
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(&place.bucket)
+        .with_region(&place.region)
+        .with_access_key_id(&credentials.access_key_id)
+        .with_secret_access_key(&credentials.secret_access_key)
+        .with_retry(retry)
+        // Not all stores have the request that deletes many.
+        .with_disable_bulk_delete(true)
+        .with_http_connector(wire);
+    if let Some(endpoint) = &place.endpoint {
+        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+    }
+    if let Some(token) = &credentials.session_token {
+        builder = builder.with_token(token);
+    }
+    builder.build().map_err(|error| Error::Place(format!("{place}: {error}")))
+}
+
 impl Bucket {
     pub(super) fn open(dir: &Path, place: &S3Place, credentials: &Credentials) -> Result<Self, Error> {
         let notes = dir.join("uploads");
         fs::create_dir_all(&notes).map_err(Error::io("make the folder", &notes))?;
-        let wire = Wire::new().map_err(|error| Error::Place(format!("TLS cannot be set up: {error}")))?;
-        let backoff = BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() };
-        let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_TIMEOUT };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(&place.bucket)
-            .with_region(&place.region)
-            .with_access_key_id(&credentials.access_key_id)
-            .with_secret_access_key(&credentials.secret_access_key)
-            .with_retry(retry)
-            // Not all stores have the request that deletes many.
-            .with_disable_bulk_delete(true)
-            .with_http_connector(wire);
-        if let Some(endpoint) = &place.endpoint {
-            builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
-        }
-        if let Some(token) = &credentials.session_token {
-            builder = builder.with_token(token);
-        }
-        let store = builder.build().map_err(|error| Error::Place(format!("{place}: {error}")))?;
+        let store = connect(place, credentials)?;
         Ok(Self(Arc::new(Inner {
             store,
             prefix: place.prefix.clone(),

@@ -22,7 +22,7 @@ const HEAD_BYTES: usize = 1 + 16 + 4 + 4;
 const PARTS_KEPT: u64 = 1_000_000;
 
 /// What is kept beside the tables: how far they have come in which log, and parts of operations.
-pub(super) const SCHEMA: &str = "
+pub(in crate::cluster) const SCHEMA: &str = "
 CREATE TABLE replica (
   one INTEGER PRIMARY KEY CHECK (one = 1), log TEXT NOT NULL, applied INTEGER NOT NULL, bytes INTEGER NOT NULL
 ) STRICT;
