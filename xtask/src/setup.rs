@@ -116,6 +116,10 @@ pub(crate) fn run() -> Result<Tools> {
             lacking.push(package);
         }
     }
+    // What reads the recipes of Kubernetes.
+    if !sh::works(Command::new("/usr/bin/python3").args(["-c", "import yaml"])) {
+        lacking.push("python3-yaml");
+    }
     // A database whose changes are read.
     if !Path::new("/usr/lib/postgresql").exists() {
         lacking.push("postgresql");
