@@ -59,6 +59,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) enum Role {
     /// Takes calls. See `rouse_gateway`.
     Gateway { state: PathBuf, index: usize, gateways: usize, domain: String, https: bool },
+    /// Hands calls to other nodes of the cluster, and takes theirs. See `rouse_mesh`.
+    Mesh { state: PathBuf, gateways: usize, listens: bool },
     /// Keeps events and delivers them. See `rouse_events`.
     Events { state: PathBuf, gateways: usize },
     /// Keeps objects. See `rouse_services`.
@@ -87,6 +89,7 @@ impl Role {
     fn name(&self) -> &'static str {
         match self {
             Self::Gateway { .. } => "gateway",
+            Self::Mesh { .. } => "mesh",
             Self::Events { .. } => "events",
             Self::Objects { .. } => "objects",
             Self::ObjectsCheck { .. } => "objects-check",
@@ -135,7 +138,8 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
 
     let place = place::prepare(&state, &args.objects)?;
 
-    cluster::write(&state, &args.join, listen)?;
+    let mesh = cluster::listener(&args.join, listen)?;
+    cluster::write(&state, &args.join, listen, mesh.as_ref())?;
     let path = state.path.clone();
     let gateway = |index| Role::Gateway {
         state: path.clone(),
@@ -165,8 +169,12 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     };
     let spawner = Role::Spawner { state: path.clone(), user: state.unprivileged };
     let unprivileged = |role, listener| vec![Process { role, listener, second: None, privileged: false }];
+    let in_cluster = args.join.cluster.is_some();
+    let calls = Role::Mesh { state: path.clone(), gateways, listens: mesh.is_some() };
     let processes = vec![
         take_calls.collect(),
+        // After the gateways, whose calls are under way there.
+        if in_cluster { unprivileged(calls, mesh) } else { Vec::new() },
         aws.map(|aws| unprivileged(face, Some(aws))).unwrap_or_default(),
         // Before events: what happens to objects is told there.
         unprivileged(Role::Objects { state: path.clone(), place }, None),
@@ -181,6 +189,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         ["events.sock", "objects.sock", "s3.sock", "node.sock", "control.sock"].map(|name| state.run(name)),
     );
     sockets.extend(aws_address.map(|_| state.run("aws.sock")));
+    sockets.extend(in_cluster.then(|| state.run("mesh.sock")));
     // What a predecessor left would look like readiness.
     for socket in &sockets {
         let _ = std::fs::remove_file(socket);
@@ -286,6 +295,7 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
         Role::Gateway { state, index, gateways, domain, https } => {
             gateway(state, index, gateways, domain, https)
         }
+        Role::Mesh { state, gateways, listens } => mesh(state, gateways, listens),
         Role::Events { state, gateways } => events(state, gateways),
         Role::Objects { state, place } => objects(state, place),
         Role::ObjectsCheck { state, place } => place::check(state, place),
@@ -327,6 +337,12 @@ fn gateway(
 fn pricing(state: &Path) -> anyhow::Result<rouse_types::Pricing> {
     let sheet = control::prices(&state.join("prices.toml"))?;
     Ok(rouse_types::Pricing::new(move |usage| sheet.cost(usage).ok().map(|nanos| nanos.0)))
+}
+
+fn mesh(state: PathBuf, gateways: usize, listens: bool) -> anyhow::Result<ExitCode> {
+    let listener = listens.then(boot::listener).transpose()?;
+    let config = rouse_mesh::Config { state, listener, gateways };
+    boot::run(|stop| async move { Ok(rouse_mesh::serve(config, stop).await?) })
 }
 
 fn events(state: PathBuf, gateways: usize) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,9 @@
 //!                                     └─(watch)─▶ b: fetch code, unpack or compile ─▶ snapshot ─▶ b answers
 //! ```
 
+pub(crate) mod identity;
 pub(crate) mod logs;
+mod neighbours;
 mod standing;
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
@@ -24,7 +26,9 @@ use rouse_store::{
     },
     records::Expect,
 };
-use rouse_types::{AppName, Code, Digest, Isolation, NodeState, Refusal, Runtime, TenantId, Work};
+use rouse_types::{
+    AppName, Code, Digest, Isolation, NodeState, Refusal, Runtime, TenantId, Work, node::Load,
+};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -110,6 +114,8 @@ fn about(config: &Config, settings: &Settings) -> Member {
         sandboxes: sandboxes.collect(),
         state: NodeState::Active,
         work: Work::default(),
+        mesh: settings.mesh.clone(),
+        load: Load::default(),
     }
 }
 
@@ -176,7 +182,8 @@ pub(crate) async fn live(control: Arc<Control>, stop: CancellationToken) {
             }
         }
         let standing = control.stand(shared).await;
-        let about = Member { state: standing.state, work: standing.work, ..shared.about.clone() };
+        let load = control.load().await;
+        let about = Member { state: standing.state, work: standing.work, load, ..shared.about.clone() };
         let renewed = shared.membership.lock().await.renew(&about).await;
         match renewed {
             Ok(true) => {}
@@ -192,6 +199,7 @@ pub(crate) async fn live(control: Arc<Control>, stop: CancellationToken) {
             }
             Err(error) => {
                 tracing::warn!(%error, "the cluster does not hear of this node");
+                control.tell_neighbours(shared, &about).await;
                 continue;
             }
         }
@@ -206,6 +214,7 @@ pub(crate) async fn live(control: Arc<Control>, stop: CancellationToken) {
             }
             Err(error) => tracing::warn!(%error, "the members of the cluster are not seen"),
         }
+        control.tell_neighbours(shared, &about).await;
     }
 }
 

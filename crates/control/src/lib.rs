@@ -210,6 +210,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     tasks.spawn(budget::keep(Arc::clone(&control), stop.clone()));
     tasks.spawn(collect::reconcile(Arc::clone(&control), stop.clone()));
     tasks.spawn(cluster::live(Arc::clone(&control), stop.clone()));
+    tasks.spawn(cluster::identity::keep(Arc::clone(&control), stop.clone()));
     tasks.spawn(cluster::follow(Arc::clone(&control), stop.clone()));
     tasks.spawn(cluster::logs::hand_over(Arc::clone(&control), stop.clone()));
     tasks.spawn(cluster::logs::collect(Arc::clone(&control), stop.clone()));

@@ -13,7 +13,10 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use rouse_api::wire::{self, Address, Answer, Timeouts};
-use rouse_types::{AppName, InstanceInfo, NodeState, TenantId, Work};
+use rouse_types::{
+    AppName, InstanceInfo, NodeState, TenantId, Work,
+    node::{Load, Neighbours},
+};
 
 /// Our own processes on our own machine answer at once; a gateway that compiles nothing has no reason to
 /// take longer, and a stuck one must not stop a deployment.
@@ -126,6 +129,31 @@ impl Peers {
         let body = serde_json::to_vec(&state).unwrap_or_default();
         let request = request(Method::PUT, "/standing").map(|_| Full::new(Bytes::from(body)));
         accepted(&process, Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await)
+    }
+
+    /// Tells who the other nodes are. One that is not told hears it in a second.
+    pub(crate) async fn notify_neighbours(&self, neighbours: &Neighbours) {
+        let body = Bytes::from(serde_json::to_vec(neighbours).unwrap_or_default());
+        let mesh = ("mesh".to_owned(), self.run.join("mesh.sock"));
+        // Who hands over first: a gateway that knows of a node sends calls for it at once.
+        for those in [vec![mesh], self.gateways()] {
+            let told = those.into_iter().map(|(process, socket)| {
+                let request = request(Method::PUT, "/neighbours").map(|_| Full::new(body.clone()));
+                async move {
+                    let answered = Box::pin(wire::exchange(&Address::Unix(socket), request, TIMEOUTS)).await;
+                    accepted(&process, answered)
+                }
+            });
+            for why in join_all(told).await.into_iter().filter_map(Result::err) {
+                tracing::warn!(why, "a process does not know of the other nodes");
+            }
+        }
+    }
+
+    /// What the node's process could take; none while it does not say.
+    pub(crate) async fn load(&self) -> Option<Load> {
+        let told = Self::ask_those(vec![self.node()], "/load").await;
+        serde_json::from_slice(&told.first()?.body).ok()
     }
 
     /// What is under way in all processes; none while one does not say.

@@ -178,6 +178,7 @@ impl Control {
         for tenant in tenants {
             self.write_of(&tenant).await?;
         }
+        self.seal_authority_anew(keys).await?;
         if closed.is_none() {
             keys.drop_old().map_err(|error| failed(&error))?;
         }

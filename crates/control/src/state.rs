@@ -16,6 +16,7 @@
 //! | `trust` | `<tenant>/<name>` | [`rouse_types::Trust`] |
 //! | `sign-ins` | `<hour>/<digest>/<tenant>` | that a token was exchanged, until the hour after its end |
 //! | `nodes` | `<node>` | what an operator asked of a node of the cluster: see `cluster::standing` |
+//! | `cluster` | `authority` | the authority of the nodes' certificates, sealed: see `cluster::identity` |
 //! | `uploads` | `<digest>/<tenant>` | when a key of the tenant uploaded the code |
 
 use std::collections::BTreeMap;

@@ -33,6 +33,7 @@ use crate::{
     counters::Counters,
     forward::Node,
     journals::{self, Journals},
+    mesh::Mesh,
     metrics::Metrics,
     once,
     route::{self, Target},
@@ -53,6 +54,7 @@ pub(crate) struct Gateway {
     pub(crate) quota: Quota,
     pub(crate) components: Components,
     pub(crate) node: Node,
+    pub(crate) mesh: Mesh,
     pub(crate) events: Events,
     pub(crate) journals: Arc<Journals>,
     pub(crate) metrics: Metrics,
@@ -85,13 +87,16 @@ pub(crate) struct Origin {
     pub(crate) caller: Option<TraceContext>,
     /// Whether it may be put off to later, as its caller may ask.
     pub(crate) defers: bool,
+    /// Whether another node handed it over: then it is run here.
+    pub(crate) forwarded: bool,
     pub(crate) started: Instant,
 }
 
 impl Origin {
     /// A call that someone waits for.
     pub(crate) fn call(source: Source, peer: Option<IpAddr>, started: Instant) -> Self {
-        Self { id: InvocationId::new(), attempt: 1, source, peer, caller: None, defers: true, started }
+        let (id, forwarded) = (InvocationId::new(), false);
+        Self { id, attempt: 1, source, peer, caller: None, defers: true, forwarded, started }
     }
 }
 
@@ -111,6 +116,7 @@ impl Gateway {
             components: Components::new(engine, &config.state),
             // Connections to the node idle for a while; the end of the gateway does not wait for that.
             node: Node::new(run.join("node.sock"), Executor(TaskTracker::new()), metrics.connections.clone()),
+            mesh: Mesh::new(run.join("mesh.sock"), Executor(TaskTracker::new())),
             events: Events::new(run.join("events.sock"), Executor(TaskTracker::new())),
             journals: Journals::open(&config.state, &writer, config.metering)?,
             metrics,
@@ -155,7 +161,7 @@ impl Gateway {
         target: &Target<'_>,
         origin: Origin,
     ) -> Response<Body> {
-        let Origin { id, attempt, source, peer, caller: sender, defers, started } = origin;
+        let Origin { id, attempt, source, peer, caller: sender, defers, forwarded, started } = origin;
         let refuse = |refusal: Refusal| {
             self.metrics.refused(refusal.code);
             answer::refuse(id, &refusal, None)
@@ -231,6 +237,20 @@ impl Gateway {
         // How often: before anything of the call costs more than this look.
         if let Err(refusal) = self.quota.rate(&picked.version) {
             return refuse(refusal);
+        }
+        // Where: here, unless it lacks what another node has. An upgrade is of this connection.
+        if self.mesh.is_short(&picked.version)
+            && !forwarded
+            && !parts.headers.contains_key(header::UPGRADE)
+            && let Some(nodes) = self.mesh.targets(&picked.version, self.chance.hash_one(id))
+        {
+            let pause = match picked.version.contract {
+                Contract::Http => picked.version.limits.timeout(),
+                Contract::Component | Contract::Lambda => Duration::ZERO,
+            };
+            let request = Request::from_parts(parts, body.patient(pause));
+            return Box::pin(self.mesh.hand_over(&nodes, &picked, &arrived, source, request, &bytes_in))
+                .await;
         }
         match picked.version.contract {
             Contract::Component => {

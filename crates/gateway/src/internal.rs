@@ -7,6 +7,8 @@
 //! | `PUT /keys/<tenant>` | 204 when the tenant's keys are in force |
 //! | `POST /invoke/<tenant>/<function>?alias=…` | the function's answer to the payload |
 //! | any, with the header `x-rouse-delivery` | the function's answer to the request, which delivers an event |
+//! | `PUT /neighbours` | 204: which other nodes there are |
+//! | `GET /versions/<tenant>/<function>/<number>` | 204 if it is here, else 404 |
 //! | `GET /work` | what is under way of components: of all else the node tells |
 //! | `GET /metrics` | Prometheus' text |
 //! | `GET /ps` | `[]`: component instances live for a call only |
@@ -15,8 +17,12 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use rouse_types::{AppName, Code, Delivery, InvocationId, Refusal, Source, TenantId, event::DELIVERY_HEADER};
+use rouse_types::{
+    AppName, Code, Delivery, InvocationId, Refusal, Source, TenantId, event::DELIVERY_HEADER,
+    node::FORWARDED_HEADER,
+};
 use tokio::net::UnixListener;
 
 use crate::{
@@ -25,6 +31,9 @@ use crate::{
     handle::{Gateway, Origin},
     route::Target,
 };
+
+/// What control tells of all nodes: some KiB for each.
+const NEIGHBOURS_BYTES_MAX: usize = 16 << 20;
 
 /// Makes the gateway's socket. One that a killed predecessor left is replaced.
 pub(crate) fn bind(config: &Config) -> Result<UnixListener, Error> {
@@ -63,6 +72,12 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
             let target = Target { tenant, function, alias: alias.as_deref(), path: "/" };
             gateway.invoke(request, &target, Origin::call(Source::Invoke, None, started)).await
         }
+        (&Method::PUT, ["neighbours"]) => neighbours(&gateway, request).await,
+        (&Method::GET, ["versions", tenant, function, number]) => {
+            let target = Target { tenant, function, alias: Some(number), path: "/" };
+            let is_here = number.parse::<u64>().is_ok() && gateway.table.pick(&target, false, || 0).is_ok();
+            if is_here { in_force() } else { status(StatusCode::NOT_FOUND) }
+        }
         (&Method::GET, ["work"]) => {
             let work = serde_json::to_vec(&gateway.admission.work()).unwrap_or_default();
             Response::new(Body::full(Bytes::from(work)))
@@ -80,13 +95,33 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
     }
 }
 
+/// Takes what control tells of the other nodes.
+async fn neighbours(gateway: &Gateway, request: Request<Incoming>) -> Response<Body> {
+    let body = Limited::new(request.into_body(), NEIGHBOURS_BYTES_MAX).collect().await;
+    let read = body.map(|body| serde_json::from_slice(&body.to_bytes()));
+    match read {
+        Ok(Ok(known)) => {
+            gateway.mesh.set(known);
+            in_force()
+        }
+        Ok(Err(error)) => bad(format!("which nodes there are cannot be read: {error}")),
+        Err(error) => bad(format!("which nodes there are cannot be read: {error}")),
+    }
+}
+
 /// Has a function handle an event: the request is what the code sees, the target stands in the header.
 async fn deliver(
     gateway: &Arc<Gateway>,
     delivery: Result<Delivery, serde_json::Error>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     started: Instant,
 ) -> Response<Body> {
+    let forwarded = request.headers_mut().remove(FORWARDED_HEADER).is_some();
+    if forwarded {
+        // Its address was that of a socket; the caller's is in its header.
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+    }
     let delivery = match delivery {
         Ok(delivery) => delivery,
         Err(error) => {
@@ -99,7 +134,11 @@ async fn deliver(
     let (tenant, function) = (tenant.as_str(), function.as_str());
     let target = Target { tenant, function, alias: alias.as_deref(), path: &path };
     gateway
-        .invoke(request, &target, Origin { id, attempt, source, peer, caller, defers: false, started })
+        .invoke(
+            request,
+            &target,
+            Origin { id, attempt, source, peer, caller, defers: false, forwarded, started },
+        )
         .await
 }
 
@@ -135,8 +174,12 @@ fn reload(gateway: &Gateway, tenant: &str, app: &str) -> Response<Body> {
 }
 
 fn in_force() -> Response<Body> {
+    status(StatusCode::NO_CONTENT)
+}
+
+fn status(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.status_mut() = status;
     response
 }
 

@@ -22,6 +22,7 @@ mod forward;
 mod handle;
 mod internal;
 mod journals;
+mod mesh;
 mod metrics;
 mod once;
 pub mod route;

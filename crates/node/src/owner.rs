@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rouse_sandbox::Driver;
-use rouse_types::{AppSnapshot, InstanceInfo};
+use rouse_types::{AppSnapshot, InstanceInfo, node::Load};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Apply(Box<AppSnapshot>, oneshot::Sender<()>),
     List(oneshot::Sender<Vec<InstanceInfo>>),
     Levels(oneshot::Sender<Levels>),
+    Load(oneshot::Sender<Load>),
 }
 
 /// Runs until `commands` is closed; then calls under way go on for at most `drain`.
@@ -94,5 +95,6 @@ fn obey(pool: &mut Pool, command: Command) {
         }
         Command::List(reply) => drop(reply.send(pool.list())),
         Command::Levels(reply) => drop(reply.send(pool.levels())),
+        Command::Load(reply) => drop(reply.send(pool.load_told())),
     }
 }

@@ -1,7 +1,7 @@
 //! The node's socket: HTTP from our own gateways and control.
 //!
 //! A request with the header [`INVOCATION_HEADER`] is a call, whatever its method and path, for those are the
-//! caller's. Without it: `PUT /apps/<tenant>/<app>`, `PUT /quotas`, `GET /work`, `GET /ps`, `GET /metrics`.
+//! caller's. Without it: `PUT /apps/<tenant>/<app>`, `PUT /quotas`, `GET /work`, `GET /load`, `GET /ps`, `GET /metrics`.
 
 mod connection;
 
@@ -208,6 +208,7 @@ impl<D: Driver> Node<D> {
             (&Method::GET, ["work"]) => {
                 Ok(json_body(StatusCode::OK, &self.ask(Command::Levels).await?.work()))
             }
+            (&Method::GET, ["load"]) => Ok(json_body(StatusCode::OK, &self.ask(Command::Load).await?)),
             (&Method::GET, ["ps"]) => Ok(json_body(StatusCode::OK, &self.ask(Command::List).await?)),
             (&Method::GET, ["metrics"]) => {
                 let levels = self.ask(Command::Levels).await?;

@@ -8,6 +8,7 @@ pub mod arrivals;
 pub mod backoff;
 pub mod evict;
 pub mod keepalive;
+pub mod place;
 pub mod starts;
 
 pub use admit::{Admission, Contender, Load, Reason, Turn, admit, starts_wanted, turn};

@@ -21,7 +21,7 @@ use rouse_store::{
     journal,
     records::{Expect, Write},
 };
-use rouse_types::{NodeState, Timestamp, Work};
+use rouse_types::{NodeState, Timestamp, Work, node::Load};
 
 use self::nats::Engine;
 
@@ -154,6 +154,8 @@ fn member(node: &str, version: &str) -> Member {
         sandboxes: vec!["wasm".to_owned(), "container".to_owned()],
         state: NodeState::Active,
         work: Work::default(),
+        mesh: None,
+        load: Load::default(),
     }
 }
 

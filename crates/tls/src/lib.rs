@@ -7,10 +7,13 @@
 //!  ACME ────────────▶ control ───────────▶ tls/acme.json ───┘    whether a file was replaced
 //! ```
 //!
+//! What nodes of a cluster show to each other is in [`node`].
+//!
 //! Both files have mode 0600 and belong to the unprivileged user: gateways never read what the operator's files let
 //! root alone read (`docs/decisions/017-tls.md`). No I/O but on files, no task, no clock.
 
 pub mod challenge;
+pub mod node;
 mod pair;
 mod resolver;
 mod sources;

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Isolation, function::VersionKey};
+
 /// What a node of a cluster takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -75,6 +77,57 @@ impl Work {
         }
     }
 }
+
+/// Versions with an instance that waits, of which a node tells at most: what it tells is sent once a second.
+pub const WARM_MAX: usize = 200;
+
+/// What a node could take, as it told last. Nothing is decided by it that would be wrong if it were no longer so.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Memory of the largest instance that could be started now, in MiB.
+    pub room_mib: u64,
+    /// The same if it had nothing else, in MiB.
+    pub budget_mib: u64,
+    /// How busy its cores are: 100 for all of them, more when some work waits.
+    pub busy_percent: u32,
+    /// Versions with an instance that waits for work.
+    pub warm: Vec<VersionKey>,
+}
+
+/// A node, as others need to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbour {
+    /// Its name.
+    pub node: String,
+    /// Where it stands.
+    pub zone: String,
+    /// Where it takes calls of other nodes, `host:port`; none if it takes none.
+    pub address: Option<String>,
+    /// See [`NodeState::takes_work`].
+    pub takes_work: bool,
+    /// How it can confine code.
+    pub isolations: Vec<Isolation>,
+    /// Its cores.
+    pub cores: u32,
+    /// What it could take.
+    pub load: Load,
+}
+
+/// What a node's processes know of it, and of those that it can hand calls to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbours {
+    /// The node itself.
+    pub own: Neighbour,
+    /// The others that take calls of this one.
+    pub others: Vec<Neighbour>,
+}
+
+/// Carries the nodes to try, with commas, from a gateway to the process that hands calls over.
+pub const NODES_HEADER: &str = "x-rouse-nodes";
+/// Says that a call was handed over: it is run where it is now, and never handed over again.
+pub const FORWARDED_HEADER: &str = "x-rouse-forwarded";
 
 #[cfg(test)]
 mod tests {

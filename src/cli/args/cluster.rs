@@ -1,6 +1,6 @@
 //! The arguments about clusters.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Subcommand};
 
@@ -53,6 +53,9 @@ pub(crate) struct JoinArgs {
     /// On how many servers everything is kept: 1, 3 or 5 [default: 3, or 1 if one server is named].
     #[arg(long, value_name = "N", requires = "cluster")]
     pub(crate) cluster_replicas: Option<u8>,
+    /// Where other nodes send calls to this one [default: a free port of --listen's address].
+    #[arg(long, value_name = "ADDR", requires = "cluster")]
+    pub(crate) mesh: Option<SocketAddr>,
     /// When it is told to stop, for how long it still takes calls while /readyz says no, so that load balancers notice.
     #[arg(long, default_value = "3s", value_name = "TIME", value_parser = rouse_types::size::parse_duration)]
     pub(crate) stop_grace: Duration,

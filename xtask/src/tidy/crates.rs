@@ -20,6 +20,7 @@ const TIERS: [&[&str]; 5] = [
     &["rouse-contract"],
     &[
         "rouse-gateway",
+        "rouse-mesh",
         "rouse-events",
         "rouse-node",
         "rouse-metering",

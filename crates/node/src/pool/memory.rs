@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use rouse_scheduler::Candidate;
-use rouse_types::{InstanceState, function::VersionKey};
+use rouse_types::{
+    InstanceState,
+    function::VersionKey,
+    node::{Load, WARM_MAX},
+};
 use tokio::time::Instant;
 
 use super::{Pool, memory_bytes};
@@ -41,6 +45,29 @@ impl Pool {
             }
         }
         false
+    }
+
+    /// What other nodes are told: whether a call would find room here.
+    pub(crate) fn load_told(&self) -> Load {
+        let idle = self.instances.values().filter(|instance| {
+            instance.jobs.is_some()
+                && !self.is_kept_warm(&instance.key)
+                && matches!(instance.state, InstanceState::Idle | InstanceState::Frozen)
+        });
+        let idle: u64 = idle.map(|instance| instance.memory_bytes).sum();
+        let free = self.budget_bytes.saturating_sub(self.reserved_bytes);
+        // Who waits for memory has a claim on what there is.
+        let room = if self.starved.is_empty() { free + self.ending_bytes + idle } else { 0 };
+        let warm = self.groups.iter().filter(|(_, group)| {
+            let load = group.load();
+            load.free > load.waiting
+        });
+        Load {
+            room_mib: room.min(self.budget_bytes) >> 20,
+            budget_mib: self.budget_bytes >> 20,
+            busy_percent: 0,
+            warm: warm.map(|(key, _)| key.clone()).take(WARM_MAX).collect(),
+        }
     }
 
     /// Whether the version that has starved longest has waited longer than this one's oldest call, and the memory

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rouse_types::{NodeState, Work};
+use rouse_types::{NodeState, Work, node::Load};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -50,6 +50,12 @@ pub struct Member {
     /// What it has under way, as far as it looked: see [`NodeState::of`].
     #[serde(default)]
     pub work: Work,
+    /// Where it takes calls of other nodes: `host:port`.
+    #[serde(default)]
+    pub mesh: Option<String>,
+    /// What it could take.
+    #[serde(default)]
+    pub load: Load,
 }
 
 /// A member as others see it.
@@ -345,6 +351,8 @@ mod tests {
             sandboxes: vec!["wasm".to_owned()],
             state: NodeState::Active,
             work: Work::default(),
+            mesh: None,
+            load: Load::default(),
         }
     }
 

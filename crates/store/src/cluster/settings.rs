@@ -23,6 +23,8 @@ pub struct Settings {
     pub zone: String,
     /// Where callers reach it: `host:port`.
     pub address: String,
+    /// Where it takes calls of other nodes: `host:port`; none if it takes none.
+    pub mesh: Option<String>,
 }
 
 /// The file below a state folder.
