@@ -154,9 +154,10 @@ async fn nodes_are_replaced_one_after_the_other_and_no_call_fails_and_no_event_i
     let load = Traffic::start(&[at(&nodes, 0).0, at(&nodes, 1).0]);
     // As a balancer does: who says that it is not ready, or nothing, gets no more calls.
     let places = Arc::new(std::sync::Mutex::new([at(&nodes, 0), at(&nodes, 1)]));
-    let balancer = {
+    let mut balancer = tokio::task::JoinSet::new();
+    {
         let (load, places) = (Arc::clone(&load), Arc::clone(&places));
-        tokio::spawn(async move {
+        balancer.spawn(async move {
             loop {
                 let now = *places.lock().expect("the places");
                 for (number, (gateway, control)) in now.into_iter().enumerate() {
@@ -166,8 +167,8 @@ async fn nodes_are_replaced_one_after_the_other_and_no_call_fails_and_no_event_i
                 }
                 tokio::time::sleep(HEALTH_CHECK).await;
             }
-        })
-    };
+        });
+    }
     for number in 0..names.len() {
         let name = names[number];
         let during = load
@@ -209,6 +210,6 @@ async fn nodes_are_replaced_one_after_the_other_and_no_call_fails_and_no_event_i
         .await;
     assert!(during.calls.iter().all(|tally| tally.bad == 0), "{during:?}");
     assert!(during.events.iter().all(|tally| tally.bad == 0), "{during:?}");
-    balancer.abort();
+    balancer.shutdown().await;
     load.end(&seen).await;
 }
