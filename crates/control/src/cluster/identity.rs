@@ -5,10 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rouse_store::{
-    records::Expect,
-    secrets::{Keyring, Sealed},
-};
+use rouse_store::secrets::{Keyring, Sealed};
 use rouse_tls::node::{Authority, Identity};
 use rouse_types::{Code, Refusal, TenantId};
 use serde::{Deserialize, Serialize};
@@ -103,10 +100,9 @@ impl Control {
             Keyring::open(&self.config.state).map_err(|error| failed("read the key of secrets", &error))?;
         self.records.catch_up().await.map_err(|error| state::refusal(&error))?;
         loop {
-            if let Some(At { value, .. }) = state::get::<Kept>(&self.records, RECORD.0, RECORD.1)
-                .await?
-                .filter(|at| at.value.cluster == cluster)
-            {
+            // One of another cluster came with a backup that was restored: it is replaced.
+            let found = state::get::<Kept>(&self.records, RECORD.0, RECORD.1).await?;
+            if let Some(At { value, .. }) = found.as_ref().filter(|at| at.value.cluster == cluster) {
                 let key = keys.unseal(&sealed_for()?, SEALED_FOR.1, &value.key).map_err(|_| {
                     let what = "the authority of the cluster was sealed by a key of secrets that this node does not have";
                     Refusal::new(Code::Internal, what)
@@ -120,7 +116,7 @@ impl Control {
             let sealed = keys.seal(&sealed_for()?, SEALED_FOR.1, &made.key());
             let key = sealed.map_err(|error| failed("seal the cluster's authority", &error))?;
             let kept = Kept { cluster: cluster.to_owned(), certificate: made.certificate().to_owned(), key };
-            let write = state::put(RECORD.0, RECORD.1.to_owned(), &kept, Expect::Absent)?;
+            let write = state::put(RECORD.0, RECORD.1.to_owned(), &kept, state::unchanged(found.as_ref()))?;
             // Another node may have been first: then its authority holds.
             if state::commit(&self.records, vec![write]).await? == Committed::Done {
                 return Ok(made);
