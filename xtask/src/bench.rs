@@ -2,6 +2,7 @@
 
 mod crun;
 mod durable;
+mod fleet;
 mod load;
 mod meter;
 mod noisy;
@@ -18,15 +19,24 @@ use crate::setup;
 use suite::{Bench, Effort};
 
 /// All benchmarks, in the order in which they run.
-const NAMES: [&str; 8] =
-    ["cold-wasm", "cold-process", "warm-capacity", "density", "burst", "meter", "async", "noisy"];
+const NAMES: [&str; 9] = [
+    "cold-wasm",
+    "cold-process",
+    "warm-capacity",
+    "density",
+    "burst",
+    "meter",
+    "async",
+    "noisy",
+    "fleet-sim",
+];
 /// Fewer rounds than this say too little for the table.
 const ROUNDS_MIN: usize = 11;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// cold-wasm, cold-process, warm-capacity, density, burst, meter, async or noisy; all when left out.
+    /// cold-wasm, cold-process, warm-capacity, density, burst, meter, async, noisy or fleet-sim; all when left out.
     name: Option<String>,
     /// Print one JSON object a line, for scripts.
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! Whether a call is run on this node or handed to another, and handing it over.
 //!
 //! It is run here as long as there is room, or an instance that waits. A node that may not or cannot run it hands it to the one
-//! that [`place`] says, once: what was handed over is run where it is. On a machine that is alone this is one comparison.
+//! that [`Places`] says, once: what was handed over is run where it is. On a machine that is alone this is one comparison.
 
 use std::{
     path::PathBuf,
@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper_util::{client::legacy::Client, rt::TokioTimer};
-use rouse_scheduler::place::{self, Need, place};
+use rouse_scheduler::place::{self, Need, Places};
 use rouse_types::{
     Code, Delivery, FunctionVersion, Isolation, Refusal, Source,
     event::DELIVERY_HEADER,
@@ -32,19 +32,25 @@ use crate::{
     table::Picked,
 };
 
+/// The node itself, and the others.
+struct Known {
+    own: Neighbour,
+    others: Places,
+}
+
 /// What this gateway knows of the other nodes, and the way to them.
 pub(crate) struct Mesh {
     /// By isolation: the memory of the largest instance that is surely run here, in MiB.
     room: [AtomicU64; 2],
-    known: Mutex<Option<Arc<Neighbours>>>,
+    known: Mutex<Option<Arc<Known>>>,
     client: Client<Connector, RequestBody>,
 }
 
 /// What is run here without a look at the other nodes.
-fn room(known: &Neighbours, isolation: Isolation) -> u64 {
-    let Neighbours { own, others } = known;
+fn room(known: &Known, isolation: Isolation) -> u64 {
+    let Known { own, others } = known;
     match isolation {
-        _ if others.is_empty() => u64::MAX,
+        _ if others.nodes().is_empty() => u64::MAX,
         _ if !own.takes_work || !own.isolations.contains(&isolation) => 0,
         Isolation::Wasm => u64::MAX,
         Isolation::Container => own.load.room_mib,
@@ -52,17 +58,15 @@ fn room(known: &Neighbours, isolation: Isolation) -> u64 {
 }
 
 /// The nodes that a call is handed to, the best first; none if it is to be run here after all.
-fn targets(known: &Neighbours, version: &FunctionVersion, chance: u64) -> Option<String> {
+fn targets(known: &Known, version: &FunctionVersion, chance: u64) -> Option<String> {
     let key = version.key();
-    let warm = |node: &Neighbour| node.load.warm.contains(&key);
-    let need =
-        Need { isolation: version.isolation, memory_mib: u64::from(version.limits.memory_mib), chance };
+    let memory_mib = u64::from(version.limits.memory_mib);
+    let need = Need { version: &key, isolation: version.isolation, memory_mib, chance };
     // An instance of its own that waits needs no more room.
-    if place::fits(&need, &known.own, warm(&known.own)) {
+    if place::fits(&need, &known.own) {
         return None;
     }
-    let placed = place(&need, &known.others, warm);
-    let names: Vec<&str> = placed.into_iter().map(|index| known.others[index].node.as_str()).collect();
+    let names: Vec<&str> = known.others.find(&need).into_iter().map(|node| node.node.as_str()).collect();
     (!names.is_empty()).then(|| names.join(","))
 }
 
@@ -78,7 +82,8 @@ impl Mesh {
     }
 
     /// Takes what control tells, once a second.
-    pub(crate) fn set(&self, known: Neighbours) {
+    pub(crate) fn set(&self, Neighbours { own, others }: Neighbours) {
+        let known = Known { own, others: Places::new(others) };
         for isolation in [Isolation::Container, Isolation::Wasm] {
             self.room[isolation as usize].store(room(&known, isolation), Ordering::Relaxed);
         }

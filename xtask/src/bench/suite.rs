@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command, thread, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use super::{
-    durable,
+    durable, fleet,
     load::{self, Load, Sample, Script, Subject},
     meter, noisy, peers, process,
     report::{Row, Target},
@@ -339,6 +339,7 @@ pub(super) fn by_name(name: &str) -> Option<Measure> {
         "meter" => Some(meter::meter),
         "async" => Some(durable::durable),
         "noisy" => Some(noisy::noisy),
+        "fleet-sim" => Some(fleet::fleet),
         _ => None,
     }
 }
