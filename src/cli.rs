@@ -33,7 +33,7 @@ use std::{future::Future, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
-use rouse_api::Client;
+use rouse_api::{Client, wire::Trust};
 
 use self::{
     args::{Cli, Command, Global},
@@ -166,5 +166,16 @@ fn client(global: &Global) -> anyhow::Result<Client> {
             })?
         }
     };
-    Ok(Client::new(&global.url, token)?)
+    connect(global, token)
+}
+
+/// A client for the platform that was named, with this token.
+fn connect(global: &Global, token: Option<String>) -> anyhow::Result<Client> {
+    let trust = || {
+        let Some(file) = &global.ca else { return Trust::new(rouse_image::authorities(), None) };
+        let wrong = |why: String| format!("--ca or ROUSE_CA names {}, and {why}", file.display());
+        let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        Trust::new(rouse_image::authorities(), Some(&text)).map_err(wrong)
+    };
+    Ok(Client::trusting(&global.url, token, trust)?)
 }

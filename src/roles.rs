@@ -75,10 +75,11 @@ pub(crate) enum Role {
         public_url: String,
         domain: String,
         compile: Vec<OsString>,
+        https: bool,
         acme: Option<rouse_control::Acme>,
     },
     /// Takes what AWS' clients send. See `rouse_aws`.
-    Aws { state: PathBuf, any_key: bool },
+    Aws { state: PathBuf, any_key: bool, https: bool },
     /// Forks and confines. See `rouse_sandbox::container::spawner`.
     Spawner { state: PathBuf, user: Option<Unprivileged> },
     /// The same for one build of the command line's: its socket lies in `folder`, and sandboxes see `mount_roots`.
@@ -128,6 +129,10 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let control_address = control.local_addr().context("ask for control's address")?;
     let aws = args.aws.0.map(supervisor::aws_listener).transpose()?;
     let aws_address = aws.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
+    if https.is_none() {
+        warn_of_plain("the control API", control_address);
+        aws_address.inspect(|address| warn_of_plain("the address of AWS' clients", *address));
+    }
     rouse_gateway::Counters::create(&state.run("counters"))?;
     state.give(&state.run("counters"))?;
     rouse_quota::Table::create(&state.run("quotas"))?;
@@ -159,12 +164,13 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
     let node = Role::Node { state: path.clone(), memory_budget_bytes };
     let compile = ["/proc/self/exe", "role", "compile"].map(OsString::from).to_vec();
     let public_url = public_url(listen, https, &args.domain);
-    let face = Role::Aws { state: path.clone(), any_key: args.aws_any_key };
+    let face = Role::Aws { state: path.clone(), any_key: args.aws_any_key, https: https.is_some() };
     let deploy = Role::Control {
         state: path.clone(),
         public_url: public_url.clone(),
         domain: args.domain.clone(),
         compile,
+        https: https.is_some(),
         acme,
     };
     let spawner = Role::Spawner { state: path.clone(), user: state.unprivileged };
@@ -200,6 +206,7 @@ pub(crate) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCod
         functions: public_url,
         control: control_address,
         aws: aws_address,
+        https: https.is_some(),
         any_key: args.aws_any_key,
     };
     let grace = args.join.cluster.is_some().then_some(args.join.stop_grace);
@@ -228,7 +235,32 @@ struct Addresses {
     functions: String,
     control: SocketAddr,
     aws: Option<SocketAddr>,
+    https: bool,
     any_key: bool,
+}
+
+/// An address of the platform's own, as people are told: by HTTPS it wants a name, which a certificate has, and plain HTTP is
+/// for the loopback then.
+fn shown(address: SocketAddr, https: bool) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    match https {
+        false => format!("http://{address}"),
+        true if ip.is_loopback() => format!("https://localhost:{port}, or http://{address}"),
+        true if ip.is_unspecified() => {
+            format!("https://<a certificate's name>:{port}, from this machine http://127.0.0.1:{port}")
+        }
+        true => format!("https://<a certificate's name>:{port}"),
+    }
+}
+
+/// Warns of an address that others reach without TLS: keys cross the network there as they are.
+fn warn_of_plain(name: &str, address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "{name} is reached over the network without TLS: turn it on with --tls-listen, or leave it on the loopback"
+        );
+    }
 }
 
 /// Says that the platform is ready, or stops it when it does not get so.
@@ -247,17 +279,21 @@ async fn announce(
     }
     #[expect(clippy::print_stdout, reason = "what a person who starts the platform needs to know")]
     {
-        let Addresses { functions, control, aws, any_key } = addresses;
+        let Addresses { functions, control, aws, https, any_key } = addresses;
         println!("rouse {} is ready; Ctrl-C stops it", env!("CARGO_PKG_VERSION"));
         println!("  functions  {functions}/fn/<tenant>/<function>/");
-        println!("  control    http://{control}  (token: {})", state.join("control/token").display());
+        println!(
+            "  control    {}  (token: {})",
+            shown(control, https),
+            state.join("control/token").display()
+        );
         if let Some(aws) = aws {
             let keys = if any_key {
                 "any access key is taken from this machine"
             } else {
                 "keys: `rouse access-key create`"
             };
-            println!("  aws        http://{aws}  ({keys})");
+            println!("  aws        {}  ({keys})", shown(aws, https));
         }
     }
     Ok(())
@@ -300,10 +336,10 @@ pub(crate) fn role(args: &[OsString]) -> anyhow::Result<ExitCode> {
         Role::Objects { state, place } => objects(state, place),
         Role::ObjectsCheck { state, place } => place::check(state, place),
         Role::Node { state, memory_budget_bytes } => node(state, memory_budget_bytes),
-        Role::Control { state, public_url, domain, compile, acme } => {
-            control::run(state, public_url, domain, compile, acme)
+        Role::Control { state, public_url, domain, compile, https, acme } => {
+            control::run(state, public_url, domain, compile, https, acme)
         }
-        Role::Aws { state, any_key } => aws(state, any_key),
+        Role::Aws { state, any_key, https } => aws(state, any_key, https),
         Role::Spawner { state, user } => spawner(&state, user),
         Role::Builder { folder, mount_roots } => builder(&folder, mount_roots),
     }
@@ -373,9 +409,9 @@ fn node(state: PathBuf, memory_budget_bytes: u64) -> anyhow::Result<ExitCode> {
     boot::run(|stop| async move { Ok(rouse_node::serve(config, stop.cancelled_owned()).await?) })
 }
 
-fn aws(state: PathBuf, any_key: bool) -> anyhow::Result<ExitCode> {
+fn aws(state: PathBuf, any_key: bool, https: bool) -> anyhow::Result<ExitCode> {
     let listener = boot::listener()?;
-    let config = rouse_aws::Config { state, listener, any_key, clock: Arc::new(SystemClock) };
+    let config = rouse_aws::Config { state, listener, https, any_key, clock: Arc::new(SystemClock) };
     boot::run(|stop| async move { Ok(rouse_aws::serve(config, stop).await?) })
 }
 

@@ -55,6 +55,9 @@ pub(crate) struct Global {
     /// An API key, or the operator's token. Else the session of `rouse login`, or the latter from the state folder.
     #[arg(long, global = true, env = "ROUSE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+    /// A file of authorities, as PEM, that the platform's certificate may be from besides those that this machine trusts.
+    #[arg(long, global = true, env = "ROUSE_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// The platform's state folder [default: /var/lib/rouse for root, else $XDG_DATA_HOME/rouse].
     #[arg(long, global = true, env = "ROUSE_STATE", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,

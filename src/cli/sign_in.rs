@@ -3,7 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod build;
 
-use rouse_api::{Client, SignInOption, SignInRequest};
+use rouse_api::{SignInOption, SignInRequest};
 use rouse_identity::{Discovery, Http, discovery, flow};
 use rouse_types::{ProviderName, SystemClock, Timestamp};
 
@@ -24,7 +24,7 @@ pub(crate) struct Provider {
 impl Provider {
     /// Asks the platform which providers there are, and the one that is meant how it is talked to.
     pub(crate) async fn find(global: &Global, name: Option<&ProviderName>) -> anyhow::Result<Self> {
-        let options = Client::new(&global.url, None)?.sign_in_options().await?;
+        let options = super::connect(global, None)?.sign_in_options().await?;
         let names: Vec<String> = options.iter().map(|option| option.name.to_string()).collect();
         let mut fit: Vec<_> =
             options.into_iter().filter(|option| name.is_none_or(|name| option.name == *name)).collect();
@@ -91,7 +91,7 @@ async fn exchange(
     renewal: Option<Renewal>,
 ) -> anyhow::Result<Saved> {
     let request = SignInRequest { tenant: global.tenant.clone(), token, nonce };
-    let new = Client::new(&global.url, None)?.sign_in(&request).await?;
+    let new = super::connect(global, None)?.sign_in(&request).await?;
     let expires = new.info.expires.unwrap_or(Timestamp::default());
     Ok(Saved { key: new.key, expires, renewal })
 }
@@ -171,7 +171,7 @@ pub(crate) async fn end(global: &Global) -> anyhow::Result<()> {
     if saved.expires <= SystemClock.now() {
         return Ok(());
     }
-    match Client::new(&global.url, Some(saved.key))?.sign_out().await {
+    match super::connect(global, Some(saved.key))?.sign_out().await {
         // An owner ended it before.
         Err(refusal) if refusal.code == rouse_types::Code::Unauthorized => Ok(()),
         other => Ok(other.map(drop)?),

@@ -29,6 +29,7 @@ pub(super) fn run(
     public_url: String,
     domain: String,
     compile_command: Vec<OsString>,
+    https: bool,
     acme: Option<Acme>,
 ) -> anyhow::Result<ExitCode> {
     let listener = boot::listener()?;
@@ -44,6 +45,7 @@ pub(super) fn run(
         let config = Config {
             state,
             listener,
+            https,
             public_url,
             domain,
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,6 +4,7 @@
 mod budget;
 mod events;
 mod identity;
+mod keys;
 mod lines;
 mod objects;
 mod secrets;
@@ -24,11 +25,11 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::lines::Lines;
 use crate::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, COST_HEADER, CertificateInfo, DeleteAnswer,
-    DeployEvent, DeployRequest, FunctionSummary, HEARTBEAT, Info, InvoiceQuery, KeyInfo, LogsQuery, NewKey,
-    OUTCOME_HEADER, RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
+    DeployEvent, DeployRequest, FunctionSummary, HEARTBEAT, Info, InvoiceQuery, LogsQuery, OUTCOME_HEADER,
+    RollbackAnswer, RollbackRequest, UsageQuery, UsageReport, VersionInfo,
     operation::{Id, path},
     query::{self, InvokeQuery},
-    wire::{self, Address, Answer, Timeouts},
+    wire::{self, Address, Answer, Timeouts, Trust},
 };
 
 /// Most answers come at once; reading a month's usage may take a moment.
@@ -82,21 +83,45 @@ impl Client {
     /// # Errors
     /// The URL is neither.
     pub fn new(url: &str, token: Option<String>) -> Result<Self, Refusal> {
+        let nobody = || Err("nobody is trusted here".to_owned());
+        Self::trusting(url, token, nobody)
+    }
+
+    /// The same, with `https://host:port` besides. `trust` says who is trusted, once that is asked.
+    ///
+    /// # Errors
+    /// The URL is none of these, or whom to trust cannot be told.
+    pub fn trusting(
+        url: &str,
+        token: Option<String>,
+        trust: impl FnOnce() -> Result<Trust, String>,
+    ) -> Result<Self, Refusal> {
         let wrong = |hint: &str| {
             Refusal::new(Code::BadRequest, format!("'{url}' is not the address of a platform")).hint(hint)
         };
         if let Some(path) = url.strip_prefix("unix:") {
             return Ok(Self { address: Address::Unix(path.into()), token });
         }
-        if url.starts_with("https://") {
-            return Err(wrong("TLS is not spoken yet: use a tunnel, such as ssh -L 8081:127.0.0.1:8081"));
-        }
-        let help = "write http://host:port, such as http://127.0.0.1:8081";
-        let authority = url.strip_prefix("http://").ok_or_else(|| wrong(help))?;
+        let help = "write https://host:port; on the platform's own machine http://127.0.0.1:8081";
+        let (authority, port, secure) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(authority), _) => (authority, 443, true),
+            (_, Some(authority)) => (authority, 80, false),
+            _ => return Err(wrong(help)),
+        };
         let authority: http::uri::Authority =
             authority.trim_end_matches('/').parse().map_err(|_| wrong(help))?;
-        let port = authority.port_u16().unwrap_or(80);
-        let address = Address::Tcp(format!("{}:{port}", authority.host()));
+        let port = authority.port_u16().unwrap_or(port);
+        let authority = format!("{}:{port}", authority.host());
+        let address = match secure {
+            false => Address::Tcp(authority),
+            true => {
+                let trust = trust().map_err(|why| {
+                    Refusal::new(Code::BadRequest, format!("whom to trust cannot be told: {why}"))
+                        .hint("name a file of certificates in PEM")
+                })?;
+                Address::Tls(authority, trust)
+            }
+        };
         Ok(Self { address, token })
     }
 
@@ -287,21 +312,6 @@ impl Client {
         })
     }
 
-    /// Makes an access key.
-    pub async fn create_key(&self, tenant: &TenantId) -> Result<NewKey, Refusal> {
-        self.ask(Method::POST, path(Id::CreateKey, &[tenant.as_str()]), empty()).await
-    }
-
-    /// Lists the access keys.
-    pub async fn keys(&self, tenant: &TenantId) -> Result<Vec<KeyInfo>, Refusal> {
-        self.get(path(Id::ListKeys, &[tenant.as_str()])).await
-    }
-
-    /// Deletes an access key.
-    pub async fn delete_key(&self, tenant: &TenantId, id: &str) -> Result<KeyInfo, Refusal> {
-        self.ask(Method::DELETE, path(Id::DeleteKey, &[tenant.as_str(), id]), empty()).await
-    }
-
     /// What functions printed.
     pub async fn logs(&self, tenant: &TenantId, query: &LogsQuery) -> Result<Lines<LogLine>, Refusal> {
         let path = format!("{}?{}", path(Id::Logs, &[tenant.as_str()]), query::write(query));
@@ -449,12 +459,15 @@ impl Client {
 
 /// What is said when the platform cannot be reached.
 fn unreachable(error: wire::Error) -> Refusal {
-    let connect = matches!(error, wire::Error::Connect { .. });
     let refusal = Refusal::new(Code::ControlUnavailable, error.to_string());
-    refusal.hint(if connect {
-        "start the platform with `rouse serve`, or name another with --url"
-    } else {
-        "look into the platform's log, and try again"
+    refusal.hint(match &error {
+        wire::Error::Connect { .. } => "start the platform with `rouse serve`, or name another with --url",
+        wire::Error::Distrusted { why, .. } => why.hint(),
+        // What a server of TLS says to who speaks HTTP is no HTTP.
+        wire::Error::Broken { source, address: Address::Tcp(_) } if source.is_parse() => {
+            "what answers there speaks no HTTP: if that is HTTPS, write https:// in --url"
+        }
+        _ => "look into the platform's log, and try again",
     })
 }
 

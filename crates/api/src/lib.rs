@@ -12,6 +12,7 @@
 //!
 //! Invariant: this crate knows nothing of the server's inside; the server depends on it, never the reverse.
 
+pub mod actions;
 pub mod client;
 pub mod message;
 pub mod openapi;
@@ -27,8 +28,8 @@ pub use message::{
     AliasAnswer, AppDetail, AppSummary, AuditKey, AuditQuery, DeleteAnswer, DeployEvent, DeployFunction,
     DeployImage, DeployRequest, DeployedFunction, Deployment, EventCount, EventDetail, EventFilter,
     EventInfo, EventPage, EventState, EventStates, EventsQuery, FunctionSummary, Info, InvoiceFormat,
-    InvoiceQuery, IsolationInfo, KeyInfo, LogsQuery, NewKey, RegistryLogin, RollbackAnswer, RollbackRequest,
-    RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
+    InvoiceQuery, IsolationInfo, KeyInfo, KeyRequest, LogsQuery, NewKey, RegistryLogin, RollbackAnswer,
+    RollbackRequest, RuntimeInfo, UsageBy, UsageQuery, UsageReport, UsageRow, UsageSums, VersionInfo,
 };
 pub use message::{ApiKeyInfo, ApiKeyRequest, NewApiKey, RotateRequest, TenantInfo, WhoAmI};
 pub use message::{

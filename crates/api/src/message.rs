@@ -30,7 +30,7 @@ pub use event::{
     EventCount, EventDetail, EventFilter, EventInfo, EventPage, EventState, EventStates, EventsQuery,
 };
 pub use identity::{MemberInfo, MemberRequest, ProviderInfo, SignInOption, SignInRequest, TrustInfo};
-pub use key::{KeyInfo, NewKey};
+pub use key::{KeyInfo, KeyRequest, NewKey};
 pub use object::{BucketInfo, ObjectInfo, ObjectPage, ObjectsQuery};
 pub use observe::{
     AuditKey, AuditQuery, Info, InvoiceFormat, InvoiceQuery, IsolationInfo, LogsQuery, RuntimeInfo, UsageBy,

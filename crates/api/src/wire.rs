@@ -1,8 +1,10 @@
-//! One request over one connection of its own, to TCP or a unix socket: what the client needs, and what our
+//! One request over one connection of its own, to TCP, TLS or a unix socket: what the client needs, and what our
 //! processes need to speak to each other.
 //!
 //! The connection is driven by whoever waits for the head or reads the body, so no task runs on its own:
 //! dropping the answer closes the connection, which tells the other side that no one listens any more.
+
+mod tls;
 
 use std::{
     fmt,
@@ -23,11 +25,15 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+pub use self::tls::{Distrust, Trust};
+
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// `host:port`.
     Tcp(String),
+    /// `host:port`, by TLS.
+    Tls(String, Trust),
     /// A unix socket.
     Unix(PathBuf),
 }
@@ -36,6 +42,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Tls(authority, _) => write!(f, "https://{authority}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -62,6 +69,14 @@ pub enum Error {
         address: Address,
         /// Why.
         source: std::io::Error,
+    },
+    /// Who listens there is not to be trusted, or speaks no TLS.
+    #[error("{address} is not spoken to: {why}")]
+    Distrusted {
+        /// Where.
+        address: Address,
+        /// Why.
+        why: Distrust,
     },
     /// Nothing came for so long.
     #[error("{address} did not answer within {} ms", waited.as_millis())]
@@ -96,28 +111,32 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let connecting = async {
-        match address {
-            Address::Tcp(authority) => {
-                let stream = TcpStream::connect(authority).await?;
-                stream.set_nodelay(true)?;
-                Ok::<Box<dyn Stream>, std::io::Error>(Box::new(stream))
-            }
-            Address::Unix(path) => {
-                let stream: Box<dyn Stream> = Box::new(UnixStream::connect(path).await?);
-                Ok(stream)
-            }
-        }
-    };
     let connect = |source| Error::Connect { address: address.clone(), source };
+    let connecting = async {
+        let stream: Box<dyn Stream> = match address {
+            Address::Tcp(authority) => Box::new(tcp(authority).await.map_err(connect)?),
+            Address::Tls(authority, trust) => {
+                let stream = tcp(authority).await.map_err(connect)?;
+                let stream = trust.connect(authority, stream).await;
+                Box::new(stream.map_err(|why| Error::Distrusted { address: address.clone(), why })?)
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(connect)?),
+        };
+        Ok::<_, Error>(stream)
+    };
     let stream = tokio::time::timeout(timeouts.connect, connecting)
         .await
-        .map_err(|_| connect(std::io::ErrorKind::TimedOut.into()))?
-        .map_err(connect)?;
+        .map_err(|_| connect(std::io::ErrorKind::TimedOut.into()))??;
     match tokio::time::timeout(timeouts.head, send(address, stream, request, timeouts.idle)).await {
         Ok(answer) => answer,
         Err(_) => Err(Error::Timeout { address: address.clone(), waited: timeouts.head }),
     }
+}
+
+async fn tcp(authority: &str) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 async fn send<B>(
@@ -132,7 +151,7 @@ where
 {
     let broken = |source| Error::Broken { address: address.clone(), source };
     let host = match address {
-        Address::Tcp(authority) => http::HeaderValue::from_str(authority).ok(),
+        Address::Tcp(authority) | Address::Tls(authority, _) => http::HeaderValue::from_str(authority).ok(),
         Address::Unix(_) => None,
     };
     let host = host.unwrap_or(http::HeaderValue::from_static("localhost"));

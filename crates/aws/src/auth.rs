@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use rouse_store::access_keys::{Ring, sessions::Session};
-use rouse_types::TenantId;
+use rouse_types::{Role, TenantId, access_key};
 
 use crate::{
     error::AwsError,
@@ -22,6 +22,8 @@ pub(crate) struct Auth {
 pub(crate) struct Claimed {
     pub(crate) claim: Claim,
     pub(crate) tenant: TenantId,
+    /// What the key may do.
+    pub(crate) role: Role,
     /// None: any signature does.
     secret: Option<String>,
 }
@@ -39,12 +41,12 @@ impl Auth {
         // Asked for in development, too: what a page in a browser may send to any address has no such header.
         let claim = sigv4::claim(request)?;
         if let Some(key) = self.keys.find(&claim.key) {
-            return Ok(Claimed { claim, tenant: key.tenant, secret: Some(key.secret) });
+            return Ok(Claimed { claim, tenant: key.tenant, role: key.role, secret: Some(key.secret) });
         }
         if self.any_key && peer.is_loopback() {
             #[expect(clippy::expect_used, reason = "a constant")]
             let tenant = TenantId::new("default").expect("a name");
-            return Ok(Claimed { claim, tenant, secret: None });
+            return Ok(Claimed { claim, tenant, role: access_key::role(), secret: None });
         }
         if Session::of(&claim.key).is_some_and(|session| session.is_over()) {
             let text = "The security token included in the request is expired";

@@ -12,6 +12,8 @@
 //! Invariant: nothing of a request is parsed before the key that it claims is known, and nothing of its body before
 //! its signature is proven. Calls need no control process.
 
+mod access;
+mod audit;
 mod auth;
 mod error;
 mod face;
@@ -36,6 +38,7 @@ mod validate;
 
 use std::{fmt, net::TcpListener, path::PathBuf, sync::Arc};
 
+use rouse_tls::Door;
 use rouse_types::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +51,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where it listens.
     pub listener: TcpListener,
+    /// Whether it answers HTTPS there, with the certificates of the state folder; plain HTTP is for this machine then.
+    pub https: bool,
     /// Whether callers from this machine may use any key: for development only.
     pub any_key: bool,
     /// Where time comes from.
@@ -88,11 +93,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     let listener = config.listener.try_clone().map_err(io("take the listener"))?;
     listener.set_nonblocking(true).map_err(io("take the listener"))?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(io("take the listener"))?;
+    let door = if config.https {
+        Door::secure(&config.state, &["http/1.1"]).map_err(io("set up TLS"))?
+    } else {
+        Door::plain()
+    };
     let face = face::Face::open(config)?;
     let unix = server::bind(&face.config.state).map_err(io("listen on the socket for functions"))?;
     face.tasks.spawn(lambda::activate::resume(Arc::clone(&face), stop.clone()));
     face.tasks.spawn(lambda::mappings::resume(Arc::clone(&face), stop.clone()));
-    server::serve(&face, listener, unix, stop).await;
+    server::serve(&face, (listener, door), unix, stop).await;
     face.tasks.close();
     // What does not end in time is taken up at the next start.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(10), face.tasks.wait()).await;

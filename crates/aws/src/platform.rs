@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use rouse_api::{
-    Client, DeployEvent, DeployRequest,
+    Client, DeployEvent, DeployRequest, actions,
     wire::{self, Address, Answer, Timeouts},
 };
 use rouse_types::{
@@ -67,6 +67,16 @@ impl Platform {
     /// Calls at once that the operator grants a tenant, if that was said.
     pub(crate) async fn concurrency(&self, tenant: &TenantId) -> Result<Option<u32>, Refusal> {
         Ok(self.client()?.limits(tenant).await?.concurrency)
+    }
+
+    /// Has control write down that an action begins; what it is called.
+    pub(crate) async fn begin_action(&self, begin: &actions::Begin) -> Result<String, Refusal> {
+        self.client()?.begin_action(begin).await
+    }
+
+    /// Has control write down what came of it.
+    pub(crate) async fn end_action(&self, key: String, how: actions::How) -> Result<(), Refusal> {
+        self.client()?.end_action(&actions::End { key, how }).await
     }
 
     /// Deploys an app, and waits until it is live.

@@ -26,6 +26,11 @@ pub(crate) struct Call {
     pub(crate) payload: Bytes,
 }
 
+/// The name of the operation of this method, path and query.
+pub(crate) fn operation(method: &Method, path: &str, query_text: &str) -> Option<&'static str> {
+    find(method, path, &query::pairs(query_text)).map(|(operation, _)| operation.name)
+}
+
 /// The operation of this method, path and query, with what the path says.
 fn find(
     method: &Method,

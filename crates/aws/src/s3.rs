@@ -54,11 +54,18 @@ pub(crate) async fn pass_on(state: &Path, parts: Parts, body: Incoming) -> Respo
     }
 }
 
+/// An error as S3 shapes it. Neither text has what XML would take for its own.
+pub(crate) fn refused(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    );
+    server::answer(status, "application/xml", text)
+}
+
 /// The answer while that process is away; clients try again by themselves.
 fn away() -> Response<Body> {
-    let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>ServiceUnavailable</Code><Message>The process \
-                that keeps objects is not there at the moment: try again</Message></Error>";
-    let mut response = server::answer(StatusCode::SERVICE_UNAVAILABLE, "application/xml", text.to_owned());
+    let told = "The process that keeps objects is not there at the moment: try again";
+    let mut response = refused(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", told);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

@@ -19,16 +19,19 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rouse_store::access_keys::Ring;
+use rouse_tls::{Door, Guest};
 use rouse_types::limits;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Body,
+    access::{self, Operation},
+    audit,
     auth::Auth,
     error::AwsError,
     face::{self, Around, Face},
@@ -70,6 +73,42 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// A connection as it was accepted.
+enum Accepted {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+/// How requests come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) peer: IpAddr,
+    /// What URLs begin with that are told to the client: `http` or `https`.
+    pub(crate) scheme: &'static str,
+    /// In the clear over a network, though the platform has certificates.
+    exposed: bool,
+}
+
+/// Finds out what a connection speaks. Nothing of one that failed: who does not trust the certificate is no news.
+async fn enter(door: &Door, accepted: Accepted) -> Option<(Box<dyn Io>, Way)> {
+    let (stream, peer) = match accepted {
+        // A function is nobody's loopback: it is never believed without a key.
+        Accepted::Unix(stream) => {
+            let way = Way { peer: Ipv4Addr::UNSPECIFIED.into(), scheme: "http", exposed: false };
+            return Some((Box::new(stream), way));
+        }
+        Accepted::Tcp(stream, peer) => (stream, peer),
+    };
+    let guest = door.open(stream, peer).await;
+    let guest =
+        guest.inspect_err(|error| tracing::debug!(%error, %peer, "a connection was not let in")).ok()?;
+    Some(match guest {
+        Guest::Secure(stream) => (Box::new(*stream), Way { peer, scheme: "https", exposed: false }),
+        Guest::Plain(stream) => (Box::new(stream), Way { peer, scheme: "http", exposed: false }),
+        Guest::Exposed(stream) => (Box::new(stream), Way { peer, scheme: "http", exposed: true }),
+    })
+}
+
 struct Server {
     face: Arc<Face>,
     auth: Auth,
@@ -79,7 +118,12 @@ struct Server {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, unix: UnixListener, stop: CancellationToken) {
+pub(crate) async fn serve(
+    face: &Arc<Face>,
+    (tcp, door): (TcpListener, Door),
+    unix: UnixListener,
+    stop: CancellationToken,
+) {
     let auth = Auth::new(Ring::new(&face.config.state), face.config.any_key);
     let case = header_case::spelled().await;
     let server = Arc::new(Server { face: Arc::clone(face), auth, large: Semaphore::new(2), case });
@@ -94,21 +138,20 @@ pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, unix: UnixListener
         let accepted = tokio::select! {
             accepted = tcp.accept() => accepted.map(|(stream, peer)| {
                 let _ = stream.set_nodelay(true);
-                (Box::new(stream) as Box<dyn Io>, peer.ip())
+                Accepted::Tcp(stream, peer.ip())
             }),
-            // A function is nobody's loopback: it is never believed without a key.
-            accepted = unix.accept() => {
-                accepted.map(|(stream, _)| (Box::new(stream) as Box<dyn Io>, Ipv4Addr::UNSPECIFIED.into()))
-            }
+            accepted = unix.accept() => accepted.map(|(stream, _)| Accepted::Unix(stream)),
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let (server, stop) = (Arc::clone(&server), stop.clone());
+            Ok(accepted) => {
+                let (server, door, stop) = (Arc::clone(&server), door.clone(), stop.clone());
                 connections.spawn(async move {
+                    let entered = stop.run_until_cancelled(enter(&door, accepted)).await.flatten();
+                    let Some((stream, way)) = entered else { return };
                     let service = service_fn(move |request| {
                         let server = Arc::clone(&server);
-                        async move { Ok::<_, Infallible>(server.answer(request, peer).await) }
+                        async move { Ok::<_, Infallible>(server.answer(request, way).await) }
                     });
                     let connection = http1::Builder::new()
                         .timer(TokioTimer::new())
@@ -138,14 +181,14 @@ pub(crate) async fn serve(face: &Arc<Face>, tcp: TcpListener, unix: UnixListener
 }
 
 impl Server {
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, way: Way) -> Response<Body> {
         let target = request.headers().get("x-amz-target").map(HeaderValue::as_bytes).unwrap_or_default();
         let queues = target.starts_with(sqs::TARGET.as_bytes());
         let signed_for = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let speaks_query = signed_for.is_some_and(|value| {
             ["/sts/aws4_request", "/iam/aws4_request"].iter().any(|scope| value.contains(scope))
         });
-        let mut response = match Box::pin(self.route(request, peer)).await {
+        let mut response = match Box::pin(self.route(request, way)).await {
             Ok(response) => response,
             Err(error) if queues => sqs::refused(&error),
             Err(error) if speaks_query => sts::refused(&error),
@@ -157,8 +200,11 @@ impl Server {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, AwsError> {
+    async fn route(&self, request: Request<Incoming>, way: Way) -> Result<Response<Body>, AwsError> {
         let (parts, body) = request.into_parts();
+        if way.exposed {
+            return exposed(&parts);
+        }
         if parts.method == Method::GET
             && let Some(hex) = parts.uri.path().strip_prefix("/_rouse/code/")
         {
@@ -167,7 +213,7 @@ impl Server {
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         if let Some((id, path)) = url::target(host.as_deref(), parts.uri.path()) {
             let (id, path) = (id.to_owned(), path.to_owned());
-            return self.url(&id, &Asked { parts: &parts, path: &path, peer }, body).await;
+            return self.url(&id, &Asked { parts: &parts, path: &path, way }, body).await;
         }
         let signed = Signed {
             method: &parts.method,
@@ -178,7 +224,7 @@ impl Server {
         if s3::is_meant(&signed) {
             return Ok(s3::pass_on(&self.face.config.state, parts, body).await);
         }
-        let claimed = self.auth.claimed(&signed, peer)?;
+        let claimed = self.auth.claimed(&signed, way.peer)?;
         let path = parts.uri.path();
         let (most, told) = lambda::body_bytes_max(path, BODY_BYTES_MAX);
         let payload = self.body(body, most, told).await?;
@@ -187,37 +233,53 @@ impl Server {
         self.auth.prove(&claimed, &signed, &payload, seconds)?;
         let account = names::account(&claimed.tenant);
         let scope = Scope { tenant: claimed.tenant, account, region: claimed.claim.region };
-        let url = format!("http://{}", host.as_deref().unwrap_or("127.0.0.1:4566"));
-        let around = Around { scope, url, now };
+        let url = format!("{}://{}", way.scheme, host.as_deref().unwrap_or("127.0.0.1:4566"));
+        let key = claimed.claim.key;
         let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-        let target = target.map(str::to_owned);
-        let service = match &target {
+        let target = target.and_then(|target| target.split_once('.'));
+        let form = if target.is_none() { form(&parts, &payload) } else { Vec::new() };
+        let action = form.iter().find(|(name, _)| name == "Action").map(|(_, value)| value.as_str());
+        let operation = match (target, claimed.claim.service.as_str()) {
+            (Some((sqs::TARGET, name)), _) => Operation { service: "sqs", name },
             // It is served whatever it says that it is signed for.
-            Some(target) if target.starts_with("Logs_") => "logs",
-            _ => &claimed.claim.service,
+            (Some((service, name)), _) if service.starts_with("Logs_") => Operation { service: "logs", name },
+            (None, "lambda") => access::lambda(&parts.method, path, parts.uri.query().unwrap_or_default()),
+            (None, service @ ("sts" | "iam")) => Operation { service, name: action.unwrap_or_default() },
+            (_, other) => {
+                return Err(AwsError::new(
+                    "UnknownOperationException",
+                    format!(
+                        "Rouse does not offer the service '{other}' here: it has lambda, sqs, sts, iam and logs"
+                    ),
+                ));
+            }
         };
-        function_keys::check(&claimed.claim.key, service, &parts.method, parts.uri.path())?;
-        match (target.as_deref().and_then(|target| target.split_once('.')), claimed.claim.service.as_str()) {
-            (Some((sqs::TARGET, operation)), _) => {
-                Ok(Box::pin(sqs::answer(&self.face, &around, operation, &payload)).await)
-            }
-            (Some((service, operation)), _) if service.starts_with("Logs_") => {
-                Ok(logs::answer(&self.face, &around, operation, &payload).await)
-            }
-            (None, "sts") => {
-                let token = parts.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok());
-                let caller = sts::Caller { key: &claimed.claim.key, token };
-                Ok(sts::answer(&self.face.config.state, &around, caller, &form(&parts, &payload)))
-            }
-            (None, "iam") => Ok(iam::answer(&self.face, &around, &form(&parts, &payload)).await),
-            (None, "lambda") => Box::pin(lambda::answer(&self.face, &around, &parts, payload)).await,
-            (_, other) => Err(AwsError::new(
-                "UnknownOperationException",
-                format!(
-                    "Rouse does not offer the service '{other}' here: it has lambda, sqs, sts, iam and logs"
-                ),
-            )),
+        let allowed = function_keys::check(&key, operation.service, &parts.method, path)
+            .and_then(|()| access::check(&key, claimed.role, operation));
+        if let Err(error) = allowed {
+            return match operation.service {
+                // Its clients read XML alone.
+                "iam" => Ok(sts::error("AccessDenied", &error.message, StatusCode::FORBIDDEN)),
+                _ => Err(error),
+            };
         }
+        let around = Around { scope, url, now };
+        if !access::is_logged(operation) {
+            return dispatch(&self.face, &around, &key, operation, &parts, &form, payload).await;
+        }
+        let about = audit::about(operation.service, path, &payload, &form);
+        let begun =
+            self.face.begin_action(&audit::begins(&around.scope, &key, way.peer, operation, about)).await?;
+        let (face, (service, name)) =
+            (Arc::clone(&self.face), (operation.service.to_owned(), operation.name.to_owned()));
+        // To its end, whether or not the client waits for it: what is done is written down.
+        let done = self.face.tasks.spawn(async move {
+            let operation = Operation { service: &service, name: &name };
+            let answered = dispatch(&face, &around, &key, operation, &parts, &form, payload).await;
+            face.end_action(begun, audit::ended(&answered)).await;
+            answered
+        });
+        done.await.unwrap_or_else(|error| Err(AwsError::service(error.to_string())))
     }
 
     /// Answers a request to a function URL.
@@ -236,7 +298,7 @@ impl Server {
             query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
         };
-        let claimed = match found.is_signed().then(|| self.auth.claimed(&signed, asked.peer)) {
+        let claimed = match found.is_signed().then(|| self.auth.claimed(&signed, asked.way.peer)) {
             None => None,
             Some(Ok(claimed)) if found.is_of(&claimed.tenant) => Some(claimed),
             Some(_) => return Ok(url::forbidden()),
@@ -245,6 +307,10 @@ impl Server {
         if let Some(claimed) = &claimed {
             let seconds = i64::try_from(self.face.config.clock.now().as_millis() / 1_000).unwrap_or(i64::MAX);
             self.auth.prove(claimed, &signed, &payload, seconds)?;
+            let call = Operation { service: "lambda", name: "Invoke" };
+            if access::check(&claimed.claim.key, claimed.role, call).is_err() {
+                return Ok(url::forbidden());
+            }
         }
         Ok(found.call(&self.face, asked, claimed.map(|claimed| claimed.claim.key), &payload).await)
     }
@@ -289,6 +355,45 @@ impl Server {
         let mut response = Response::new(body_of(bytes));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
         Ok(response)
+    }
+}
+
+/// What is told whoever comes in the clear over a network, in the words of the service that is meant. Nothing of the request is
+/// believed.
+fn exposed(parts: &Parts) -> Result<Response<Body>, AwsError> {
+    const TOLD: &str =
+        "This address takes plain HTTP from its own machine alone: write https:// in the endpoint's URL";
+    let signed = Signed {
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
+    };
+    if s3::is_meant(&signed) {
+        return Ok(s3::refused(StatusCode::FORBIDDEN, "AccessDenied", TOLD));
+    }
+    Err(AwsError::new("AccessDeniedException", TOLD))
+}
+
+/// Has the service answer that the request is for.
+async fn dispatch(
+    face: &Arc<Face>,
+    around: &Around,
+    key: &str,
+    operation: Operation<'_>,
+    parts: &Parts,
+    form: &[(String, String)],
+    payload: Bytes,
+) -> Result<Response<Body>, AwsError> {
+    match operation.service {
+        "sqs" => Ok(Box::pin(sqs::answer(face, around, operation.name, &payload)).await),
+        "logs" => Ok(logs::answer(face, around, operation.name, &payload).await),
+        "sts" => {
+            let token = parts.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok());
+            Ok(sts::answer(&face.config.state, around, sts::Caller { key, token }, form))
+        }
+        "iam" => Ok(iam::answer(face, around, form).await),
+        _ => Box::pin(lambda::answer(face, around, parts, payload)).await,
     }
 }
 

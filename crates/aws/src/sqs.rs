@@ -259,7 +259,9 @@ fn no_queue() -> AwsError {
 fn told(refusal: &Refusal) -> AwsError {
     match refusal.code {
         Code::QueueNotFound => no_queue(),
-        Code::TooManyRequests | Code::StorageFull => AwsError::new("OverLimit", refusal.message.clone()),
+        Code::TooManyRequests | Code::QuotaExceeded | Code::StorageFull => {
+            AwsError::new("OverLimit", refusal.message.clone())
+        }
         Code::PayloadTooLarge => {
             invalid(format!("One or more parameters are invalid. Reason: {}", refusal.message))
         }

@@ -9,7 +9,7 @@
 
 mod cors;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, request::Parts};
@@ -38,7 +38,7 @@ use crate::{
         op::Op,
     },
     names::{self, LATEST, Scope},
-    server::{answer, body_of},
+    server::{Way, answer, body_of},
     state::{self, Function},
 };
 
@@ -88,7 +88,7 @@ pub(crate) struct Found {
 pub(crate) struct Asked<'a> {
     pub(crate) parts: &'a Parts,
     pub(crate) path: &'a str,
-    pub(crate) peer: IpAddr,
+    pub(crate) way: Way,
 }
 
 /// What is said to whoever may not call, and of a URL that there is not.
@@ -220,15 +220,15 @@ impl Found {
 
     /// The request as the function sees it.
     fn event(&self, around: &Around, asked: &Asked<'_>, key: Option<String>, body: &Bytes) -> Bytes {
-        let Asked { parts, path, peer } = asked;
+        let Asked { parts, path, way: Way { peer, scheme, .. } } = asked;
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         // Both are pieces of a URI that was parsed already.
         let uri = Uri::try_from(format!("{path}{query}")).unwrap_or_default();
         let mut headers = parts.headers.clone();
-        let port = around_port(&headers);
+        let port = around_port(&headers, scheme);
         for (name, value) in [
             ("x-forwarded-for", peer.to_string()),
-            ("x-forwarded-proto", "http".to_owned()),
+            ("x-forwarded-proto", (*scheme).to_owned()),
             ("x-forwarded-port", port),
         ] {
             put(&mut headers, name, &value);
@@ -264,10 +264,11 @@ impl Found {
 }
 
 /// The port that a client addressed.
-fn around_port(headers: &HeaderMap) -> String {
+fn around_port(headers: &HeaderMap, scheme: &str) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let port = host.rsplit_once(':').map(|(_, port)| port);
-    port.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).unwrap_or("80").to_owned()
+    let default = if scheme == "https" { "443" } else { "80" };
+    port.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())).unwrap_or(default).to_owned()
 }
 
 fn failed() -> Response<Body> {

@@ -1,10 +1,12 @@
 //! The audit log: what the control API did, for whom and from where, kept as a chain. What was refused changed nothing and is not
-//! in it; nor is what functions' callers do.
+//! in it, but for who wanted to sign in; nor is what functions' callers do.
 //!
 //! ```text
 //!  begin ─▶ the record of what is under way ─▶ the action ─▶ end: into the chain, in one transaction
 //!                            └───────── the process dies ─▶ the next start: into the chain, as unknown
 //! ```
+
+pub(crate) mod theirs;
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +26,7 @@ use rouse_metering::audit::{
     Link,
     log::{self, Action, Entry, Outcome, Writer},
 };
-use rouse_store::records::{Expect, PAGE_MAX};
+use rouse_store::records::{Expect, PAGE_MAX, Write};
 use rouse_types::{AccessKey, ApiKey, Code, Refusal, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
@@ -57,7 +59,7 @@ struct Head {
 
 /// An action that was begun.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Begun {
+pub(crate) struct Begun {
     /// Whose log it goes to; the platform's, if no tenant's.
     tenant: Option<TenantId>,
     time: Timestamp,
@@ -73,6 +75,32 @@ struct Begun {
 pub(crate) struct UnderWay {
     key: String,
     id: Id,
+    begun: Begun,
+}
+
+/// As the log names where someone is.
+fn place(from: Option<IpAddr>) -> String {
+    from.map_or_else(|| "this machine".to_owned(), |from| from.to_string())
+}
+
+impl Begun {
+    /// Someone signs in. What of it may be told stands in `of`.
+    pub(crate) fn sign_in(
+        tenant: &TenantId,
+        time: Timestamp,
+        who: String,
+        from: Option<IpAddr>,
+        of: BTreeMap<String, String>,
+    ) -> Self {
+        let operation = Id::SignIn.as_str().to_owned();
+        Self { tenant: Some(tenant.clone()), time, who, from: place(from), operation, of, before: None }
+    }
+}
+
+/// An action of no operation of the API that was begun; ended by [`Control::end_noted`].
+#[derive(Debug)]
+pub(crate) struct Noted {
+    pub(crate) key: String,
     begun: Begun,
 }
 
@@ -116,16 +144,40 @@ impl Control {
             tenant,
             time,
             who: who.name(),
-            from: from.map_or_else(|| "this machine".to_owned(), |from| from.to_string()),
+            from: place(from),
             operation: operation.id.as_str().to_owned(),
             of,
         };
-        let key = format!("{}{:020}-{}", self.own_actions(), time.0, COUNT.fetch_add(1, Ordering::Relaxed));
+        let key = self.action_key(time);
         let write = state::put(BEGUN, key.clone(), &begun, Expect::Absent)?;
         match state::commit(&self.records, vec![write]).await? {
             Committed::Done => Ok(Some(UnderWay { key, id: operation.id, begun })),
             Committed::Conflict => Err(state::contended()),
         }
+    }
+
+    fn action_key(&self, time: Timestamp) -> String {
+        format!("{}{:020}-{}", self.own_actions(), time.0, COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Has a transaction write down that something begins.
+    pub(crate) fn begun(&self, begun: Begun, writes: &mut Vec<Write>) -> Result<Noted, Refusal> {
+        let key = self.action_key(begun.time);
+        writes.push(state::put(BEGUN, key.clone(), &begun, Expect::Absent)?);
+        Ok(Noted { key, begun })
+    }
+
+    /// Writes down what came of it. As for all actions, what cannot be written down stays begun.
+    pub(crate) async fn end_noted(&self, noted: Noted, outcome: Outcome, after: Option<Value>) {
+        let Noted { key, begun } = noted;
+        if let Err(refusal) = self.append(&key, &begun, outcome, after).await {
+            tracing::error!(%refusal, who = begun.who, operation = begun.operation, "an action is not in the audit log yet");
+        }
+    }
+
+    /// Writes down what has ended as it began.
+    pub(crate) async fn note_ended(&self, begun: &Begun, outcome: Outcome) -> Result<(), Refusal> {
+        self.append(&self.action_key(begun.time), begun, outcome, None).await
     }
 
     /// Writes down what came of an action. One that cannot be written down stays begun, and is in the log, as unknown,
@@ -242,8 +294,8 @@ impl Control {
             Id::CreateKey | Id::DeleteKey => {
                 let prefix = format!("{tenant}/");
                 let keys = state::scan::<AccessKey>(&self.records, state::KEYS, &prefix).await?;
-                let ids: Vec<&str> = keys.iter().filter_map(|at| at.key.strip_prefix(&prefix)).collect();
-                Some(json!({ "keys": ids }))
+                let roles = keys.iter().filter_map(|at| Some((at.key.strip_prefix(&prefix)?, at.value.role)));
+                Some(json!({ "keys": roles.collect::<BTreeMap<_, _>>() }))
             }
             Id::PutMember | Id::DeleteMember => {
                 let members = self.members(tenant).await?.into_iter();

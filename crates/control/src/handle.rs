@@ -9,14 +9,16 @@ use rouse_api::{
     operation::{self, Id, Operation, Params},
     query,
 };
-use rouse_types::{Alias, AppName, FunctionName, Refusal, TenantId};
+use rouse_types::{Alias, AppName, Code, FunctionName, Refusal, TenantId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::{self, UnderWay},
     body::{self, Body},
     control::Control,
-    deploy, invoke, logs, metrics, sign_in, state, uploads,
+    deploy, invoke, logs, metrics,
+    server::Way,
+    sign_in, state, uploads,
     who::Who,
 };
 
@@ -24,12 +26,22 @@ use crate::{
 pub(crate) async fn handle(
     control: Arc<Control>,
     request: Request<Incoming>,
-    from: Option<IpAddr>,
+    way: Way,
     stop: CancellationToken,
 ) -> Response<Body> {
+    let from = way.from;
+    if from.is_none() && audit::theirs::is_meant(request.uri().path()) {
+        let result = control.their_action(request).await;
+        return result.unwrap_or_else(|refusal| body::refusal(&refusal));
+    }
     let result = match operation::find(request.method(), request.uri().path()) {
         // Whether an operation exists is written in a public document; all else needs a token or a key.
         Err(refusal) => Err(refusal),
+        // Probes tell nothing, and are told nothing, that others may not read.
+        Ok((operation, _)) if way.exposed && !matches!(operation.id, Id::Health | Id::Ready) => {
+            Err(Refusal::new(Code::HttpsRequired, "this address takes plain HTTP from its own machine alone")
+                .hint("write https:// in --url or ROUSE_URL; --ca FILE names a company's own authority"))
+        }
         Ok((operation, params)) => Box::pin(answer(&control, operation, params, request, from, stop)).await,
     };
     control.metrics.answered(result.is_ok());
@@ -94,7 +106,7 @@ async fn deploy(
 
 /// What anyone may ask for.
 async fn open(
-    control: &Control,
+    control: &Arc<Control>,
     id: Id,
     request: Request<Incoming>,
     from: Option<IpAddr>,
@@ -102,7 +114,7 @@ async fn open(
     match id {
         Id::SignInOptions => body::json(&control.sign_in_options().await?),
         Id::SignIn => {
-            let _place = control.gate.enter()?;
+            let _place = control.gate.enter(from)?;
             let wanted = body::read_json_within(request.into_body(), sign_in::BODY_BYTES_MAX).await?;
             body::json(&control.sign_in(wanted, from).await?)
         }
@@ -220,7 +232,11 @@ async fn act(
         Id::RotateSecretsKey => {
             detached(control, async move |control| body::json(&control.rotate_secrets_key().await?)).await
         }
-        Id::CreateKey => body::json(&control.create_key(&tenant()?).await?),
+        Id::CreateKey => {
+            let tenant = tenant()?;
+            let wanted = body::read_json(request.into_body()).await?;
+            body::json(&control.create_key(&tenant, wanted).await?)
+        }
         Id::ListKeys => body::json(&control.list_keys(&tenant()?).await?),
         Id::DeleteKey => body::json(&control.delete_key(&tenant()?, params.get("key")).await?),
         Id::GetLimits => body::json(&control.limits(&tenant()?).await?),

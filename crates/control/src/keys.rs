@@ -3,12 +3,12 @@
 use std::{fs, io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rouse_api::{KeyInfo, NewKey};
+use rouse_api::{KeyInfo, KeyRequest, NewKey};
 use rouse_store::{
     Records, access_keys,
     records::{Expect, Write},
 };
-use rouse_types::{AccessKey, AccessKeys, Code, Refusal, TenantId};
+use rouse_types::{AccessKey, AccessKeys, Code, Refusal, Role, TenantId, access_key};
 
 use crate::{
     control::Control,
@@ -19,7 +19,13 @@ use crate::{
 const KEYS_MAX: usize = 100;
 
 impl Control {
-    pub(crate) async fn create_key(&self, tenant: &TenantId) -> Result<NewKey, Refusal> {
+    pub(crate) async fn create_key(&self, tenant: &TenantId, wanted: KeyRequest) -> Result<NewKey, Refusal> {
+        let role = wanted.role.unwrap_or_else(access_key::role);
+        if role == Role::Billing {
+            let what = "AWS' clients ask for nothing that the role billing may";
+            return Err(Refusal::new(Code::BadRequest, what)
+                .hint("make an API key for invoices: `rouse key create --role billing`"));
+        }
         let known = state::scan::<AccessKey>(&self.records, KEYS, &format!("{tenant}/")).await?;
         if known.len() >= KEYS_MAX {
             return Err(Refusal::new(
@@ -38,8 +44,12 @@ impl Control {
             random[30..].iter().map(|byte| char::from(letters[usize::from(byte % 32)])).collect();
         let id = format!("AKIA{id}");
         let secret = STANDARD.encode(&random[..30]);
-        let key =
-            AccessKey { tenant: tenant.clone(), secret: secret.clone(), created: self.config.clock.now() };
+        let key = AccessKey {
+            tenant: tenant.clone(),
+            secret: secret.clone(),
+            created: self.config.clock.now(),
+            role,
+        };
         let write = state::put(KEYS, format!("{tenant}/{id}"), &key, Expect::Absent)?;
         self.commit_keys(vec![write]).await?;
         Ok(NewKey { id, secret })
@@ -47,7 +57,7 @@ impl Control {
 
     pub(crate) async fn list_keys(&self, tenant: &TenantId) -> Result<Vec<KeyInfo>, Refusal> {
         let keys = state::scan::<AccessKey>(&self.records, KEYS, &format!("{tenant}/")).await?;
-        Ok(keys.into_iter().map(|at| KeyInfo { id: id(&at.key), created: at.value.created }).collect())
+        Ok(keys.into_iter().map(|at| info(id(&at.key), &at.value)).collect())
     }
 
     pub(crate) async fn delete_key(&self, tenant: &TenantId, id: &str) -> Result<KeyInfo, Refusal> {
@@ -60,9 +70,8 @@ impl Control {
         }
         let key = format!("{tenant}/{id}");
         let found = state::get::<AccessKey>(&self.records, KEYS, &key).await?.ok_or_else(missing)?;
-        let created = found.value.created;
         self.commit_keys(vec![state::delete(KEYS, key, state::unchanged(Some(&found)))]).await?;
-        Ok(KeyInfo { id: id.to_owned(), created })
+        Ok(info(id.to_owned(), &found.value))
     }
 
     pub(crate) async fn delete_all_keys(&self, tenant: &TenantId) -> Result<(), Refusal> {
@@ -79,6 +88,10 @@ impl Control {
         }
         write(&self.records, &self.config.state).await
     }
+}
+
+fn info(id: String, key: &AccessKey) -> KeyInfo {
+    KeyInfo { id, created: key.created, role: key.role }
 }
 
 fn id(key: &str) -> String {

@@ -22,6 +22,7 @@ mod collect;
 mod control;
 mod deploy;
 mod events;
+mod gate;
 mod handle;
 mod image;
 mod invoke;
@@ -64,6 +65,7 @@ use std::{
 use rouse_api::IsolationInfo;
 use rouse_metering::PriceSheet;
 use rouse_store::journal;
+use rouse_tls::Door;
 use rouse_types::{Clock, HttpSettings, Refusal, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where the API is served, besides `<state>/run/control.sock`.
     pub listener: TcpListener,
+    /// Whether it is served by HTTPS, with the certificates of the state folder; plain HTTP is for this machine then.
+    pub https: bool,
     /// Where functions answer, such as `http://127.0.0.1:8080`.
     pub public_url: String,
     /// The domain of functions' host names.
@@ -196,6 +200,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     let listener = config.listener.try_clone().map_err(Error::io("take the API's listener"))?;
     listener.set_nonblocking(true).map_err(Error::io("take the API's listener"))?;
     let tcp = tokio::net::TcpListener::from_std(listener).map_err(Error::io("take the API's listener"))?;
+    let door = if config.https {
+        Door::secure(&config.state, &["h2", "http/1.1"]).map_err(Error::io("set up TLS"))?
+    } else {
+        Door::plain()
+    };
     let control = Box::pin(control::Control::open(config)).await?;
     let unix = server::bind(&control.config.state).map_err(Error::io("make the API's unix socket"))?;
     keys::write(&control.records, &control.config.state).await.map_err(Error::State)?;
@@ -222,7 +231,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), Error>
     if let Some(otlp) = control.config.otlp.clone() {
         tasks.spawn(otlp::follow(Arc::clone(&control), otlp, stop.clone()));
     }
-    server::serve(Arc::clone(&control), tcp, unix, stop).await;
+    server::serve(Arc::clone(&control), (tcp, door), unix, stop).await;
     control.leave().await;
     // A deployment that is under way is ended: it is either live or told to have failed.
     tasks.close();

@@ -22,9 +22,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rouse_tls::{Door, Guest};
 use rouse_types::limits;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -58,7 +59,7 @@ pub(crate) fn bind(state: &Path) -> io::Result<UnixListener> {
 /// Serves until told to stop; then ends what is under way.
 pub(crate) async fn serve(
     control: Arc<Control>,
-    tcp: TcpListener,
+    (tcp, door): (TcpListener, Door),
     unix: UnixListener,
     stop: CancellationToken,
 ) {
@@ -74,16 +75,19 @@ pub(crate) async fn serve(
         let accepted = tokio::select! {
             accepted = tcp.accept() => accepted.map(|(stream, from)| {
                 let _ = stream.set_nodelay(true);
-                (Box::new(stream) as Box<dyn Stream>, Some(from.ip()))
+                Accepted::Tcp(stream, from.ip())
             }),
-            accepted = unix.accept() => accepted.map(|(stream, _)| (Box::new(stream) as Box<dyn Stream>, None)),
+            accepted = unix.accept() => accepted.map(|(stream, _)| Accepted::Unix(stream)),
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, from)) => {
-                let (control, stop) = (Arc::clone(&control), stop.clone());
+            Ok(accepted) => {
+                let (control, door, stop) = (Arc::clone(&control), door.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection(control, stream, from, stop).await;
+                    let entered = stop.run_until_cancelled(enter(&door, accepted)).await.flatten();
+                    if let Some((stream, way)) = entered {
+                        connection(control, stream, way, stop).await;
+                    }
                     drop(place);
                 });
             }
@@ -99,13 +103,40 @@ pub(crate) async fn serve(
     }
 }
 
+/// A connection as it was accepted.
+enum Accepted {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+/// How requests come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// From where; none for the unix socket.
+    pub(crate) from: Option<IpAddr>,
+    /// In the clear over a network, though the platform has certificates.
+    pub(crate) exposed: bool,
+}
+
+/// Finds out what a connection speaks. Nothing of one that failed: who does not trust the certificate is no news.
+async fn enter(door: &Door, accepted: Accepted) -> Option<(Box<dyn Stream>, Way)> {
+    let (stream, from) = match accepted {
+        Accepted::Unix(stream) => return Some((Box::new(stream), Way { from: None, exposed: false })),
+        Accepted::Tcp(stream, from) => (stream, from),
+    };
+    let guest = door.open(stream, from).await;
+    let guest =
+        guest.inspect_err(|error| tracing::debug!(%error, %from, "a connection was not let in")).ok()?;
+    let way = |exposed| Way { from: Some(from), exposed };
+    Some(match guest {
+        Guest::Secure(stream) => (Box::new(*stream), way(false)),
+        Guest::Plain(stream) => (Box::new(stream), way(false)),
+        Guest::Exposed(stream) => (Box::new(stream), way(true)),
+    })
+}
+
 /// Serves one connection until it ends, is idle for long, or the server stops.
-async fn connection(
-    control: Arc<Control>,
-    stream: Box<dyn Stream>,
-    from: Option<IpAddr>,
-    stop: CancellationToken,
-) {
+async fn connection(control: Arc<Control>, stream: Box<dyn Stream>, way: Way, stop: CancellationToken) {
     let sniffed = tokio::select! {
         sniffed = tokio::time::timeout(limits::HEADER_TIMEOUT, stream::sniff(stream)) => sniffed,
         () = stop.cancelled() => return,
@@ -116,7 +147,7 @@ async fn connection(
         let (requests, stop) = (Arc::clone(&requests), stop.clone());
         service_fn(move |request| {
             let under_way = requests.begin();
-            let answer = handle::handle(Arc::clone(&control), request, from, stop.clone());
+            let answer = handle::handle(Arc::clone(&control), request, way, stop.clone());
             async move {
                 let answer = answer.await;
                 drop(under_way);

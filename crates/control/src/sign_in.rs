@@ -8,25 +8,23 @@
 //! Strangers reach this. So nothing is fetched that the operator did not configure, the signature is checked before
 //! anything of the tenant is looked at, and whatever is wrong is answered the same.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use rouse_api::{ApiKeyInfo, NewApiKey, SignInRequest};
 use rouse_identity::{
     Claims, Error, decide,
     token::{self, Head, TOKEN_BYTES_MAX},
 };
+use rouse_metering::audit::log::Outcome;
 use rouse_store::records::{Expect, Write};
 use rouse_types::{
     ApiKey, Code, Digest, Grant, Member, Provider, Refusal, Role, Session, TenantId, Timestamp, Trust,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use serde_json::json;
 
 use crate::{
     api_keys::after,
+    audit::Begun,
     control::Control,
     state::{self, ATTEMPTS_MAX, At, MEMBERS, SIGN_INS, TRUST},
     who::Who,
@@ -38,51 +36,10 @@ pub(crate) const BODY_BYTES_MAX: usize = TOKEN_BYTES_MAX + (4 << 10);
 const PERSON_SECONDS: u64 = 12 * 3_600;
 /// How long a build's does.
 const PROGRAM_SECONDS: u64 = 3_600;
-/// Sign-ins under way at once.
-const PLACES: usize = 64;
-/// Sign-ins a second, and how many may come at once: a signature takes a tenth of a millisecond to check.
-const PER_SECOND: u32 = 50;
-const BURST: u32 = 200;
 /// Hours since the epoch, as the keys of records sort.
 const HOUR_SECONDS: u64 = 3_600;
 /// Records of tokens past their end that one sign-in clears away.
 const CLEARED_MAX: usize = 50;
-
-/// How many may try to sign in.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    places: Arc<Semaphore>,
-    /// When all that was let through so far is paid for.
-    paid: Mutex<Option<Instant>>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(PLACES)), paid: Mutex::default() }
-    }
-}
-
-impl Gate {
-    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let busy = || {
-            Refusal::new(Code::TooManyRequests, "too many sign in at once")
-                .hint("try again in a moment")
-                .retry_after(Duration::from_secs(1))
-        };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| busy())?;
-        let now = Instant::now();
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        *paid = Some(pay(*paid, now).ok_or_else(busy)?);
-        Ok(place)
-    }
-}
-
-/// One more is let through if what came before is paid for but for a burst: then it is paid for at this time. Pure.
-fn pay(paid: Option<Instant>, now: Instant) -> Option<Instant> {
-    let each = Duration::from_secs(1) / PER_SECOND;
-    let next = paid.unwrap_or(now).max(now) + each;
-    (next <= now + each * BURST).then_some(next)
-}
 
 /// Why there is no session.
 enum Denied {
@@ -118,25 +75,50 @@ struct Found {
 impl Control {
     /// Exchanges a token for a session's key.
     pub(crate) async fn sign_in(
-        &self,
+        self: &Arc<Self>,
         request: SignInRequest,
         from: Option<IpAddr>,
     ) -> Result<NewApiKey, Refusal> {
         let tenant = request.tenant.clone();
-        let why = match Box::pin(self.exchange(request)).await {
+        let mut proven = None;
+        let why = match Box::pin(self.exchange(request, from, &mut proven)).await {
             Ok(new) => return Ok(new),
             Err(Denied::Platform(refusal)) => return Err(refusal),
             Err(Denied::Token(error)) => error.to_string(),
             Err(Denied::Used) => "it was exchanged before".to_owned(),
         };
         tracing::warn!(%tenant, why, ?from, "a token that was shown to sign in is not taken");
+        // Beside the answer, whose time tells nothing of whether there is such a tenant.
+        let control = Arc::clone(self);
+        self.tasks.spawn(async move { control.note_refusal(&tenant, from, proven, &why).await });
         Err(Refusal::new(Code::Unauthorized, "the token opens nothing of this tenant").hint(
             "whether it has expired, was used before, or is nobody's who is a member or trusted stands in the \
              platform's log; an owner of the tenant looks with `rouse member list` and `rouse trust list`",
         ))
     }
 
-    async fn exchange(&self, request: SignInRequest) -> Result<NewApiKey, Denied> {
+    /// Has the audit log of the tenant tell of one that was refused; of a tenant that is not there nothing is kept.
+    async fn note_refusal(&self, tenant: &TenantId, from: Option<IpAddr>, proven: Option<String>, why: &str) {
+        let now = self.config.clock.now();
+        if !self.gate.tells(from, tenant, now.as_millis() / 1_000) || self.tenant(tenant).await.is_err() {
+            return;
+        }
+        let who = proven.unwrap_or_else(|| "a stranger".to_owned());
+        let why: String = why.chars().filter(|char| !char.is_control()).take(200).collect();
+        let of = BTreeMap::from([("tenant".to_owned(), tenant.to_string()), ("why".to_owned(), why)]);
+        let begun = Begun::sign_in(tenant, now, who, from, of);
+        if let Err(refusal) = self.note_ended(&begun, Outcome::Refused).await {
+            tracing::error!(%refusal, %tenant, "a refused sign-in is not in the audit log");
+        }
+    }
+
+    /// The session that a token is exchanged for. `proven` is told who shows it, once its signature is proven.
+    async fn exchange(
+        &self,
+        request: SignInRequest,
+        from: Option<IpAddr>,
+        proven: &mut Option<String>,
+    ) -> Result<NewApiKey, Denied> {
         let SignInRequest { tenant, token, nonce } = request;
         let head = Head::read(&token)?;
         let provider = self.provider_of(&head.issuer).await?;
@@ -147,6 +129,8 @@ impl Control {
         let ca = provider.as_ref().and_then(|provider| provider.ca.as_deref());
         let keys = self.issuer_keys(&head.issuer, ca, &head).await?;
         let claims = token::verify(&token, &head, &keys)?;
+        let name: String = claims.name().chars().filter(|char| !char.is_control()).take(100).collect();
+        *proven = Some(format!("{name} of {}", head.issuer));
         let now = self.config.clock.now();
         claims.check(&head.issuer, now.as_millis() / 1_000)?;
         let used = used(&token, &claims, &tenant)?;
@@ -164,10 +148,17 @@ impl Control {
             let session = Session {
                 issuer: head.issuer.clone(),
                 subject: claims.subject()?.to_owned(),
-                name: claims.name().chars().take(100).collect(),
+                name: name.clone(),
                 by: found.by,
             };
-            let name = session.name.clone();
+            let of = BTreeMap::from([
+                ("tenant".to_owned(), tenant.to_string()),
+                ("role".to_owned(), found.role.to_string()),
+            ]);
+            let who = proven.clone().unwrap_or_default();
+            let begun = Begun::sign_in(&tenant, now, who, from, of);
+            // In the session's own transaction: there is none without its line.
+            let action = self.begun(begun, &mut writes)?;
             let key = ApiKey {
                 tenant: tenant.clone(),
                 role: found.role,
@@ -181,6 +172,8 @@ impl Control {
             };
             if let Some(new) = self.begin_session(key, writes).await? {
                 tracing::info!(%tenant, name, key = new.info.id, role = %new.info.role, "signed in");
+                let after = json!({ "key": new.info.id, "expires": new.info.expires });
+                self.end_noted(action, Outcome::Done, Some(after)).await;
                 return Ok(new);
             }
         }
@@ -265,24 +258,6 @@ fn hour(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_burst_is_let_through_and_then_so_many_a_second() {
-        let now = Instant::now();
-        let mut paid = None;
-        for _ in 0..BURST {
-            paid = pay(paid, now);
-            assert!(paid.is_some());
-        }
-        assert_eq!(pay(paid, now), None);
-        let later = now + Duration::from_secs(1);
-        for _ in 0..PER_SECOND {
-            paid = pay(paid, later);
-            assert!(paid.is_some());
-        }
-        assert_eq!(pay(paid, later), None);
-        assert!(pay(paid, now + Duration::from_secs(3_600)).is_some());
-    }
 
     #[test]
     fn hours_sort_as_they_come() {

@@ -3,6 +3,7 @@
 mod support;
 
 use rouse_api::{ApiKeyRequest, Client, MemberInfo, MemberRequest, NewApiKey, SignInRequest};
+use rouse_metering::audit::log::{Action, Line, Outcome};
 use rouse_types::{Code, MemberIs, Provider, ProviderName, Refusal, Role, TenantId, Trust};
 use serde_json::{Value, json};
 use support::{
@@ -125,6 +126,61 @@ async fn a_person_signs_in_as_a_member_and_out_and_is_out_at_once_when_removed()
     assert_eq!(code(client.delete_member(&world.shop, &member.id).await), Code::MemberNotFound);
     // The operator's token and an owner's key are no sessions.
     assert_eq!(code(client.sign_out().await), Code::BadRequest);
+    world.platform.stop().await;
+}
+
+/// What the tenant's audit log tells of sign-ins.
+async fn sign_ins(client: &Client, tenant: &TenantId) -> Vec<Action> {
+    let mut lines = client.audit_log(Some(tenant)).await.expect("it begins");
+    let mut found = Vec::new();
+    while let Some(line) = lines.next().await {
+        let line: Line = serde_json::from_str(line.expect("a line").get()).expect("a line of a log");
+        if let Line::Action(entry) = line {
+            found.push(entry.action);
+        }
+    }
+    found.retain(|action| action.operation == "signIn");
+    found
+}
+
+#[tokio::test]
+async fn each_sign_in_is_in_the_audit_log_and_so_is_who_was_refused() {
+    let world = World::start().await;
+    let client = &world.platform.client;
+    world.add(client, "anna@acme.example", Role::Deployer).await.expect("a member");
+    let token = world.anna(json!({}));
+    let new = world.exchange(token.clone()).await.expect("signed in");
+    let who = format!("anna@acme.example of {}", world.issuer.url);
+    let found = sign_ins(client, &world.shop).await;
+    let [done] = &found[..] else { panic!("one sign-in: {found:?}") };
+    assert_eq!((&done.who, &done.from[..], done.outcome), (&who, "127.0.0.1", Outcome::Done));
+    assert_eq!(done.of["role"], "deployer");
+    assert_eq!(done.after.as_ref().expect("what came of it")["key"], new.info.id);
+
+    // The same again is refused, and told once it is written down: beside the answer.
+    assert_eq!(code(world.exchange(token).await), Code::Unauthorized);
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let refused = loop {
+        let mut found = sign_ins(client, &world.shop).await;
+        if found.len() > 1 {
+            break found.remove(1);
+        }
+        assert!(tokio::time::Instant::now() < until, "the refusal is not in the log");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!((&refused.who, refused.outcome), (&who, Outcome::Refused));
+    assert!(refused.of["why"].contains("exchanged before"), "{refused:?}");
+    world.platform.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_signs_in_so_often_and_no_more() {
+    let world = World::start().await;
+    let tries = (0..120).map(|_| world.exchange("no token".to_owned()));
+    let codes: Vec<_> = futures_util::future::join_all(tries).await.into_iter().map(code).collect();
+    let refused = codes.iter().filter(|code| **code == Code::TooManyRequests).count();
+    assert!(refused > 0, "all of them were looked at");
+    assert!(codes.contains(&Code::Unauthorized), "none of them was");
     world.platform.stop().await;
 }
 

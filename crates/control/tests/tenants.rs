@@ -204,7 +204,7 @@ async fn a_key_for_one_function_is_for_no_other() {
 async fn keys_survive_a_restart_and_a_tenant_of_a_release_before_becomes_a_record() {
     let platform = Platform::start().await;
     platform.client.create_tenant(&named("shop")).await.expect("made");
-    platform.client.create_key(&named("shop")).await.expect("an access key");
+    platform.client.create_key(&named("shop"), &Default::default()).await.expect("an access key");
     let (key, _) = key(&platform, &named("shop"), Role::Viewer).await;
     let state = platform.kill().await;
     // As if it had been a name alone.

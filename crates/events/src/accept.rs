@@ -28,7 +28,10 @@ impl Events {
         let window = version.and_then(|version| version.events.idempotency_ms);
         message.window = Some(window.map_or(IDEMPOTENCY_WINDOW, Duration::from_millis));
         let name = queue::function(&event.tenant, &event.function);
-        let sent = self.send(vec![(name, message)]).await.map_err(|error| refusal(event, &error))?;
+        let sent = self
+            .send_within(&event.tenant, vec![(name, message)])
+            .await
+            .map_err(|error| refusal(event, &error))?;
         let first =
             sent.first().and_then(|sent| Some((sent.name.parse::<InvocationId>().ok()?, sent.duplicate)));
         let (id, duplicate) = first.unwrap_or((event.id, false));
@@ -41,7 +44,7 @@ fn refusal(event: &Event, error: &rouse_store::Error) -> Refusal {
     use rouse_store::Error;
     let function = &event.function;
     match error {
-        Error::TooDeep { messages, .. } => Refusal::new(
+        Error::TooDeep { messages, granted: None, .. } => Refusal::new(
             Code::TooManyRequests,
             format!("{messages} events of function '{function}' wait already: no more are taken"),
         )
@@ -61,6 +64,17 @@ pub(crate) fn store(error: &rouse_store::Error) -> Refusal {
         )
         .hint("make room on the disk of the state folder")
         .retry_after(Duration::from_secs(10)),
+        Error::TooDeep { messages, granted: Some(granted), .. } => Refusal::new(
+            Code::QuotaExceeded,
+            format!("{messages} messages and events wait for this tenant, which is granted {granted}: no more are taken"),
+        )
+        .hint("see what waits with `rouse queue list` and `rouse events list`, or ask the operator for more `queue_messages`")
+        .retry_after(Duration::from_secs(10)),
+        Error::TooDeep { messages, .. } => {
+            Refusal::new(Code::TooManyRequests, format!("the queue holds {messages} messages: no more are taken"))
+                .hint("receive some, or see what holds them up: `rouse queue list`")
+                .retry_after(Duration::from_secs(10))
+        }
         Error::Invalid(what) => Refusal::new(Code::BadRequest, what.clone()),
         error => error.unavailable().unwrap_or_else(|| {
             tracing::error!(error = error as &dyn std::error::Error, "the store failed");

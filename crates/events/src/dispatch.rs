@@ -8,8 +8,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rouse_store::{Queues, queues::NewMessage};
-use rouse_types::{InvocationId, Work, trigger::On};
+use rouse_quota::Limits;
+use rouse_store::{
+    Queues,
+    queues::{NewMessage, Room},
+};
+use rouse_types::{InvocationId, TenantId, Work, trigger::On};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +33,8 @@ const PAGE: usize = 1_000;
 pub(crate) struct Events {
     pub(crate) config: Config,
     pub(crate) queues: Queues,
+    /// What tenants may use.
+    pub(crate) limits: Limits,
     pub(crate) table: Table,
     pub(crate) gateways: Gateways,
     pub(crate) outgoing: Outgoing,
@@ -94,6 +100,7 @@ impl Events {
         Ok(Arc::new(Self {
             pulls: watch::Sender::new(pulls),
             outgoing: Outgoing::new(config.state.join("hosts"))?,
+            limits: Limits::new(&config.state),
             table: Table::new(&config.state),
             gateways: Gateways::new(&config.state, config.gateways),
             metrics: Metrics::new(),
@@ -257,6 +264,24 @@ impl Events {
     ) -> Result<Vec<rouse_store::queues::Enqueued>, rouse_store::Error> {
         let queues: Vec<String> = messages.iter().map(|(queue, _)| queue.clone()).collect();
         let sent = self.queues.send(messages).await?;
+        queues.iter().for_each(|queue| self.poke(queue));
+        Ok(sent)
+    }
+
+    /// Sends messages that a caller of this tenant brings, if its queues may take them: what is refused, the caller is told.
+    /// What comes of itself, such as a schedule's events, is counted and taken anyway.
+    pub(crate) async fn send_within(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        messages: Vec<(String, NewMessage)>,
+    ) -> Result<Vec<rouse_store::queues::Enqueued>, rouse_store::Error> {
+        let Some(most) = self.limits.of(tenant).and_then(|limits| limits.queue_messages) else {
+            return self.send(messages).await;
+        };
+        let queues: Vec<String> = messages.iter().map(|(queue, _)| queue.clone()).collect();
+        let prefixes = vec![queue::functions(tenant), queue::named(tenant, "")];
+        let room = Room { name: format!("what tenant '{tenant}' may hold in queues"), prefixes, most };
+        let sent = self.queues.send_within(messages, room).await?;
         queues.iter().for_each(|queue| self.poke(queue));
         Ok(sent)
     }

@@ -10,7 +10,7 @@ use rouse_api::{
     query,
     queues::{Answer, Attributes, Send, Sent},
 };
-use rouse_store::queues::{Lease, Leased, NewMessage};
+use rouse_store::queues::{Enqueued, Lease, Leased, NewMessage};
 use rouse_types::{
     Chain, Code, Digest, InvocationId, Refusal, TenantId, chain::CHAIN_HEADER, trigger::is_queue_name,
 };
@@ -198,7 +198,7 @@ impl Events {
             ));
         }
         let message = message(queue, &kept, send, chain, body.to_vec())?;
-        let sent = self.send(vec![(queue.to_owned(), message)]).await.map_err(|error| store(&error))?;
+        let sent = self.send_of_people(queue, vec![(queue.to_owned(), message)]).await?;
         let sent = sent.into_iter().next();
         let sent = sent.ok_or_else(|| Refusal::new(Code::Internal, "the message was not stored"))?;
         Ok(SentMessage { id: sent.name, duplicate: sent.duplicate })
@@ -225,13 +225,26 @@ impl Events {
         });
         let messages: Vec<_> = messages.collect();
         let taken = messages.iter().flatten().map(|message| (queue.to_owned(), message.clone()));
-        let mut sent = self.send(taken.collect()).await.map_err(|error| store(&error))?.into_iter();
+        let mut sent = self.send_of_people(queue, taken.collect()).await?.into_iter();
         let answer = |message: Result<NewMessage, Refusal>| match message.map(|_| sent.next()) {
             Ok(Some(sent)) => Answer::Sent(Sent { id: sent.name, sequence: sent.id.0 }),
             Ok(None) => Answer::Refused(Refusal::new(Code::Internal, "the message was not stored")),
             Err(refusal) => Answer::Refused(refusal),
         };
         Ok(messages.into_iter().map(answer).collect())
+    }
+
+    /// Sends messages to a queue that people made, within what its tenant may hold.
+    async fn send_of_people(
+        self: &Arc<Self>,
+        queue: &str,
+        messages: Vec<(String, NewMessage)>,
+    ) -> Result<Vec<Enqueued>, Refusal> {
+        let sent = match queue::of_people(queue) {
+            Some((tenant, _)) => self.send_within(&tenant, messages).await,
+            None => self.send(messages).await,
+        };
+        sent.map_err(|error| store(&error))
     }
 
     async fn receive(

@@ -85,7 +85,7 @@ impl Events {
         };
         let published =
             self.publish(&tenant, topic, &events, &origin).await.map_err(|error| match error {
-                rouse_store::Error::TooDeep { messages, .. } => Refusal::new(
+                rouse_store::Error::TooDeep { messages, granted: None, .. } => Refusal::new(
                     Code::TooManyRequests,
                     format!(
                         "{messages} events of a function that wants this wait already: no more are taken"
@@ -140,23 +140,24 @@ impl Events {
                 bytes += message.1.payload.len();
                 chunk.push(message);
                 if bytes >= CHUNK_BYTES || chunk.len() >= BATCH_MAX {
-                    self.sent(std::mem::take(&mut chunk), &mut published).await?;
+                    self.sent(tenant, std::mem::take(&mut chunk), &mut published).await?;
                     bytes = 0;
                 }
             }
         }
         if !chunk.is_empty() {
-            self.sent(chunk, &mut published).await?;
+            self.sent(tenant, chunk, &mut published).await?;
         }
         Ok(published)
     }
 
     async fn sent(
         self: &Arc<Self>,
+        tenant: &TenantId,
         messages: Vec<(String, NewMessage)>,
         published: &mut PublishedEvents,
     ) -> Result<(), rouse_store::Error> {
-        for sent in self.send(messages).await? {
+        for sent in self.send_within(tenant, messages).await? {
             published.deliveries += u64::from(!sent.duplicate);
             published.duplicates += u64::from(sent.duplicate);
             self.metrics.accepted(if sent.duplicate { "duplicate" } else { "published" });

@@ -3,10 +3,12 @@
 
 use std::{
     io::{self, Write as _},
-    path::Path,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
-use rouse_types::Quotas;
+use rouse_types::{Quotas, TenantId, TenantLimits};
 
 /// The file, below the state folder.
 pub const FILE: &str = "control/quotas.json";
@@ -36,4 +38,37 @@ pub fn replace(state: &Path, quotas: &Quotas) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(&path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Tells one file from the one that replaced it: its inode, and when it was changed, in nanoseconds.
+type Seen = (u64, i64, i64);
+
+/// The limits as the file has them, for who asks now and then: looks at the file's time, and reads it when it was replaced.
+#[derive(Debug)]
+pub struct Limits {
+    state: PathBuf,
+    read: Mutex<(Option<Seen>, Quotas)>,
+}
+
+impl Limits {
+    /// Those of the platform with this state folder.
+    #[must_use]
+    pub fn new(state: &Path) -> Self {
+        Self { state: state.to_owned(), read: Mutex::default() }
+    }
+
+    /// A tenant's. A file that cannot be read leaves them as they were.
+    #[must_use]
+    pub fn of(&self, tenant: &TenantId) -> Option<TenantLimits> {
+        let mut now = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = std::fs::metadata(self.state.join(FILE)).ok();
+        let seen = file.map(|file| (file.ino(), file.mtime(), file.mtime_nsec()));
+        if now.0 != seen {
+            match read(&self.state) {
+                Ok(quotas) => *now = (seen, quotas),
+                Err(error) => tracing::error!(%error, "the limits of tenants cannot be read"),
+            }
+        }
+        Some(now.1.get(tenant)?.limits.clone())
+    }
 }

@@ -20,7 +20,7 @@ mod rate;
 mod table;
 
 pub use budget::{Balance, Short, decide};
-pub use file::{FILE, read, replace};
+pub use file::{FILE, Limits, read, replace};
 pub use leave::{Leave, Quota};
 pub use rate::{Rate, next};
 pub use table::{Error, FUNCTIONS_MAX, GATEWAYS_MAX, NODE, TENANTS_MAX, Table};

@@ -29,6 +29,7 @@ fn with_server(run: impl FnOnce(&str) + Send + 'static) -> Service {
             tenant: tenant.parse().unwrap(),
             secret: format!("{tenant}-secret"),
             created: Default::default(),
+            role: rouse_types::Role::Deployer,
         };
         let keys = [("AKALICE".to_owned(), key("alice")), ("AKBOB".to_owned(), key("bob"))];
         access_keys::replace(service.dir(), &keys.into()).unwrap();

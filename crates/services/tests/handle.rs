@@ -92,6 +92,46 @@ async fn a_tenants_objects_never_have_more_bytes_than_they_may() {
 }
 
 #[tokio::test]
+async fn parts_of_an_upload_count_until_it_is_an_object_or_no_more() {
+    let state = tempfile::tempdir().unwrap();
+    let service = Service::with(|config| config.limits = Some(state.path().to_owned())).await;
+    let (objects, alice) = (&service.objects, caller("alice"));
+    objects.create_bucket(&alice, "photos").await.unwrap();
+    let begin = async |key: &str| {
+        objects.begin_upload(&alice, "photos", key, Attributes::default(), None).await.unwrap().id
+    };
+    let part = async |key: &str, id: &str, number: u32, text: &str| {
+        objects.put_part(&alice, ("photos", key, id), number, Expected::default(), body(&[text])).await
+    };
+    let put =
+        async |key: &str, text: &str| objects.put(&alice, "photos", key, Put::default(), body(&[text])).await;
+    let full = |result: Result<_, Error>| matches!(result, Err(Error::QuotaExceeded { limit: 30, .. }));
+    // What was there before the limit counts, parts too.
+    let early = begin("early").await;
+    part("early", &early, 1, "0123456789").await.unwrap();
+    limit(state.path(), "alice", Some(30));
+    let late = begin("late").await;
+    let parts = (1..=20).map(|number| part("late", &late, number, "01234"));
+    let taken = futures_util::future::join_all(parts).await;
+    assert_eq!(taken.iter().filter(|part| part.is_ok()).count(), 4, "all that fit, and no more");
+    assert!(full(put("k", "1").await.map(drop)));
+    // In the place of an earlier one a part takes what it has more.
+    let number = taken.iter().position(Result::is_ok).unwrap() as u32 + 1;
+    assert!(full(part("late", &late, number, "012345").await.map(drop)));
+    part("late", &late, number, "012").await.unwrap();
+    put("k", "12").await.unwrap();
+    // Completion needs no room beside the parts, and frees what it leaves out.
+    let listed = objects.list_parts(&alice, ("photos", "early", &early)).await.unwrap().1;
+    let parts = vec![CompletedPart { number: 1, etag: listed[0].etag.clone(), checksum: None }];
+    let completion = Completion { parts, ..Completion::default() };
+    objects.complete_upload(&alice, ("photos", "early", &early), completion).await.unwrap();
+    assert!(full(put("more", "1").await.map(drop)), "the object takes what its part took");
+    objects.abort_upload(&alice, ("photos", "late", &late)).await.unwrap();
+    put("more", &"x".repeat(18)).await.unwrap();
+    assert!(full(put("most", "1").await.map(drop)));
+}
+
+#[tokio::test]
 async fn buckets_belong_to_their_tenant_and_are_deleted_only_when_empty() {
     let service = Service::new().await;
     let (objects, alice, bob) = (&service.objects, caller("alice"), caller("bob"));

@@ -78,7 +78,18 @@ pub fn replace(state: &Path, keys: &AccessKeys) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rouse_types::Role;
+
     use super::*;
+
+    #[test]
+    fn a_key_of_before_roles_goes_on_with_all_that_it_could() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("aws")).expect("made");
+        let old = r#"{"AKIAOLD":{"tenant":"shop","secret":"s","created":1}}"#;
+        fs::write(folder.path().join(FILE), old).expect("written");
+        assert_eq!(Ring::new(folder.path()).find("AKIAOLD").expect("it is read").role, Role::Deployer);
+    }
 
     #[test]
     fn a_key_is_known_as_soon_as_it_is_written() {
@@ -86,7 +97,8 @@ mod tests {
         let ring = Ring::new(folder.path());
         assert_eq!(ring.find("A"), None);
         let tenant = "default".parse().expect("a tenant");
-        let key = AccessKey { tenant, secret: "s".to_owned(), created: Default::default() };
+        let key =
+            AccessKey { tenant, secret: "s".to_owned(), created: Default::default(), role: Role::Owner };
         replace(folder.path(), &[("A".to_owned(), key.clone())].into()).expect("written");
         assert_eq!((ring.find("A"), ring.find("B")), (Some(key.clone()), None));
         replace(folder.path(), &[("B".to_owned(), key.clone())].into()).expect("written");

@@ -34,12 +34,14 @@ pub enum Error {
     #[error("no space is left for {0}")]
     Full(String),
     /// A queue holds as much as it may.
-    #[error("the queue {queue} is full with {messages} messages")]
+    #[error("{queue} is full with {messages} messages")]
     TooDeep {
-        /// The queue.
+        /// The queue, or the [`Room`](crate::queues::Room) by its name.
         queue: String,
         /// How many there are.
         messages: u64,
+        /// How many may be, where that is said by a room.
+        granted: Option<u64>,
     },
     /// The content is not what its digest says.
     #[error("the content is {found}, not {expected}")]

@@ -27,8 +27,8 @@ use rouse_types::{Clock, Timestamp};
 use tokio::sync::watch;
 
 pub use self::message::{
-    Dead, Depth, End, Enqueued, Lease, Leased, Listed, MessageId, Moved, NewMessage, QueueInfo, State, Take,
-    Taken,
+    Dead, Depth, End, Enqueued, Lease, Leased, Listed, MessageId, Moved, NewMessage, QueueInfo, Room, State,
+    Take, Taken,
 };
 use crate::{
     Error,
@@ -123,6 +123,21 @@ impl Queues {
         check_messages(&messages)?;
         let (now, window) = (self.clock.now(), self.window);
         self.db.write(operations::Send { messages, now, window }).await
+    }
+
+    /// Sends messages, if their queues, with all others of the room, then hold no more than they may; all or none. Of many
+    /// at once none goes beyond it.
+    ///
+    /// # Errors
+    /// As [`Queues::enqueue`].
+    pub async fn send_within(
+        &self,
+        messages: Vec<(String, NewMessage)>,
+        room: Room,
+    ) -> Result<Vec<Enqueued>, Error> {
+        check_messages(&messages)?;
+        let (now, window) = (self.clock.now(), self.window);
+        self.db.write(operations::SendWithin { messages, room, now, window }).await
     }
 
     /// Takes up to `count` ready messages, the oldest first. Each is ready again after `visibility`,

@@ -16,7 +16,7 @@ use std::{
 use proptest::prelude::*;
 use rouse_store::{
     Error, Queues,
-    queues::{Depth, End, Lease, Leased, NewMessage, State, Take},
+    queues::{Depth, End, Lease, Leased, NewMessage, Room, State, Take},
 };
 use rouse_types::{Clock as _, ManualClock, Timestamp};
 
@@ -47,6 +47,39 @@ fn a_message_is_leased_in_order_finished_once_and_gone() {
         assert_eq!(queues.ack(leases).await.unwrap(), [false, false]);
         assert_eq!(queues.lease("q", 9, VISIBILITY).await.unwrap().len(), 1);
         assert!(queues.lease("q", 9, VISIBILITY).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn queues_that_share_a_room_never_hold_more_than_it_has_however_many_send_at_once() {
+    on_each_engine(|queues, _| async move {
+        let room = |most| Room {
+            name: "shop".to_owned(),
+            prefixes: vec!["fn/shop/".to_owned(), "q/shop/".to_owned()],
+            most,
+        };
+        queues.enqueue("q/other/q", vec![message("x"); 20]).await.unwrap();
+        queues.enqueue("fn/shop/cart", vec![message("x"); 3]).await.unwrap();
+        let sends = (0..40).map(|n| {
+            let queue = if n % 2 == 0 { "q/shop/a" } else { "fn/shop/b" };
+            queues.send_within(vec![(queue.to_owned(), message("1"))], room(10))
+        });
+        let sent = futures_util::future::join_all(sends).await;
+        let refused = |error: &Error| matches!(error, Error::TooDeep { queue, messages: 10, granted: Some(10) } if queue == "shop");
+        assert!(sent.iter().all(|sent| sent.as_ref().err().is_none_or(refused)));
+        assert_eq!(sent.iter().filter(|sent| sent.is_ok()).count(), 7, "all that fit, and no more");
+        // All or none; and what is gone makes room.
+        let two = || vec![("q/shop/a".to_owned(), message("2")), ("q/shop/a".to_owned(), message("3"))];
+        let leased = queues.lease("fn/shop/cart", 1, VISIBILITY).await.unwrap();
+        queues.ack(vec![leased[0].lease]).await.unwrap();
+        assert!(queues.send_within(two(), room(10)).await.is_err());
+        assert!(queues.send_within(two()[..1].to_vec(), room(10)).await.is_ok());
+        // What was taken before is answered again, full or not.
+        let again = NewMessage { deduplication: Some("d".to_owned()), ..message("d") };
+        let again = || vec![("q/shop/a".to_owned(), again.clone())];
+        assert!(queues.send_within(again(), room(10)).await.is_err());
+        assert!(!queues.send_within(again(), room(11)).await.unwrap()[0].duplicate);
+        assert!(queues.send_within(again(), room(1)).await.unwrap()[0].duplicate);
     });
 }
 

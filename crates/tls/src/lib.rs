@@ -3,16 +3,17 @@
 //!
 //! ```text
 //!  operator's files ─▶ supervisor (root) ─▶ tls/files.json ─┐
-//!                                                           ├─▶ Resolver, in each gateway: looks at each handshake
-//!  ACME ────────────▶ control ───────────▶ tls/acme.json ───┘    whether a file was replaced
+//!                                                           ├─▶ Resolver, in each process that listens: looks at each
+//!  ACME ────────────▶ control ───────────▶ tls/acme.json ───┘    handshake whether a file was replaced
 //! ```
 //!
 //! What nodes of a cluster show to each other is in [`node`].
 //!
 //! Both files have mode 0600 and belong to the unprivileged user: gateways never read what the operator's files let
-//! root alone read (`docs/decisions/017-tls.md`). No I/O but on files, no task, no clock.
+//! root alone read (`docs/decisions/017-tls.md`). No task; opens no socket.
 
 pub mod challenge;
+mod door;
 pub mod node;
 mod pair;
 mod resolver;
@@ -25,6 +26,7 @@ use std::{
     path::Path,
 };
 
+pub use door::{Door, Guest};
 pub use pair::{Certificate, Error, Pair};
 pub use resolver::{Resolver, server_config};
 pub use sources::{Mark, Sources};

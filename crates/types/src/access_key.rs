@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{TenantId, Timestamp};
+use crate::{Role, TenantId, Timestamp};
 
 /// The file, below the state folder. It holds secrets: its mode is 0600.
 pub const FILE: &str = "aws/keys.json";
@@ -26,6 +26,15 @@ pub struct AccessKey {
     pub secret: String,
     /// When it was made.
     pub created: Timestamp,
+    /// What it may do.
+    #[serde(default = "role")]
+    pub role: Role,
+}
+
+/// The role of a key that was made before keys had one, and of one that is asked for without: all that AWS' clients may ask for.
+#[must_use]
+pub fn role() -> Role {
+    Role::Deployer
 }
 
 impl std::fmt::Debug for AccessKey {

@@ -119,6 +119,8 @@ codes! {
     NothingToRollBack = "nothing-to-roll-back", 409;
     /// No token, or a wrong one.
     Unauthorized = "unauthorized", 401;
+    /// The platform has certificates, and the request came over a network without TLS.
+    HttpsRequired = "https-required", 403;
     /// Who asks may not do this.
     Forbidden = "forbidden", 403;
     /// There is no such tenant, or none that who asks may know of.

@@ -37,9 +37,12 @@ pub struct TenantLimits {
     /// Code of all versions that are kept, in bytes, as it was uploaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code_bytes: Option<u64>,
-    /// All objects, in bytes. Parts of uploads that are not complete yet do not count.
+    /// All objects, in bytes, and the parts of uploads that are not complete yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object_bytes: Option<u64>,
+    /// Messages of all queues, and events that wait for functions. Beyond it none is taken from callers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_messages: Option<u64>,
     /// Functions with limits of their own, whether or not they are deployed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub functions: BTreeMap<FunctionName, FunctionLimits>,

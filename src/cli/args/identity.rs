@@ -68,7 +68,7 @@ pub(crate) struct ProviderArgs {
     pub(crate) verified_emails: bool,
     /// Authorities that its certificate may be from, besides those that the hosts trust: PEM.
     #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    pub(crate) issuer_ca: Option<PathBuf>,
 }
 
 /// `rouse member …`.

@@ -66,7 +66,11 @@ pub(crate) enum KeyCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make an access key for AWS' clients. Its secret is shown this once.
-    Create,
+    Create {
+        /// What it may do: owner, deployer, invoker or viewer.
+        #[arg(long, default_value_t = rouse_types::access_key::role())]
+        role: Role,
+    },
     /// List the access keys.
     List,
     /// Delete an access key: what it signs is refused at once.

@@ -79,6 +79,7 @@ async fn log(global: &Global, platform: bool) -> anyhow::Result<()> {
             let of: Vec<String> = of.map(|(name, value)| format!("{name} {value}")).collect();
             let outcome = match outcome {
                 Outcome::Done => "done",
+                Outcome::Refused => "refused",
                 Outcome::Failed => "failed",
                 Outcome::Unknown => "unknown",
             };

@@ -1,5 +1,7 @@
 //! `rouse access-key`: access keys, with which AWS' clients sign what they ask for.
 
+use rouse_api::KeyRequest;
+
 use crate::cli::{
     args::{Global, KeysCommand},
     client, out,
@@ -10,8 +12,8 @@ use crate::cli::{
 
 pub(crate) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result<()> {
     match command {
-        KeysCommand::Create => {
-            let key = client(global)?.create_key(&global.tenant).await?;
+        KeysCommand::Create { role } => {
+            let key = client(global)?.create_key(&global.tenant, &KeyRequest { role: Some(role) }).await?;
             if global.json {
                 return out::json(&key);
             }
@@ -23,9 +25,9 @@ pub(crate) async fn run(global: &Global, command: KeysCommand) -> anyhow::Result
             if global.json {
                 return out::json(&keys);
             }
-            let mut table = Table::new(&["ID", "CREATED"]);
+            let mut table = Table::new(&["ID", "ROLE", "CREATED"]);
             for key in keys {
-                table.row([key.id, units::time(key.created)]);
+                table.row([key.id, key.role.to_string(), units::time(key.created)]);
             }
             out::text(&table.render(Style::stdout()))
         }

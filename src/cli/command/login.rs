@@ -1,6 +1,7 @@
 //! `rouse login` and `rouse logout`.
 
 use crate::cli::{
+    self,
     args::{Global, LoginArgs},
     out, session,
     sign_in::{
@@ -26,7 +27,7 @@ pub(crate) async fn login(global: &Global, args: LoginArgs) -> anyhow::Result<()
         }
     }
     let Some(saved) = session::find(global)? else { return Ok(()) };
-    let who = rouse_api::Client::new(&global.url, Some(saved.key))?.who_am_i().await?;
+    let who = cli::connect(global, Some(saved.key))?.who_am_i().await?;
     if global.json {
         return out::json(&who);
     }

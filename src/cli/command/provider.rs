@@ -47,7 +47,8 @@ pub(crate) async fn run(global: &Global, command: ProviderCommand) -> anyhow::Re
 }
 
 fn read(args: ProviderArgs) -> anyhow::Result<(rouse_types::ProviderName, Provider)> {
-    let ProviderArgs { name, issuer, client_id, audiences, groups_claim, scopes, verified_emails, ca } = args;
+    let ProviderArgs { name, issuer, client_id, audiences, groups_claim, scopes, verified_emails, issuer_ca } =
+        args;
     let scopes = match scopes.is_empty() {
         true => ["email", "profile", "offline_access"].map(str::to_owned).into(),
         false => scopes,
@@ -55,6 +56,6 @@ fn read(args: ProviderArgs) -> anyhow::Result<(rouse_types::ProviderName, Provid
     let read = |path: std::path::PathBuf| {
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     };
-    let ca = ca.map(read).transpose()?;
+    let ca = issuer_ca.map(read).transpose()?;
     Ok((name, Provider { issuer, client_id, audiences, groups_claim, scopes, verified_emails, ca }))
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{
     TlsConnector,
@@ -21,7 +22,48 @@ use crate::Answer;
 /// Connections and calls that take longer hang.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A certificate that it signed itself, with its key, as PEM.
+/// A company's own authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Panics
+    /// When none can be made.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Another name than those it signs have: OpenSSL takes a certificate for self-signed by that.
+        params.distinguished_name.push(DnType::CommonName, "a company's own authority");
+        let key = KeyPair::generate().expect("a key");
+        Self { issuer: CertifiedIssuer::self_signed(params, key).expect("an authority") }
+    }
+
+    /// Its own certificate, as PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate for these names and addresses.
+    ///
+    /// # Panics
+    /// When a name is none.
+    #[must_use]
+    pub fn sign(&self, names: &[&str]) -> SelfSigned {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(names).expect("names");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        SelfSigned { certificate, key: key.serialize_pem() }
+    }
+}
+
+/// A certificate, which it signed itself unless an [`Authority`] did, with its key, as PEM.
 #[derive(Debug, Clone)]
 pub struct SelfSigned {
     /// The certificate.

@@ -29,7 +29,7 @@ pub use aws::{Boto3, credentials_file, environment, environment_of, run, tool};
 pub use call::{Answer, call_on, get, wait_for};
 pub use disk::Disk;
 pub use engine::Engine;
-pub use https::{Https, Secure, SelfSigned};
+pub use https::{Authority, Https, Secure, SelfSigned};
 pub use load::Load;
 pub use network::{Host, Network, Slow};
 pub use oidc::{Browser, OidcProvider};

@@ -147,7 +147,7 @@ impl Platform {
                 "--control",
                 &control.to_string(),
                 "--aws",
-                "127.0.0.1:0",
+                &SocketAddr::new(host.address(), 0).to_string(),
                 "--gateways",
                 "2",
             ])
@@ -197,9 +197,18 @@ impl Platform {
     /// When it was not said.
     #[must_use]
     pub fn aws(&self) -> String {
+        format!("http://{}", self.aws_address())
+    }
+
+    /// The same as an address.
+    ///
+    /// # Panics
+    /// When it was not said.
+    #[must_use]
+    pub fn aws_address(&self) -> SocketAddr {
         let text = fs::read_to_string(self.state.join("run/addresses.json")).expect("the addresses");
         let addresses: serde_json::Value = serde_json::from_str(&text).expect("json");
-        format!("http://{}", addresses["aws"].as_str().expect("an address"))
+        addresses["aws"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }
 
     /// Its state folder.

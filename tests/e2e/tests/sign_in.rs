@@ -2,7 +2,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 
-use rouse_e2e::{App, Browser, Cli, OidcProvider, Platform, need, program, wait_for};
+use rouse_e2e::{
+    App, Authority, Browser, Cli, OidcProvider, Platform, free_address, need, program, state_folder, wait_for,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
@@ -14,15 +16,19 @@ use tokio::{
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Someone with a home of their own, who knows where the platform is and nothing else.
-struct Person<'a> {
-    platform: &'a Platform,
+struct Person {
+    url: String,
     home: TempDir,
     environment: Vec<(String, String)>,
 }
 
-impl<'a> Person<'a> {
-    fn new(platform: &'a Platform) -> Self {
-        Self { platform, home: tempfile::tempdir().expect("a home"), environment: Vec::new() }
+impl Person {
+    fn new(platform: &Platform) -> Self {
+        Self {
+            url: format!("http://{}", platform.control),
+            home: tempfile::tempdir().expect("a home"),
+            environment: Vec::new(),
+        }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -32,7 +38,7 @@ impl<'a> Person<'a> {
         }
         command
             .args(args)
-            .args(["--url", &format!("http://{}", self.platform.control), "--tenant", "shop"])
+            .args(["--url", &self.url, "--tenant", "shop"])
             .arg("--state")
             .arg(self.home.path().join("no-state"))
             .env("XDG_CONFIG_HOME", self.home.path().join("config"))
@@ -224,4 +230,36 @@ async fn a_build_deploys_by_the_token_of_its_ci_and_no_stored_secret() {
     operator(&platform, &["trust", "delete", "main"]).await;
     let after = build.rouse(&["list"]).await;
     assert!(!after.ok && after.err.contains("unauthorized"), "{after:?}");
+}
+
+#[tokio::test]
+async fn people_sign_in_over_https_with_a_certificate_of_their_companys_own_authority() {
+    let test = "people_sign_in_over_https_with_a_certificate_of_their_companys_own_authority";
+    let Some(provider) = OidcProvider::start(test) else { return };
+    let (state, folder) = (state_folder(), tempfile::tempdir().expect("a folder"));
+    let authority = Authority::new();
+    authority.sign(&["localhost"]).write(folder.path(), "a");
+    let ca = folder.path().join("ca.txt").display().to_string();
+    fs::write(&ca, authority.pem()).expect("written");
+    let listen = free_address().to_string();
+    let tls = ["--tls-listen", &listen, "--tls-folder", &folder.path().display().to_string()];
+    let platform = Platform::start_with(state.path(), &tls.map(str::to_owned));
+    operator(&platform, &["tenant", "create", "shop"]).await;
+    let add = ["provider", "add", "corp", "--issuer", &provider.issuer, "--client-id", "rouse"];
+    operator(&platform, &[&add[..], &["--scope", "email"]].concat()).await;
+    operator(&platform, &["member", "add", "anna@acme.example", "--role", "deployer"]).await;
+
+    let mut anna = Person::new(&platform);
+    anna.url = format!("https://localhost:{}", platform.control.port());
+    let stranger = anna.rouse(&["login", "--no-browser"]).await;
+    assert!(
+        !stranger.ok && stranger.err.contains("not trusted") && stranger.err.contains("ROUSE_CA"),
+        "{stranger:?}"
+    );
+    anna.environment.push(("ROUSE_CA".to_owned(), ca));
+    let (cli, _) = anna.login(&["--no-browser"], "anna").await;
+    assert!(cli.ok && cli.out.contains("anna@acme.example"), "{cli:?}");
+    let who = anna.rouse(&["whoami"]).await;
+    assert!(who.ok && who.out.contains("role deployer"), "{who:?}");
+    assert!(anna.rouse(&["logout"]).await.ok);
 }

@@ -1,8 +1,17 @@
 //! Access keys, with which AWS' clients sign what they ask for.
 
-use rouse_types::Timestamp;
+use rouse_types::{Role, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// A key that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyRequest {
+    /// What it may do; a deployer's without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
 
 /// A key that was just made.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,4 +37,6 @@ pub struct KeyInfo {
     pub id: String,
     /// When it was made.
     pub created: Timestamp,
+    /// What it may do.
+    pub role: Role,
 }

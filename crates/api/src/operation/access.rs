@@ -61,7 +61,6 @@ pub fn access(id: Id) -> Access {
         // What a tenant may use and spend is not its own to say.
         Id::PutLimits | Id::PutBudget | Id::DeleteBudget => Access::Operator,
         Id::GetTenant => ALL_ROLES,
-        // An access key of AWS' clients may do whatever its tenant may.
         Id::CreateKey
         | Id::ListKeys
         | Id::DeleteKey

@@ -11,11 +11,11 @@ use super::{
 use crate::{
     AliasAnswer, ApiKeyInfo, ApiKeyRequest, AppDetail, AppSummary, AuditKey, AuditQuery, BucketInfo,
     BudgetStatus, CertificateInfo, DeleteAnswer, DeployEvent, DeployRequest, EventCount, EventDetail,
-    EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, LogsQuery, NewApiKey,
-    NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail, QueueSummary,
-    ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SecretInfo, SecretValue,
-    SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo, UsageQuery, UsageReport,
-    VersionInfo, WhoAmI, query::InvokeQuery,
+    EventFilter, EventPage, EventsQuery, FunctionSummary, Info, InvoiceQuery, KeyInfo, KeyRequest, LogsQuery,
+    NewApiKey, NewKey, ObjectInfo, ObjectPage, ObjectsQuery, PublishedEvents, QueueChange, QueueDetail,
+    QueueSummary, ReceiveQuery, ReceivedMessage, RollbackAnswer, RollbackRequest, RotateRequest, SecretInfo,
+    SecretValue, SecretsSealed, SendQuery, SentMessage, TenantInfo, TopicSummary, TriggerInfo, UsageQuery,
+    UsageReport, VersionInfo, WhoAmI, query::InvokeQuery,
 };
 
 /// Every operation.
@@ -175,6 +175,7 @@ pub static ALL: &[Operation] = &[
         "/v1/tenants/{tenant}/keys",
         "Makes an access key for AWS' clients. Its secret is told this once.",
     )
+    .request(Body::Json(of::<KeyRequest>))
     .response(Body::Json(of::<NewKey>)),
     operation(
         Id::PutSecret,

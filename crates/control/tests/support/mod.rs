@@ -127,6 +127,7 @@ impl Platform {
         let config = Config {
             state: path.clone(),
             listener,
+            https: false,
             public_url: "http://functions.test".to_owned(),
             domain: "functions.test".to_owned(),
             version: "0.0.0-test".to_owned(),

@@ -36,7 +36,7 @@ pub struct Action {
     pub who: String,
     /// From where: an address, or `this machine`.
     pub from: String,
-    /// What: an `operationId` of the control API.
+    /// What: an `operationId` of the control API, or an operation of AWS behind its service, such as `sqs:CreateQueue`.
     pub operation: String,
     /// To what: the names in the operation's path.
     pub of: BTreeMap<String, String>,
@@ -50,12 +50,14 @@ pub struct Action {
     pub after: Option<serde_json::Value>,
 }
 
-/// What came of an action. What was refused changed nothing, and is no action.
+/// What came of an action. What was refused changed nothing and is no action, but for who wanted to come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It was done.
     Done,
+    /// Someone who wanted to sign in was not let in.
+    Refused,
     /// The platform failed while it did it: some of it may be done.
     Failed,
     /// The platform ended while it did it, so that nobody saw what came of it.

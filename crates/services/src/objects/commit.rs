@@ -16,6 +16,8 @@ pub(super) struct Change {
     pub(super) object: Option<Object>,
     /// What else belongs to the transaction.
     pub(super) extra: Vec<Write>,
+    /// Bytes that were counted for it already: of parts that it is made of, or that go with it.
+    pub(super) counted: u64,
 }
 
 impl Objects {
@@ -33,7 +35,11 @@ impl Objects {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         let task = self.0.tasks.spawn(async move {
             // Files are removed when nothing is locked any more, for a bucket far away takes its time.
-            match objects.0.apply(&caller, &bucket, &key, decide).await {
+            let applied = match objects.count(&caller.tenant).await {
+                Ok(()) => objects.0.apply(&caller, &bucket, &key, decide).await,
+                Err(error) => Err(error),
+            };
+            match applied {
                 Ok((object, old)) => {
                     objects.0.discard(old).await;
                     Ok(object)
@@ -59,14 +65,13 @@ impl Inner {
         key: &str,
         decide: impl FnOnce(Option<&Object>) -> Result<Option<Change>, Error>,
     ) -> Result<(Option<Object>, Vec<FileId>), Error> {
-        self.count(&caller.tenant).await?;
         let _buckets = self.buckets.read().await;
         let name = record::object_key(&caller.tenant, bucket, key);
         let _key = self.keys.lock(&name).await;
         self.bucket(caller, bucket).await?;
         let found = self.records.get(OBJECTS, &name).await?;
         let current: Option<Object> = found.as_ref().map(record::read).transpose()?;
-        let Some(Change { kind, object, extra }) = decide(current.as_ref())? else {
+        let Some(Change { kind, object, extra, counted }) = decide(current.as_ref())? else {
             return Ok((None, Vec::new()));
         };
         let ticket = self.outbox.ticket()?;
@@ -98,7 +103,8 @@ impl Inner {
             None => Vec::new(),
         };
         let size = |object: Option<&Object>| object.map_or(0, |object| object.size);
-        let taken = self.room.take(&caller.tenant, size(current.as_ref()), size(object.as_ref()))?;
+        let before = size(current.as_ref()).saturating_add(counted);
+        let taken = self.room.take(&caller.tenant, before, size(object.as_ref()))?;
         self.records.commit(writes).await?;
         taken.keep();
         drop(ticket);

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures_util::Stream;
 use rouse_store::records::{Expect, PAGE_MAX, Record};
-use rouse_types::Timestamp;
+use rouse_types::{TenantId, Timestamp};
 
 use super::{
     Algorithm, Attributes, Caller, Checksum, ChecksumKind, Condition, Error, EventKind, Expected, Object,
@@ -181,11 +181,17 @@ impl Objects {
     ) -> Result<(), Error> {
         let _upload = self.0.uploads.lock(names.2).await;
         self.upload(caller, names).await?;
+        self.count(&caller.tenant).await?;
+        let buckets = self.0.buckets.read().await;
         let name = record::part_key(id, number);
         let old = self.0.records.get(PARTS, &name).await?;
+        let old: Option<PartRecord> = old.as_ref().map(record::read).transpose()?;
+        let before = old.as_ref().map_or(0, |old| old.size);
+        let taken = self.0.room.take(&caller.tenant, before, value.size)?;
         self.0.records.commit(vec![record::write(PARTS, name, Expect::Any, Some(value))?]).await?;
+        taken.keep();
+        drop(buckets);
         if let Some(old) = old {
-            let old: PartRecord = record::read(&old)?;
             self.0.discard(vec![old.file]).await;
         }
         Ok(())
@@ -253,10 +259,17 @@ impl Objects {
             record::write(MANIFESTS, manifest.to_string(), Expect::Absent, Some(&pieces))?,
             record::delete(UPLOADS, found.key, Expect::At(found.revision)),
         ];
+        // All parts go: into the object, or for good.
+        let counted = uploaded.iter().map(|(_, part)| part.size).sum();
         let named = key.to_owned();
         let decide = move |current: Option<&Object>| {
             condition.check_write(&named, current)?;
-            Ok(Some(Change { kind: EventKind::CompleteMultipartUpload, object: Some(object), extra }))
+            Ok(Some(Change {
+                kind: EventKind::CompleteMultipartUpload,
+                object: Some(object),
+                extra,
+                counted,
+            }))
         };
         // The parts' files stay what they are if it comes to nothing.
         let put = self.change(caller, bucket, key, Vec::new(), decide).await?;
@@ -281,9 +294,17 @@ impl Objects {
 
     /// Removes an upload's record, then its parts: what a crash leaves of them is removed by the sweep.
     pub(super) async fn abort(&self, id: FileId, found: Record) -> Result<(), Error> {
+        let tenant: Option<TenantId> = found.key.split('/').next().and_then(|tenant| tenant.parse().ok());
         let delete = record::delete(UPLOADS, found.key, Expect::At(found.revision));
-        self.0.records.commit(vec![delete]).await?;
+        let buckets = self.0.buckets.read().await;
         let parts = self.parts(id).await?;
+        let counted = parts.iter().map(|(_, part)| part.size).sum();
+        let freed = tenant.as_ref().map(|tenant| self.0.room.take(tenant, counted, 0)).transpose()?;
+        self.0.records.commit(vec![delete]).await?;
+        if let Some(freed) = freed {
+            freed.keep();
+        }
+        drop(buckets);
         self.forget_parts(id, &parts, |_| true).await
     }
 

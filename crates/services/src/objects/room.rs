@@ -1,33 +1,32 @@
 //! How many bytes a tenant's objects have, where they may have no more than so many.
 //!
+//! Parts of uploads under way count like objects; their completion gives up their room and takes the object's in one step.
+//!
 //! Nothing is counted for a tenant without a limit. The first change under one counts what is there; from then on each change
 //! takes its room before it is committed, and gives it back if it comes to nothing, so that many at once overshoot by nothing.
 
 use std::{
     collections::HashMap,
-    fs,
-    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use rouse_quota::Limits;
 use rouse_store::records::PAGE_MAX;
-use rouse_types::{Quotas, TenantId};
+use rouse_types::TenantId;
 
 use super::{
-    Error, Inner, Object,
-    record::{self, OBJECTS},
+    Error, Object, Objects,
+    files::FileId,
+    name,
+    record::{self, OBJECTS, UPLOADS},
 };
-
-/// Tells one file from the one that replaced it: its inode, and when it was changed, in nanoseconds.
-type Seen = (u64, i64, i64);
 
 /// The limits, and what is used.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// The state folder with the limits; none where there are none.
-    state: Option<PathBuf>,
-    limits: Mutex<(Option<Seen>, Quotas)>,
+    /// None where there are none.
+    limits: Option<Limits>,
     used: Mutex<HashMap<TenantId, u64>>,
 }
 
@@ -43,22 +42,12 @@ pub(super) struct Taken<'a> {
 
 impl Room {
     pub(super) fn new(state: Option<PathBuf>) -> Self {
-        Self { state, limits: Mutex::default(), used: Mutex::default() }
+        Self { limits: state.map(|state| Limits::new(&state)), used: Mutex::default() }
     }
 
-    /// How many bytes the tenant's objects may have. A file that cannot be read leaves the limits as they were.
+    /// How many bytes the tenant's objects may have.
     fn limit(&self, tenant: &TenantId) -> Option<u64> {
-        let state = self.state.as_ref()?;
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = fs::metadata(state.join(rouse_quota::FILE)).ok();
-        let seen = file.map(|file| (file.ino(), file.mtime(), file.mtime_nsec()));
-        if limits.0 != seen {
-            match rouse_quota::read(state) {
-                Ok(quotas) => *limits = (seen, quotas),
-                Err(error) => tracing::error!(%error, "the limits of tenants cannot be read"),
-            }
-        }
-        limits.1.get(tenant)?.limits.object_bytes
+        self.limits.as_ref()?.of(tenant)?.object_bytes
     }
 
     fn used(&self) -> MutexGuard<'_, HashMap<TenantId, u64>> {
@@ -107,25 +96,42 @@ impl Drop for Taken<'_> {
     }
 }
 
-impl Inner {
+impl Objects {
     /// Counts what a tenant with a limit has, once, while nothing changes.
     pub(super) async fn count(&self, tenant: &TenantId) -> Result<(), Error> {
-        if self.room.limit(tenant).is_none() || self.room.used().contains_key(tenant) {
+        let inner = &self.0;
+        if inner.room.limit(tenant).is_none() || inner.room.used().contains_key(tenant) {
             return Ok(());
         }
-        let _buckets = self.buckets.write().await;
-        let (prefix, mut after, mut used) = (format!("{tenant}/"), None, 0_u64);
-        loop {
-            let page = self.records.scan(OBJECTS, &prefix, after.as_deref(), PAGE_MAX).await?;
-            for found in &page.records {
-                used = used.saturating_add(record::read::<Object>(found)?.size);
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
+        let _buckets = inner.buckets.write().await;
+        let (prefix, mut used) = (format!("{tenant}/"), 0_u64);
+        for namespace in [OBJECTS, UPLOADS] {
+            let mut after = None;
+            loop {
+                let page = inner.records.scan(namespace, &prefix, after.as_deref(), PAGE_MAX).await?;
+                for found in &page.records {
+                    let bytes = match namespace {
+                        OBJECTS => record::read::<Object>(found)?.size,
+                        _ => {
+                            let id = found.key.rsplit(name::BREAK).next().and_then(|id| id.parse().ok());
+                            self.part_bytes(id).await?
+                        }
+                    };
+                    used = used.saturating_add(bytes);
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
             }
         }
-        self.room.used().entry(tenant.clone()).or_insert(used);
+        inner.room.used().entry(tenant.clone()).or_insert(used);
         Ok(())
+    }
+
+    /// The bytes of an upload's parts.
+    async fn part_bytes(&self, upload: Option<FileId>) -> Result<u64, Error> {
+        let Some(upload) = upload else { return Ok(0) };
+        Ok(self.parts(upload).await?.iter().map(|(_, part)| part.size).sum())
     }
 }

@@ -166,7 +166,7 @@ impl Objects {
         let named = key.to_owned();
         let decide = move |current: Option<&Object>| {
             condition.check_write(&named, current)?;
-            Ok(Some(Change { kind: EventKind::Put, object: Some(object), extra: Vec::new() }))
+            Ok(Some(Change { kind: EventKind::Put, object: Some(object), extra: Vec::new(), counted: 0 }))
         };
         let put = self.change(caller, bucket, key, vec![file], decide).await?;
         put.ok_or_else(|| Error::NoSuchKey(key.to_owned()))
@@ -244,8 +244,9 @@ impl Objects {
             content,
         };
         let files = new.iter().map(|(file, _)| *file).collect();
-        let decide =
-            |_: Option<&Object>| Ok(Some(Change { kind: EventKind::Copy, object: Some(object), extra }));
+        let decide = |_: Option<&Object>| {
+            Ok(Some(Change { kind: EventKind::Copy, object: Some(object), extra, counted: 0 }))
+        };
         let put = self.change(caller, bucket, key, files, decide).await?;
         put.ok_or_else(|| Error::NoSuchKey(key.to_owned()))
     }
@@ -306,7 +307,12 @@ impl Objects {
         let named = key.to_owned();
         let decide = move |current: Option<&Object>| {
             condition.check_write(&named, current)?;
-            Ok(current.map(|_| Change { kind: EventKind::Delete, object: None, extra: Vec::new() }))
+            Ok(current.map(|_| Change {
+                kind: EventKind::Delete,
+                object: None,
+                extra: Vec::new(),
+                counted: 0,
+            }))
         };
         self.change(caller, bucket, key, Vec::new(), decide).await
     }

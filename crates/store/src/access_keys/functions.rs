@@ -12,7 +12,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::hmac;
-use rouse_types::{AccessKey, FunctionVersion, TenantId, access_key::FUNCTIONS_FILE};
+use rouse_types::{
+    AccessKey, FunctionVersion, TenantId,
+    access_key::{self, FUNCTIONS_FILE},
+};
 
 /// What the id of a function's key begins with. Names have no underscores.
 const BEGIN: &str = "ROUSE_";
@@ -96,7 +99,9 @@ impl FunctionKeys {
         {
             return None;
         }
-        Some(AccessKey { tenant, secret: self.secret(id), created: Default::default() })
+        let (secret, created) = (self.secret(id), Default::default());
+        // What of it a function may not do is said where requests are taken.
+        Some(AccessKey { tenant, secret, created, role: access_key::role() })
     }
 }
 

@@ -100,6 +100,7 @@ mod tests {
             tenant: "default".parse().expect("a tenant"),
             secret: "s".to_owned(),
             created: Default::default(),
+            role: rouse_types::Role::Viewer,
         };
         replace(state, &[("AKIA".to_owned(), key)].into()).expect("written");
         let ring = Ring::new(state);
@@ -107,6 +108,7 @@ mod tests {
         let (id, secret) = begin(state, "AKIA", hour, "token").expect("a session");
         let found = ring.find(&id).expect("it is good");
         assert_eq!((found.secret.as_str(), found.tenant.as_str()), (secret.as_str(), "default"));
+        assert_eq!(found.role, rouse_types::Role::Viewer, "a session may no more than its key");
         let session = Session::of(&id).expect("a session");
         assert!(session.has_token("token") && !session.has_token("other") && !session.is_over());
         assert_eq!((root(&id), root("AKIA")), ("AKIA", "AKIA"));

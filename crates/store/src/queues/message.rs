@@ -26,6 +26,17 @@ pub struct NewMessage {
     pub attempts_max: u32,
 }
 
+/// Queues that share a bound, such as all of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// What it is called where it is full.
+    pub name: String,
+    /// What the names of its queues begin with.
+    pub prefixes: Vec<String>,
+    /// Messages that its queues may hold together, dead ones not counted.
+    pub most: u64,
+}
+
 impl NewMessage {
     /// A message for now, with three attempts: what AWS Lambda makes for asynchronous calls.
     #[must_use]

@@ -7,7 +7,7 @@ use rouse_types::Timestamp;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::{End, Enqueued, Lease, MessageId, Moved, NewMessage, Take, Taken, settings, sql, take};
+use super::{End, Enqueued, Lease, MessageId, Moved, NewMessage, Room, Take, Taken, settings, sql, take};
 use crate::{
     Error,
     backend::{self, Operation},
@@ -86,6 +86,8 @@ operations! {
         |op, db| sql::redrive(db, &op.queue, &op.ids, op.now);
     14 Bury { queue: String, ids: Vec<MessageId> } -> usize,
         |op, db| sql::bury(db, &op.queue, &op.ids);
+    15 SendWithin { messages: Vec<(String, NewMessage)>, room: Room, now: Timestamp, window: Duration } -> Vec<Enqueued>,
+        |op, db| sql::enqueue_within(db, &op.messages, &op.room, op.now, op.window);
 }
 
 /// Whether a lease is of a message of this queue, if one is named.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use rouse_types::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{DEAD_AGE, DEAD_MAX, DEPTH_BYTES_MAX, DEPTH_MAX, End, Enqueued, Lease, MessageId, NewMessage};
+use super::{
+    DEAD_AGE, DEAD_MAX, DEPTH_BYTES_MAX, DEPTH_MAX, End, Enqueued, Lease, MessageId, NewMessage, Room,
+};
 use crate::Error;
 
 /// Why a message died is for people to read.
@@ -127,6 +129,33 @@ pub(super) fn enqueue(
     Ok(sent)
 }
 
+/// The same, if what is new leaves so many queues together within what they may hold.
+pub(super) fn enqueue_within(
+    db: &Connection,
+    messages: &[(String, NewMessage)],
+    room: &Room,
+    now: Timestamp,
+    window: Duration,
+) -> Result<Vec<Enqueued>, Error> {
+    let sent = enqueue(db, messages, now, window)?;
+    // A duplicate takes no room, and is answered as it was.
+    if sent.iter().all(|sent| sent.duplicate) {
+        return Ok(sent);
+    }
+    let mut sum =
+        db.prepare_cached("SELECT coalesce(sum(messages), 0) FROM queues WHERE queue >= ?1 AND queue < ?2")?;
+    let mut all = 0_i64;
+    for prefix in &room.prefixes {
+        all = all.saturating_add(sum.query_row(params![prefix, after(prefix)], |row| row.get(0))?);
+    }
+    if all <= stored(room.most) {
+        return Ok(sent);
+    }
+    let new = sent.iter().filter(|sent| !sent.duplicate).count() as u64;
+    let messages = all.unsigned_abs().saturating_sub(new);
+    Err(Error::TooDeep { queue: room.name.clone(), messages, granted: Some(room.most) })
+}
+
 /// Inserts a message. `source` is the queue that it comes from, if it died there.
 pub(super) fn insert(
     db: &Connection,
@@ -141,7 +170,11 @@ pub(super) fn insert(
     if let Some((messages, held)) = depth.optional()?
         && (messages >= stored(DEPTH_MAX) || held.saturating_add(stored(bytes)) > stored(DEPTH_BYTES_MAX))
     {
-        return Err(Error::TooDeep { queue: queue.to_owned(), messages: messages.unsigned_abs() });
+        return Err(Error::TooDeep {
+            queue: queue.to_owned(),
+            messages: messages.unsigned_abs(),
+            granted: None,
+        });
     }
     let due = stored((now + message.delay).0);
     let blocked = match &message.group {

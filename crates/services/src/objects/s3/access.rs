@@ -1,6 +1,6 @@
 //! Who asks, and what no request may ask for.
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use s3s::{
     S3Error, S3ErrorCode, S3Request, S3Result,
     access::{S3Access, S3AccessContext},
@@ -8,7 +8,9 @@ use s3s::{
     s3_error,
 };
 
+use rouse_api::operation::{self, Id};
 use rouse_store::access_keys::Ring;
+use rouse_types::Role;
 
 use crate::objects::Caller;
 
@@ -37,12 +39,26 @@ impl S3Access for Access {
         };
         // It may have been removed since the signature was checked.
         let gone = || s3_error!(InvalidAccessKeyId, "the access key is not known here");
-        let tenant = self.0.find(&requester).ok_or_else(gone)?.tenant;
+        let key = self.0.find(&requester).ok_or_else(gone)?;
+        check_role(&requester, key.role, context.method())?;
+        let tenant = key.tenant;
         check_headers(context.headers(), tenant.as_str())?;
         check_version(context.uri().query().unwrap_or_default())?;
         context.extensions_mut().insert(Caller { tenant, requester });
         Ok(())
     }
+}
+
+/// Refuses what a key of this role may not do at the control API either: who reads may read, who deploys may do all.
+fn check_role(key: &str, role: Role, method: &Method) -> S3Result<()> {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    if operation::access(if reads { Id::GetObject } else { Id::PutObject }).allows(role) {
+        return Ok(());
+    }
+    let text = format!(
+        "{key} has the role {role}, which may not: an owner of the tenant makes a key with `rouse access-key create --role`"
+    );
+    Err(S3Error::with_message(S3ErrorCode::AccessDenied, text))
 }
 
 /// Who asks, as [`Access`] found out.
@@ -100,6 +116,24 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         check_headers(&headers, "acme").err().map(|error| error.code().clone())
+    }
+
+    #[test]
+    fn a_key_reads_and_writes_objects_as_its_role_may() {
+        for (role, reads, writes) in [
+            (Role::Owner, true, true),
+            (Role::Deployer, true, true),
+            (Role::Viewer, true, false),
+            (Role::Invoker, false, false),
+        ] {
+            let may = |method: Method| check_role("AKIA", role, &method).is_ok();
+            assert_eq!((may(Method::GET), may(Method::HEAD)), (reads, reads), "{role}");
+            assert_eq!(
+                (may(Method::PUT), may(Method::DELETE), may(Method::POST)),
+                (writes, writes, writes),
+                "{role}"
+            );
+        }
     }
 
     #[test]
