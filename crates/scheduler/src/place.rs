@@ -100,7 +100,7 @@ impl Places {
         let mut found = Vec::with_capacity(TRIES_MAX);
         let warm = self.warm.get(&self.hasher.hash_one(need.version)).map_or(&[][..], Vec::as_slice);
         for alike in warm.chunk_by(|(one, _), (other, _)| one == other) {
-            self.look(need, alike.len(), |at| alike[at].1, &mut found, TRIES_MAX - 1, true);
+            self.look(need, alike.len(), |at| alike[at].1, &mut found, true);
         }
         let cold = ISOLATIONS.iter().position(|one| *one == need.isolation).map(|at| &self.cold[at]);
         for alike in cold.into_iter().flat_map(BTreeMap::values) {
@@ -110,7 +110,7 @@ impl Places {
                     alike.partition_point(|&index| self.nodes[index].load.room_mib >= need.memory_mib)
                 }
             };
-            self.look(need, with_room, |at| alike[at], &mut found, TRIES_MAX, false);
+            self.look(need, with_room, |at| alike[at], &mut found, false);
         }
         found.into_iter().map(|index| &self.nodes[index]).collect()
     }
@@ -122,10 +122,9 @@ impl Places {
         count: usize,
         at: impl Fn(usize) -> usize,
         found: &mut Vec<usize>,
-        most: usize,
         warm: bool,
     ) {
-        if found.len() >= most {
+        if found.len() >= TRIES_MAX {
             return;
         }
         let begin = usize::try_from(need.chance % count.max(1) as u64).unwrap_or_default();
@@ -135,7 +134,7 @@ impl Places {
         };
         let mut seen: Vec<usize> = (begin..count).chain(0..begin).map(at).filter(can).take(LOOKS).collect();
         seen.sort_by_key(|&index| self.nodes[index].load.busy_percent / ALIKE_PERCENT);
-        seen.truncate(most - found.len());
+        seen.truncate(TRIES_MAX - found.len());
         found.append(&mut seen);
     }
 }
