@@ -1,7 +1,7 @@
 //! Tables of one machine that become the first of a cluster's, and back.
 //!
 //! A cluster begins with a log of one entry that changes nothing, and a copy of the tables that has come as far: each node begins
-//! from that copy, as one that was away for long ([`super::snapshot`]).
+//! from that copy, as one that was away for long (module `snapshot`).
 //!
 //! ```text
 //!   none ──begin──▶ begun ──tables, blobs──▶ end ──▶ done
