@@ -31,7 +31,7 @@ pub(super) const FOLDERS: [&str; 5] = ["blobs", "aws/code", "objects/data", "lay
 pub(crate) const SECRET_KEYS: &str = "secrets/keys";
 
 /// What is left out, for the platform makes it again from the rest, or is told it at its start: also what lies below.
-const LEFT_OUT: [&str; 21] = [
+const LEFT_OUT: [&str; 22] = [
     "lock",
     "run",
     "apps",
@@ -48,6 +48,8 @@ const LEFT_OUT: [&str; 21] = [
     "objects/incoming",
     "tls/files.json",
     "tls/challenges",
+    // A node's certificate, which is issued again.
+    rouse_tls::node::FILE,
     // Of a node of a cluster: the tables are in a backup under the names that they have on one machine.
     "control/cluster.json",
     "control/records",
